@@ -37,7 +37,10 @@ class Answer:
 
 
 class Gate:
-    """Joins a policy with the journal. A decision that cannot be journaled is not given: the JournalError rises instead."""
+    """Joins a policy with the journal.
+
+    A decision that cannot be journaled is not given: the JournalError rises instead.
+    """
 
     def __init__(self, decide: Decide, recorder: Recorder) -> None:
         self._decide = decide
@@ -82,10 +85,5 @@ class Gate:
 
 def _detail_of(request: Request) -> dict[str, str | int | float | bool | None]:
     """Take the request's own fields; who asked and when stand in the event already."""
-    fields = {
-        name: getattr(request, name) for name in request.__dataclass_fields__ if name not in {"subject", "at"}
-    }
-    return {
-        name: ",".join(map(str, value)) if isinstance(value, tuple) else value
-        for name, value in fields.items()
-    }
+    fields = {name: getattr(request, name) for name in request.__dataclass_fields__ if name not in {"subject", "at"}}
+    return {name: ",".join(map(str, value)) if isinstance(value, tuple) else value for name, value in fields.items()}

@@ -1,4 +1,4 @@
-"""The nouns every room shares: names, environments, mounts, GPUs, actors. Values are frozen; no input or output here."""
+"""The nouns every room shares: names, environments, GPUs, actors. Values are frozen; nothing is read or written here."""
 
 import re
 from dataclasses import dataclass, field

@@ -7,7 +7,10 @@ from typing import ClassVar, Literal
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who asks. `key_bits` is 0 and the strings are empty where no SSH key is involved (an administrator on the host)."""
+    """Who asks.
+
+    `key_bits` is 0 and the strings are empty where no SSH key is involved (an administrator on the host).
+    """
 
     user: str
     address: str = ""
@@ -27,7 +30,7 @@ class LoginRequest:
 
 @dataclass(frozen=True, slots=True)
 class SessionRequest:
-    """May they open a session channel of this kind (RFC 4254 §6.5)? Any other subsystem than sftp is refused earlier."""
+    """May they open a session channel of this kind (RFC 4254 §6.5)? Other subsystems than sftp are refused earlier."""
 
     action: ClassVar[str] = "session"
     subject: Subject
@@ -59,7 +62,7 @@ class ReverseForwardRequest:
 
 @dataclass(frozen=True, slots=True)
 class StreamlocalRequest:
-    """May they reach, or with `listen` create, a Unix socket inside their environment (direct-streamlocal@openssh.com)?"""
+    """May they reach, or with `listen` create, a Unix socket inside their environment (direct-streamlocal)?"""
 
     action: ClassVar[str] = "streamlocal"
     subject: Subject
@@ -91,7 +94,8 @@ class VariableRequest:
 class CreateRequest:
     """May this user have such an environment? `environments` counts those they have already, this one excluded.
 
-    `gpus_held` counts the GPUs leased to their other environments. `gpu_profiles` names MIG profiles, empty for whole GPUs.
+    `gpus_held` counts the GPUs leased to their other environments. `gpu_profiles` names MIG
+    profiles, empty for whole GPUs.
     """
 
     action: ClassVar[str] = "create"

@@ -1,4 +1,4 @@
-"""One event per outcome: what happened, who did it, what was decided and by which rule. Writing it down is `journal`'s."""
+"""One event per outcome: what happened, who did it, what was decided by which rule. `journal` writes it down."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -7,9 +7,7 @@ from typing import Literal
 
 from gateway.model import Actor
 
-_REFERENCE_ALPHABET = (
-    "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base32: no letter is mistaken when read aloud
-)
+_REFERENCE_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base32: no letter is mistaken when read aloud
 
 
 def new_reference() -> str:
@@ -19,7 +17,10 @@ def new_reference() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A fact in the past tense, such as `forward.denied`. `detail` never holds a secret; names from outside are escaped on writing."""
+    """A fact in the past tense, such as `forward.denied`.
+
+    `detail` never holds a secret; names from outside are escaped on writing.
+    """
 
     code: str
     actor: Actor

@@ -1,4 +1,6 @@
-"""What every engine promises: make, start, stop, delete and witness environments. Policy, leases and sockets are others' work.
+"""What every engine promises: make, start, stop, delete and witness environments.
+
+Policy, leases and sockets are the work of other rooms.
 
 The promises are the contract suite in tests/contract; an engine is one that passes it.
 """
@@ -50,7 +52,10 @@ class Image:
 
 
 class Engine(Protocol):
-    """Calls block; each raises EngineError (`engine.unreachable`, `engine.failed`, `engine.no-space`) where nothing better is named."""
+    """Calls block.
+
+    Each raises EngineError (`engine.unreachable`, `engine.failed`, `engine.no-space`) where nothing better is named.
+    """
 
     name: str
 
@@ -63,7 +68,7 @@ class Engine(Protocol):
         Raises:
             ConflictError: `environment.exists`, when the engine has one of that name.
             NotFoundError: `image.not-found`.
-            EngineError: `mount.missing` for a source that does not exist; `gpu.injection` when the GPU cannot be injected.
+            EngineError: `mount.missing` for an absent source; `gpu.injection` when the GPU cannot be injected.
         """
 
     def start(self, ref: EnvironmentRef) -> None:
