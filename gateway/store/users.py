@@ -45,11 +45,7 @@ class Users:
                 uid = max(uid_start, (highest or 0) + 1)
                 connection.execute(insert(USERS).values(name=name, uid=uid, created_at=datetime.now(UTC)))
                 row = connection.execute(select(USERS).where(USERS.c.name == name)).one()
-        return (
-            _user(row)
-            if fixed_uid is None
-            else User(_user(row).name, fixed_uid, _user(row).created_at, _user(row).disabled)
-        )
+        return _user(row)
 
     def set_disabled(self, name: UserName, *, disabled: bool) -> None:
         """Close or open the door for a user. Raises: NotFoundError `user.not-found`."""
