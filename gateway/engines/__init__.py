@@ -1,0 +1,1 @@
+"""Container engines behind one interface; `app.py` alone chooses among them."""

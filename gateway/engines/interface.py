@@ -1,0 +1,96 @@
+"""What every engine promises: make, start, stop, delete and witness environments.
+
+Policy, leases and sockets are the work of other rooms.
+
+The promises are the contract suite in tests/contract; an engine is one that passes it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid
+
+Progress = Callable[[str], None]
+
+
+def ignore_progress(_line: str) -> None:
+    """Drop progress lines where nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What an engine says of itself. `gpu_injection` is `cdi`, `runtime-hook` or `none`, with the reason in `notes`."""
+
+    name: str
+    version: str
+    gpu_injection: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """An environment as the engine sees it, read from its labels: the second witness beside the store."""
+
+    ref: EnvironmentRef
+    running: bool
+    image: str
+    uid: int
+    gpus: tuple[GpuUuid, ...]
+    spec_digest: str
+    exit_code: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A local image: `reference` as asked for, `digest` as the engine names it, the labels of devgw's build."""
+
+    reference: str
+    digest: str
+    labels: dict[str, str]
+
+
+class Engine(Protocol):
+    """Calls block.
+
+    Each raises EngineError (`engine.unreachable`, `engine.failed`, `engine.no-space`) where nothing better is named.
+    """
+
+    name: str
+
+    def report(self) -> EngineReport:
+        """Say whether the engine answers and what it can do."""
+
+    def create(self, spec: EnvironmentSpec, progress: Progress = ignore_progress) -> None:
+        """Make the environment without starting it; on failure nothing is left.
+
+        Raises:
+            ConflictError: `environment.exists`, when the engine has one of that name.
+            NotFoundError: `image.not-found`.
+            EngineError: `mount.missing` for an absent source; `gpu.injection` when the GPU cannot be injected.
+        """
+
+    def start(self, ref: EnvironmentRef) -> None:
+        """Start it; starting a running one changes nothing. Raises: NotFoundError `environment.not-found`."""
+
+    def stop(self, ref: EnvironmentRef, timeout_seconds: float) -> None:
+        """SIGTERM, wait, then SIGKILL the whole tree; stopping a stopped one changes nothing."""
+
+    def delete(self, ref: EnvironmentRef) -> None:
+        """Remove it, running or not, with its network; deleting an absent one changes nothing. Volumes stay."""
+
+    def witness(self, ref: EnvironmentRef) -> Witness | None:
+        """Return what the engine has under that name."""
+
+    def witnesses(self) -> list[Witness]:
+        """Return everything of this gateway's that the engine has."""
+
+    def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
+        """Return the last lines an environment's entrypoint wrote."""
+
+    def image(self, reference: str) -> Image:
+        """Find a local image. Raises: NotFoundError `image.not-found`."""
+
+    def images(self) -> list[Image]:
+        """List local images that carry devgw's labels."""

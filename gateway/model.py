@@ -1,0 +1,177 @@
+"""The nouns every room shares: names, environments, GPUs, actors. Values are frozen; nothing is read or written."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, NewType
+
+from gateway.errors import UsageError
+
+UserName = NewType("UserName", str)
+EnvironmentName = NewType("EnvironmentName", str)
+GpuUuid = NewType("GpuUuid", str)
+Fingerprint = NewType("Fingerprint", str)
+
+NAME_PATTERN = "^[a-z][a-z0-9-]{0,30}$"
+DEFAULT_ENVIRONMENT = EnvironmentName("main")
+RESERVED_USER_NAMES = frozenset({"root", "daemon", "bin", "sys", "nobody", "sshd", "devgw"})
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+
+def parse_user_name(text: str) -> UserName:
+    """Return a name that may reach paths, labels and log lines (invariant 9).
+
+    Raises:
+        UsageError: `user.bad-name`, for anything that is not `NAME_PATTERN` or is a system account.
+    """
+    if _NAME.fullmatch(text) is None:
+        raise UsageError("user.bad-name", f"{text[:40]!r} is not a user name", f"names match {NAME_PATTERN}")
+    if text in RESERVED_USER_NAMES:
+        raise UsageError("user.bad-name", f"{text!r} is a system account", "choose the person's own name")
+    return UserName(text)
+
+
+def parse_environment_name(text: str) -> EnvironmentName:
+    """Return the name of one of a user's environments.
+
+    Raises:
+        UsageError: `environment.bad-name`.
+    """
+    if _NAME.fullmatch(text) is None:
+        raise UsageError(
+            "environment.bad-name", f"{text[:40]!r} is not an environment name", f"names match {NAME_PATTERN}"
+        )
+    return EnvironmentName(text)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EnvironmentRef:
+    """One environment: whose it is and which of theirs. On the wire `alice` or `alice+proj`."""
+
+    user: UserName
+    name: EnvironmentName = DEFAULT_ENVIRONMENT
+
+    @classmethod
+    def parse(cls, handle: str) -> "EnvironmentRef":
+        """Read `alice` or `alice+proj`. Raises: UsageError."""
+        user, plus, name = handle.partition("+")
+        return cls(parse_user_name(user), parse_environment_name(name) if plus else DEFAULT_ENVIRONMENT)
+
+    def __str__(self) -> str:
+        return self.user if self.name == DEFAULT_ENVIRONMENT else f"{self.user}+{self.name}"
+
+
+class EnvironmentState(StrEnum):
+    """What the gateway knows of an environment; the engine's own word is in `Witness`."""
+
+    CREATING = "creating"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DELETING = "deleting"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host directory or file seen inside an environment. `source` exists before the engine is asked."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+class Egress(StrEnum):
+    """Whether an environment may open connections to the outside."""
+
+    NONE = "none"
+    INTERNET = "internet"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Resource limits of one environment."""
+
+    memory_bytes: int
+    cpus: float
+    pids: int
+    shm_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    """All an engine needs to make an environment; equal specs make equal environments."""
+
+    ref: EnvironmentRef
+    uid: int
+    gid: int
+    image: str
+    limits: Limits
+    mounts: tuple[Mount, ...]
+    variables: dict[str, str] = field(default_factory=dict)
+    gpus: tuple[GpuUuid, ...] = ()
+    egress: Egress = Egress.NONE
+    read_only_root: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An environment as the store keeps it. `gpu_request` is what was asked for, `gpus` what it holds now."""
+
+    ref: EnvironmentRef
+    state: EnvironmentState
+    engine: str
+    image: str
+    limits: Limits
+    gpu_request: str
+    gpus: tuple[GpuUuid, ...]
+    datasets: tuple[str, ...]
+    egress: Egress
+    created_at: datetime
+    should_run: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person who may log in: one stable uid on every engine."""
+
+    name: UserName
+    uid: int
+    created_at: datetime
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A user's SSH public key. `line` is the OpenSSH form without options or comment (type and base64)."""
+
+    fingerprint: Fingerprint
+    algorithm: str
+    bits: int
+    line: str
+    comment: str = ""
+    added_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A whole GPU or a MIG slice that can be leased. `memory_bytes` is 0 where the source does not say."""
+
+    uuid: GpuUuid
+    name: str
+    memory_bytes: int = 0
+    index: str = ""
+    mig_profile: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts: a user through SSH, an administrator on the host, or the gateway itself."""
+
+    kind: Literal["user", "admin", "gateway"]
+    name: str
+    key_fingerprint: str = ""
+    address: str = ""

@@ -1,0 +1,1 @@
+"""What is allowed: pure models, decisions and the shipped TOML. Enforcement stands in `gateway`."""
