@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Collect the wheels of a profile into a folder, for builds that shall reach no index. Needs pip and Python 3.11 alone.
 
-    collect_wheelhouse.py --profile cpu --into wheelhouse/
+collect_wheelhouse.py --profile cpu --into wheelhouse/
 """
 
 import argparse
@@ -14,7 +14,13 @@ import tomllib
 from pathlib import Path
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
-PLATFORMS = [*(f"manylinux_2_{minor}" for minor in range(34, 4, -1)), "manylinux2014", "manylinux2010", "manylinux1", "linux"]
+PLATFORMS = [
+    *(f"manylinux_2_{minor}" for minor in range(34, 4, -1)),
+    "manylinux2014",
+    "manylinux2010",
+    "manylinux1",
+    "linux",
+]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -30,7 +36,18 @@ def parse_arguments() -> argparse.Namespace:
 
 def download(target: list[str], into: Path, *what: str) -> None:
     """Let pip fetch wheels for the image's Python, which need not be the one that runs this."""
-    command = [sys.executable, "-m", "pip", "download", "-qq", "--only-binary=:all:", "--dest", str(into), *target, *what]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-qq",
+        "--only-binary=:all:",
+        "--dest",
+        str(into),
+        *target,
+        *what,
+    ]
     if subprocess.run(command, check=False).returncode != 0:
         sys.exit(f"collect_wheelhouse: error: pip could not download {' '.join(what)}")
 

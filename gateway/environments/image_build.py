@@ -6,11 +6,12 @@ The engine is reached through `ImageBuilder`; `engines/docker/image_build.py` is
 import json
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
+from gateway.engines.image_builder import ImageBuilder, Progress
 from gateway.environments.image_context import ContextFile, collect_context, digest_context, tar_of_text, write_tar
 from gateway.errors import ConfigError
 
@@ -19,47 +20,6 @@ CONTENTS_PATH = "/opt/devgw/share/devgw/contents.json"
 LABEL = "org.devgw."
 # Where the image's sources lie in a checkout; an installed gateway is told by its configuration.
 CHECKOUT = Path(__file__).resolve().parents[2] / "containers"
-
-
-@dataclass(frozen=True)
-class BuildProgress:
-    """One line of a build and how far it is."""
-
-    step: int
-    steps: int
-    line: str
-
-    @property
-    def percent(self) -> int:
-        """Share of the steps that are done; the last step is not done before the build ends."""
-        return 0 if self.steps == 0 else (self.step - 1) * 100 // self.steps
-
-
-Progress = Callable[[BuildProgress], None]
-
-
-class ImageBuilder(Protocol):
-    """An engine that can build. Every method raises `EngineError` with a message fit for the administrator."""
-
-    def has_image(self, tag: str) -> bool:
-        """Whether an image of this name is on the engine."""
-
-    def build(
-        self,
-        context: IO[bytes],
-        *,
-        tag: str | None,
-        arguments: Mapping[str, str],
-        labels: Mapping[str, str],
-        progress: Progress,
-    ) -> str:
-        """Build a tar ball's Dockerfile and return the image's id."""
-
-    def read_file(self, image: str, path: str) -> bytes:
-        """Read one file out of an image without running it."""
-
-    def read_labels(self, image: str) -> dict[str, str]:
-        """The labels of an image."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +60,11 @@ class BuildPlan:
     arguments: dict[str, str]
     labels: dict[str, str]
 
+    @property
+    def alias(self) -> str:
+        """The name under which the newest image of a profile is found, as in the setting `image`."""
+        return f"{REPOSITORY}:{self.profile.name}"
+
 
 @dataclass(frozen=True)
 class BuiltImage:
@@ -118,7 +83,9 @@ def find_image_folder(containers: Path = CHECKOUT) -> Path:
     """
     folder = containers / "image"
     if not (folder / "Dockerfile").is_file():
-        raise ConfigError("image.sources_missing", f"no image sources in {folder}", "give the folder of a devgw checkout")
+        raise ConfigError(
+            "image.sources_missing", f"no image sources in {folder}", "give the folder of a devgw checkout"
+        )
     return folder
 
 
@@ -195,7 +162,9 @@ def check_inputs(request: ImageRequest) -> None:
         except OSError as exc:
             raise ConfigError("image.ca_bundle_unreadable", f"cannot read {request.ca_bundle}: {exc.strerror}") from exc
         if "BEGIN CERTIFICATE" not in text:
-            raise ConfigError("image.ca_bundle_invalid", f"no certificate in {request.ca_bundle}", "a PEM file is expected")
+            raise ConfigError(
+                "image.ca_bundle_invalid", f"no certificate in {request.ca_bundle}", "a PEM file is expected"
+            )
 
 
 def build_image(request: ImageRequest, builder: ImageBuilder, plan: BuildPlan, progress: Progress) -> BuiltImage:
@@ -205,13 +174,17 @@ def build_image(request: ImageRequest, builder: ImageBuilder, plan: BuildPlan, p
         EngineError: a step of the build failed; the message ends with the last lines of that step.
     """
     if not request.rebuild and builder.has_image(plan.tag):
+        builder.name_image(plan.tag, plan.alias)
         return BuiltImage(plan.tag, builder.read_labels(plan.tag), is_new=False)
     with tempfile.TemporaryFile(prefix="devgw-build-") as context:
         write_tar(plan.files, context)
         context.seek(0)
         image = builder.build(context, tag=None, arguments=plan.arguments, labels={}, progress=progress)
     labels = {**plan.labels, **label_contents(json.loads(builder.read_file(image, CONTENTS_PATH)))}
-    builder.build(tar_of_text("Dockerfile", f"FROM {image}\n"), tag=plan.tag, arguments={}, labels=labels, progress=progress)
+    builder.build(
+        tar_of_text("Dockerfile", f"FROM {image}\n"), tag=plan.tag, arguments={}, labels=labels, progress=progress
+    )
+    builder.name_image(plan.tag, plan.alias)
     return BuiltImage(plan.tag, labels, is_new=True)
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-LEFT_OUT = frozenset({"__pycache__", ".git", ".venv", ".ruff_cache", ".mypy_cache", ".pytest_cache", "build", "dist", "tests"})
+LEFT_OUT = frozenset(
+    {"__pycache__", ".git", ".venv", ".ruff_cache", ".mypy_cache", ".pytest_cache", "build", "dist", "tests"}
+)
 CONTEXT_FOLDERS = ("build", "trust", "profiles", "environment", "rootfs")
 READ_BYTES = 1 << 20
 

@@ -22,7 +22,7 @@ def describe_device(index: int, uuid: str) -> dict[str, object]:
 
 
 def write_cdi_spec(folder: Path, uuids: tuple[str, ...] = MADE_UP_GPUS) -> Path:
-    """Write `nvidia.json` for these UUIDs into a CDI folder (replaced by rename, so the engine never reads half of it)."""
+    """Write `nvidia.json` for these UUIDs into a CDI folder, by rename: the engine never reads half of it."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = {
         "cdiVersion": "0.5.0",

@@ -15,6 +15,7 @@ import requests
 from docker import APIClient
 from docker.errors import APIError, DockerException, ImageNotFound
 
+from gateway.engines.image_builder import BuildProgress, Progress
 from gateway.errors import EngineError
 
 STEP = re.compile(r"^Step (\d+)/(\d+) : (.*)")
@@ -66,7 +67,9 @@ class BuildOutput:
             return
         where = f"step {self.step} of {self.steps} ({self.command[:80]})" if self.step else "the build"
         tail = "".join(f"\n  {line}" for line in self.last_lines)
-        hint = "check the base image's name, or import it first and give --base" if self.command.startswith("FROM") else ""
+        hint = (
+            "check the base image's name, or import it first and give --base" if self.command.startswith("FROM") else ""
+        )
         raise EngineError("image.build_failed", f"{where} failed: {self.error or 'no image was made'}{tail}", hint)
 
 
@@ -101,15 +104,13 @@ class DockerImageBuilder:
         tag: str | None,
         arguments: Mapping[str, str],
         labels: Mapping[str, str],
-        progress: Callable[[Any], None],
+        progress: Progress,
     ) -> str:
         """Build a tar ball's Dockerfile; returns the image's id.
 
         Raises:
             EngineError: a step failed, or the engine does not answer.
         """
-        from gateway.environments.image_build import BuildProgress
-
         output = BuildOutput(lambda step, steps, line: progress(BuildProgress(step, steps, line)))
         try:
             stream: Iterable[dict[str, Any]] = self.client.build(
@@ -129,6 +130,14 @@ class DockerImageBuilder:
             raise translate(exc) from exc
         output.raise_failure()
         return str(output.image)
+
+    def name_image(self, image: str, tag: str) -> None:
+        """Give an image one more name, taking it from the image that had it."""
+        repository, _, name = tag.rpartition(":")
+        try:
+            self.client.tag(image, repository, name)
+        except (DockerException, requests.RequestException) as exc:
+            raise translate(exc) from exc
 
     def read_file(self, image: str, path: str) -> bytes:
         """Read one file out of an image through a container that is never started.
@@ -156,4 +165,6 @@ def translate(problem: Exception) -> EngineError:
     """The engine's or the connection's complaint in one line."""
     if isinstance(problem, APIError):
         return EngineError("engine.refused", f"the Docker engine refused: {problem.explanation or problem}")
-    return EngineError("engine.unreachable", f"the Docker engine does not answer: {problem}", "check that it runs: devgw doctor")
+    return EngineError(
+        "engine.unreachable", f"the Docker engine does not answer: {problem}", "check that it runs: devgw doctor"
+    )

@@ -1,1 +1,1 @@
-"""The inside of an environment: one supervisor, one SSH listener, one notebook server, all as the environment's user."""
+"""The inside of an environment: one supervisor, SSH listener and notebook server, all as the user."""

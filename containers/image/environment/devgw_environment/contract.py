@@ -16,7 +16,7 @@ DEFAULT_PATH = "/opt/devgw/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 class Environment:
     """One environment as its init process sees it.
 
-    Every folder has the value of the contract unless a variable names another (`DEVGW_RUN_FOLDER`, `DEVGW_CONFIG_FOLDER`),
+    Every folder has the contract's value unless a variable names another (`DEVGW_RUN_FOLDER`, `DEVGW_CONFIG_FOLDER`),
     which is how a sandbox without mounts, and a test, runs the same code.
     """
 
@@ -72,6 +72,15 @@ class Environment:
         own = str(self.home / ".local" / "bin")
         return ":".join(dict.fromkeys([own, *inherited.split(":")]))
 
+    @property
+    def tool_variables(self) -> dict[str, str]:
+        """Where tools keep what they compile: in the home, as /tmp may forbid execution and is gone after a stop."""
+        cache = self.home / ".cache"
+        return {
+            "TORCHINDUCTOR_CACHE_DIR": str(cache / "torchinductor"),
+            "TRITON_CACHE_DIR": str(cache / "triton"),
+        }
+
 
 def find_account() -> pwd.struct_passwd:
     """Look up this process's user, or say plainly that the mounted /etc/passwd does not know it."""
@@ -83,9 +92,7 @@ def find_account() -> pwd.struct_passwd:
 
 def find_program(variable: str, name: str) -> str:
     """Absolute path of a program: from the variable, else from PATH and the system's sbin (sshd insists on absolute)."""
-    named = os.environ.get(variable) or shutil.which(
-        name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    )
+    named = os.environ.get(variable) or shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if not named:
         raise SystemExit(f"devgw-init: error: {name} is not installed")
     return named

@@ -1,6 +1,7 @@
 """Who may use the notebook: whoever knows the password whose bcrypt hash the gateway keeps in the mounted folder.
 
-The hash is read at every login, and each cookie is bound to the hash it was earned with, so a new password counts at once.
+The hash is read at every login and each cookie is bound to the hash it was earned with, so a new password counts
+at once.
 """
 
 import asyncio
@@ -65,9 +66,9 @@ class DevgwIdentityProvider(PasswordIdentityProvider):
     """Password login against the mounted hash; no token, no anonymous access, no password change from the browser."""
 
     login_handler_class = Type(default_value=DevgwLoginHandler, klass=LoginFormHandler)
-    password_file = Unicode(
-        help="File with one line, a bcrypt hash; by the contract in the environment's folder."
-    ).tag(config=True)
+    password_file = Unicode(help="File with one line, a bcrypt hash; by the contract in the environment's folder.").tag(
+        config=True
+    )
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

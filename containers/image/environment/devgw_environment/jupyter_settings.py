@@ -10,7 +10,7 @@ c = get_config()  # noqa: F821 - Jupyter puts it into this file's namespace
 c.ServerApp.jpserver_extensions = {"devgw_environment.socket_keeper": True}
 c.ServerApp.terminado_settings = {"shell_command": [os.environ.get("SHELL", "/bin/sh"), "-l"]}
 c.ServerApp.quit_button = False
-c.ServerApp.iopub_data_rate_limit = 100_000_000
+c.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 100_000_000
 c.FileContentsManager.delete_to_trash = False
 # Kernels talk to the server over Unix sockets too: an environment has no port, not even on its loopback.
 c.KernelManager.transport = "ipc"

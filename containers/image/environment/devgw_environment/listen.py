@@ -51,9 +51,7 @@ class Listener:
             if len(self.sessions) >= MOST_CONNECTIONS:
                 refuse(connection)
                 return
-            session = subprocess.Popen(
-                self.command, stdin=connection, stdout=connection, start_new_session=True
-            )
+            session = subprocess.Popen(self.command, stdin=connection, stdout=connection, start_new_session=True)
             self.sessions[session.pid] = session
             log_event("connection.opened", pid=session.pid, open=len(self.sessions))
 

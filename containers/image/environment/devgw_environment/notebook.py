@@ -30,6 +30,7 @@ def notebook_variables(environment: Environment) -> dict[str, str]:
     """Variables of the server and of its kernels and terminals."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER_")}
     return {
+        **environment.tool_variables,
         **inherited,
         "HOME": str(environment.home),
         "USER": environment.user,

@@ -44,7 +44,7 @@ def session_variables(environment: Environment) -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in SET_BY_THE_SESSION and name.isidentifier() and is_quotable(value)
     }
-    return {"PATH": environment.search_path, **inherited}
+    return {"PATH": environment.search_path, **environment.tool_variables, **inherited}
 
 
 def is_quotable(value: str) -> bool:
