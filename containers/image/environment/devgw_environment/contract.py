@@ -91,7 +91,7 @@ def find_account() -> pwd.struct_passwd:
 
 
 def find_program(variable: str, name: str) -> str:
-    """Absolute path of a program: from the variable, else from PATH and the system's sbin (sshd insists on absolute)."""
+    """Absolute path of a program: the variable's, else from PATH and the system's sbin (sshd insists on it)."""
     named = os.environ.get(variable) or shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if not named:
         raise SystemExit(f"devgw-init: error: {name} is not installed")
