@@ -1,0 +1,74 @@
+"""One gateway on a real engine with alice and bob in it, shared by the end-to-end tests of a module."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.engine.made_up_gpus import MADE_UP_GPUS
+from tests.gateway_process import GatewayProcess
+
+
+@dataclass(frozen=True)
+class People:
+    """A running gateway and its users' notebook passwords."""
+
+    gateway: GatewayProcess
+    passwords: dict[str, str]
+
+
+def engine_variables() -> dict[str, str]:
+    """Return the settings that point a gateway at the tests' engine; absent ones fail the test, never skip it."""
+    return {
+        "DEVGW_ENGINE_KIND": "docker",
+        "DEVGW_ENGINE_DOCKER_URL": os.environ["DOCKER_HOST"],
+        "DEVGW_ENVIRONMENTS_IMAGE": os.environ["DEVGW_TEST_IMAGE"],
+        "DEVGW_ENVIRONMENTS_MEMORY": "2GiB",
+        "DEVGW_ENVIRONMENTS_CPUS": "2",
+        "DEVGW_GPUS_INVENTORY": "cdi",
+        "DEVGW_GPUS_CDI_SPEC_DIRS": os.environ["DEVGW_TEST_CDI_DIR"],
+    }
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Iterator[docker.APIClient]:
+    client = docker.APIClient(base_url=os.environ["DOCKER_HOST"], version="auto")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+    """Alice with a GPU, bob without, and a server in front."""
+    gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), engine_variables())
+    try:
+        gateway.devgw("init")
+        passwords = {"alice": gateway.create("alice", "--gpu", "1"), "bob": gateway.create("bob")}
+        gateway.serve()
+        yield People(gateway, passwords)
+    finally:
+        gateway.close()
+
+
+@pytest.fixture
+def gateway(people: People) -> GatewayProcess:
+    return people.gateway
+
+
+@pytest.fixture
+def fresh_gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
+    """A gateway nobody else uses, initialised and not serving."""
+    gateway = GatewayProcess(tmp_path, engine_variables())
+    try:
+        gateway.devgw("init")
+        yield gateway
+    finally:
+        gateway.close()
+
+
+@pytest.fixture
+def gpus() -> tuple[str, ...]:
+    return MADE_UP_GPUS
