@@ -69,7 +69,7 @@ def _gateway(invocation: Invocation, host: str | None, port: int | None, identit
 
     settings = invocation.settings
     return Gateway(
-        host or public_host(settings), port or settings.server.port, settings.environments.notebook_port, identity
+        host or public_host(settings), port or settings.server.port, settings.server.notebook_port, identity
     )
 
 
