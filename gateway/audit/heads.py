@@ -82,7 +82,7 @@ class Signer:
     def create(cls, path: Path, name: str) -> "Signer":
         """Make a key and write it to a new file. Raises: JournalError `head.bad-key`, OSError."""
         signer = cls(name, Ed25519PrivateKey.generate())
-        seed = signer._key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())  # noqa: SLF001  # own class
+        seed = signer._key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())  # own class
         encoded = base64.b64encode(_ED25519 + seed).decode()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
