@@ -59,7 +59,13 @@ class NotebookClient:
 
 
 def _execute_request(request_id: str, code: str) -> dict[str, object]:
-    header = {"msg_id": request_id, "msg_type": "execute_request", "username": "", "session": request_id, "version": "5.3"}
+    header = {
+        "msg_id": request_id,
+        "msg_type": "execute_request",
+        "username": "",
+        "session": request_id,
+        "version": "5.3",
+    }
     content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "user_expressions": {}}
     return {"channel": "shell", "header": header, "parent_header": {}, "metadata": {}, "content": content}
 
