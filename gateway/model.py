@@ -168,15 +168,6 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """Who holds a GPU or MIG slice, and since when. The store keeps at most one per UUID."""
-
-    gpu: GpuUuid
-    ref: EnvironmentRef
-    taken_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Actor:
     """Who acts: a user through SSH, an administrator on the host, or the gateway itself."""
 

@@ -86,10 +86,7 @@ class Engine(Protocol):
         """
 
     def stop(self, ref: EnvironmentRef, timeout_seconds: float) -> None:
-        """SIGTERM, wait, then SIGKILL the whole tree; stopping a stopped one changes nothing.
-
-        Raises: NotFoundError `environment.not-found`.
-        """
+        """SIGTERM, wait, then SIGKILL the whole tree; stopping a stopped or absent one changes nothing."""
 
     def delete(self, ref: EnvironmentRef) -> None:
         """Remove it, running or not, with its network; deleting an absent one changes nothing. Volumes stay."""

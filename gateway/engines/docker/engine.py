@@ -2,12 +2,14 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import docker
 import docker.errors
 
 from gateway.engines.docker import labels, names
+from gateway.engines.docker.ceilings import ceilings_behind
 from gateway.engines.docker.connection import Connection
 from gateway.engines.docker.containers import remainder, witness_of
 from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found
@@ -36,7 +38,7 @@ class DockerEngine:
     def report(self) -> EngineReport:
         with self._connection.asked_to("describe itself") as api:
             info = api.info()
-            return report_of(info, facts_of(info, api.api_version))
+            return report_of(info, self._facts(api, info))
 
     def create(self, spec: EnvironmentSpec, progress: Progress = ignore_progress) -> None:
         if self._connection.is_local():
@@ -45,7 +47,7 @@ class DockerEngine:
         with self._connection.asked_to(f"create {spec.ref}") as api:
             if self._inspect(api, spec.ref) is not None:
                 raise environment_exists(str(spec.ref))
-            body = container_body(spec, self._gateway_id, self._facts(api))
+            body = container_body(spec, self._gateway_id, self._facts(api, api.info()))
             made_network = False
             if spec.egress != Egress.NONE:
                 progress("making a network of its own")
@@ -59,7 +61,9 @@ class DockerEngine:
 
     def stop(self, ref: EnvironmentRef, timeout_seconds: float) -> None:
         with self._connection.asked_to(f"stop {ref}") as api:
-            api.stop(self._found(api, ref)["Id"], timeout=math.ceil(timeout_seconds))
+            container = self._inspect(api, ref)
+            if container is not None:
+                api.stop(container["Id"], timeout=math.ceil(timeout_seconds))
 
     def delete(self, ref: EnvironmentRef) -> None:
         with self._connection.asked_to(f"delete {ref}") as api:
@@ -112,8 +116,8 @@ class DockerEngine:
         """Close the connection; a later call opens it again."""
         self._connection.close()
 
-    def _facts(self, api: docker.APIClient) -> Facts:
-        return facts_of(api.info(), api.api_version)
+    def _facts(self, api: docker.APIClient, info: Mapping[str, Any]) -> Facts:
+        return facts_of(info, api.api_version, ceilings_behind(self._connection.base_url))
 
     def _inspect(self, api: docker.APIClient, ref: EnvironmentRef) -> dict[str, Any] | None:
         """Return the container of that name, if it is this gateway's."""

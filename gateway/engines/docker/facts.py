@@ -1,7 +1,7 @@
 """What this engine is and can do, read from its `/info`. What follows from it is decided in `spec` and `injection`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.engines.docker.injection import Injection, injection_of
@@ -10,17 +10,21 @@ from gateway.engines.interface import EngineReport
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The part of `/info` that shapes a container. `seccomp` is the daemon's default profile, empty without seccomp."""
+    """What of an engine shapes a container.
+
+    `seccomp` is the daemon's default profile, empty without seccomp. `ceilings` are hard limits it cannot exceed.
+    """
 
     api_version: tuple[int, int]
     injection: Injection
     seccomp: str
+    ceilings: Mapping[str, int] = field(default_factory=dict)
 
 
-def facts_of(info: Mapping[str, Any], api_version: str) -> Facts:
-    """Read the facts."""
+def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, int]) -> Facts:
+    """Read the facts from `/info`, the API's version and the daemon's own limits."""
     major, _, minor = api_version.partition(".")
-    return Facts((int(major), int(minor)), injection_of(info), _security_option(info, "seccomp"))
+    return Facts((int(major), int(minor)), injection_of(info), _security_option(info, "seccomp"), ceilings)
 
 
 def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
@@ -35,6 +39,7 @@ def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
     if facts.api_version < (1, 44):
         notes.append("API below 1.44: a file system mounted beneath a read-only dataset stays writable")
     notes += [f"the engine cannot limit {what}" for key, what in _LIMITS.items() if not info.get(key)]
+    notes += [f"the engine cannot raise {name} above {limit}" for name, limit in facts.ceilings.items()]
     if any(option.startswith("name=userns") for option in info.get("SecurityOptions") or []):
         notes.append("user namespace remapping is on: mounted directories will not belong to the user inside")
     return EngineReport("docker", str(info.get("ServerVersion", "")), facts.injection.kind, tuple(notes))

@@ -6,6 +6,7 @@ The hardening stands here as one readable body.
 from typing import Any
 
 from gateway.engines.docker import labels, names
+from gateway.engines.docker.ceilings import lowered
 from gateway.engines.docker.facts import Facts
 from gateway.engines.docker.injection import VISIBLE_DEVICES, device_requests, visible_devices
 from gateway.engines.variables import refuse_reserved
@@ -13,8 +14,11 @@ from gateway.errors import EngineError
 from gateway.model import Egress, EnvironmentSpec, Mount
 
 _MIB = 1024 * 1024
-_STACK_BYTES = 64 * _MIB  # NVIDIA's convention for its containers
-_OPEN_FILES = (65_536, 1_048_576)
+_ULIMITS = (  # name, soft, hard
+    ("memlock", -1, -1),  # pinned memory for CUDA and RDMA
+    ("stack", 64 * _MIB, 64 * _MIB),  # NVIDIA's convention for its containers
+    ("nofile", 65_536, 1_048_576),  # many DataLoader workers; more by default slows programs that close them all
+)
 _RUN_TMPFS_BYTES = 64 * _MIB
 _FORCE_RECURSIVE_API = (1, 44)  # BindOptions.ReadOnlyForceRecursive: submounts read-only too, or an error
 
@@ -39,7 +43,7 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
         "OpenStdin": False,
         "HostConfig": {
             **_confinement(spec, facts),
-            **_resources(spec),
+            **_resources(spec, facts),
             "NetworkMode": network_mode(spec, gateway_id),
             "DeviceRequests": device_requests(spec.gpus, facts.injection),
             "Mounts": [_bind(mount, facts.api_version) for mount in spec.mounts],
@@ -82,7 +86,7 @@ def _seccomp(facts: Facts) -> list[str]:
     return ["seccomp=builtin"] if facts.seccomp == "unconfined" else []
 
 
-def _resources(spec: EnvironmentSpec) -> dict[str, Any]:
+def _resources(spec: EnvironmentSpec, facts: Facts) -> dict[str, Any]:
     limits = spec.limits
     return {
         "Memory": limits.memory_bytes,
@@ -91,9 +95,8 @@ def _resources(spec: EnvironmentSpec) -> dict[str, Any]:
         "PidsLimit": limits.pids,
         "ShmSize": limits.shm_bytes,
         "Ulimits": [
-            {"Name": "memlock", "Soft": -1, "Hard": -1},  # pinned memory for CUDA and RDMA
-            {"Name": "stack", "Soft": _STACK_BYTES, "Hard": _STACK_BYTES},
-            {"Name": "nofile", "Soft": _OPEN_FILES[0], "Hard": _OPEN_FILES[1]},
+            {"Name": name, "Soft": lowered(soft, name, facts.ceilings), "Hard": lowered(hard, name, facts.ceilings)}
+            for name, soft, hard in _ULIMITS
         ],
     }
 
