@@ -51,7 +51,7 @@ class GatewayProcess:
             "DEVGW_STATE_DIR": str(self.root / "state"),
             "DEVGW_RUN_DIR": str(self.root / "run"),
             "DEVGW_CACHE_DIR": str(self.root / "cache"),
-            "DEVGW_SERVER_LISTEN": "127.0.0.1",
+            "DEVGW_SERVER_LISTEN_ADDRESS": "127.0.0.1",
             "DEVGW_SERVER_PORT": str(self.port),
             "DEVGW_SERVER_PUBLIC_HOST": "127.0.0.1",
             "NO_COLOR": "1",

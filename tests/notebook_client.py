@@ -1,4 +1,4 @@
-"""A browser's part against a real notebook server: the login form, then a kernel over its websocket (Jupyter's REST API)."""
+"""A browser's part against a real notebook server: the login form, then a kernel over its websocket."""
 
 import json
 import uuid

@@ -1,4 +1,4 @@
-"""After a restart: hold what the store means against what the engine has, and bring them together without killing anything."""
+"""After a restart: bring what the store means and what the engine has together, without killing anything."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

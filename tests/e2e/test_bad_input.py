@@ -1,4 +1,4 @@
-"""Bad input gets one clear line, a hint, the right exit code, and nothing half-made is left (a real engine behind it)."""
+"""Bad input gets one clear line, a hint and the right exit code; nothing half-made is left (on a real engine)."""
 
 import subprocess
 from pathlib import Path

@@ -42,7 +42,7 @@ def test_passwd_takes_effect_without_a_restart(people: People):
 
 def test_other_loopback_ports_of_ones_own_environment_can_be_forwarded(people: People):
     """What VS Code and TensorBoard need: any port on the environment's loopback."""
-    serve = "python3 -c \"import http.server as h; h.HTTPServer(('127.0.0.1', 6006), h.SimpleHTTPRequestHandler).handle_request()\""
+    serve = "python3 -m http.server 6006 --bind 127.0.0.1"
     gateway = people.gateway
     gateway.ssh("alice", f"cd /workspace && echo board >index.html && (setsid {serve} >/dev/null 2>&1 &)")
     gateway.ssh("alice", "for i in $(seq 50); do grep -q :1776 /proc/net/tcp && break; sleep 0.1; done")
