@@ -68,9 +68,7 @@ def _gateway(invocation: Invocation, host: str | None, port: int | None, identit
     from gateway.cli.ssh_config import Gateway
 
     settings = invocation.settings
-    return Gateway(
-        host or public_host(settings), port or settings.server.port, settings.environments.notebook_port, identity
-    )
+    return Gateway(host or public_host(settings), port or settings.server.port, settings.server.notebook_port, identity)
 
 
 def _tell(out: Output, changes: "Sequence[object]", refs: Sequence[EnvironmentRef], *, dry_run: bool) -> None:

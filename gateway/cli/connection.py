@@ -21,7 +21,7 @@ class Connection:
     @classmethod
     def of(cls, settings: Settings, ref: EnvironmentRef) -> "Connection":
         """Read host and ports from the settings."""
-        return cls(ref, public_host(settings), settings.server.port, settings.environments.notebook_port)
+        return cls(ref, public_host(settings), settings.server.port, settings.server.notebook_port)
 
     @property
     def ssh_line(self) -> str:

@@ -2,11 +2,12 @@
 
 from gateway.config.load import default_directories, load_settings
 from gateway.config.quantities import Duration, Size, parse_duration, parse_size
-from gateway.config.sections import Settings
+from gateway.config.sections import EnvironmentSettings, Settings
 from gateway.config.ssh import SshSettings
 
 __all__ = [
     "Duration",
+    "EnvironmentSettings",
     "Settings",
     "Size",
     "SshSettings",
