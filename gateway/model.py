@@ -131,6 +131,7 @@ class Environment:
     created_at: datetime
     should_run: bool
     detail: str = ""
+    last_active_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,8 +137,10 @@ def _allow(rule: str, reason: str) -> Decision:
 
 def _by_default(standing: Standing, reason: str) -> Decision:
     """Refuse what no role permits; roles out of their hours are named, because the person may wonder."""
+    if len(standing.held) == len(standing.in_force):
+        return refuse(DEFAULT_DENY, reason)
     asleep = ", ".join(held.name for held in standing.held if held not in standing.in_force)
-    return refuse(DEFAULT_DENY, f"{reason} (outside its hours: {asleep})" if asleep else reason)
+    return refuse(DEFAULT_DENY, f"{reason} (outside its hours: {asleep})")
 
 
 _DECIDERS: dict[type[Any], Callable[[Policy, Standing, Any], Decision]] = {

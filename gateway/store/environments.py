@@ -88,6 +88,11 @@ class EnvironmentTable:
         with self._database.transaction() as connection:
             connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(**values))
 
+    def touch(self, ref: EnvironmentRef) -> None:
+        """Remember that somebody used it just now."""
+        with self._database.transaction() as connection:
+            connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(last_active_at=datetime.now(UTC)))
+
     def remove(self, ref: EnvironmentRef) -> None:
         """Forget an environment; its leases go with it."""
         with self._database.transaction(changes_access=True) as connection:
@@ -155,4 +160,5 @@ def _environment(row: Row[tuple[object, ...]], leases: dict[EnvironmentRef, list
         created_at=row.created_at,
         should_run=row.should_run,
         detail=row.detail,
+        last_active_at=row.last_active_at,
     )

@@ -78,6 +78,7 @@ ENVIRONMENTS = Table(
     Column("egress", String(16), nullable=False),
     Column("should_run", sqltypes.Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("last_active_at", UtcDateTime),
     Column("detail", String, nullable=False),
 )
 

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
+from gateway.auth.authority import make_host_key
 
 from gateway.app import App
-from gateway.auth.authority import make_host_key
 from gateway.cli.program import run
 from gateway.config import Settings
 from gateway.engines.interface import Engine

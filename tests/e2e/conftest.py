@@ -9,6 +9,7 @@ import docker
 import pytest
 
 from tests.engine.made_up_gpus import MADE_UP_GPUS
+from tests.engine_variables import engine_variables
 from tests.gateway_process import GatewayProcess
 
 
@@ -18,19 +19,6 @@ class People:
 
     gateway: GatewayProcess
     passwords: dict[str, str]
-
-
-def engine_variables() -> dict[str, str]:
-    """Return the settings that point a gateway at the tests' engine; absent ones fail the test, never skip it."""
-    return {
-        "DEVGW_ENGINE_KIND": "docker",
-        "DEVGW_ENGINE_DOCKER_URL": os.environ["DOCKER_HOST"],
-        "DEVGW_ENVIRONMENTS_IMAGE": os.environ["DEVGW_TEST_IMAGE"],
-        "DEVGW_ENVIRONMENTS_MEMORY": "2GiB",
-        "DEVGW_ENVIRONMENTS_CPUS": "2",
-        "DEVGW_GPUS_INVENTORY": "cdi",
-        "DEVGW_GPUS_CDI_SPEC_DIRS": os.environ["DEVGW_TEST_CDI_DIR"],
-    }
 
 
 @pytest.fixture(scope="session")

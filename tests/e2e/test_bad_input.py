@@ -6,7 +6,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.e2e.conftest import engine_variables
+from tests.engine_variables import engine_variables
 from tests.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.engine

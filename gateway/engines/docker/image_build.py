@@ -21,6 +21,7 @@ from gateway.errors import EngineError
 STEP = re.compile(r"^Step (\d+)/(\d+) : (.*)")
 BUILT = re.compile(r"^Successfully built ([0-9a-f]+)")
 LAST_LINES = 12
+_BUILD_TIMEOUT_SECONDS = 1800  # between two lines of the build's output
 
 
 @dataclass
@@ -168,3 +169,12 @@ def translate(problem: Exception) -> EngineError:
     return EngineError(
         "engine.unreachable", f"the Docker engine does not answer: {problem}", "check that it runs: devgw doctor"
     )
+
+
+def connect_builder(base_url: str) -> DockerImageBuilder:
+    """Return a builder on the engine at this address. Raises: EngineError `engine.unreachable`."""
+    try:
+        return DockerImageBuilder(APIClient(base_url=base_url, version="auto", timeout=_BUILD_TIMEOUT_SECONDS))
+    except DockerException as exc:
+        hint = "start it, or set engine.docker_url"
+        raise EngineError("engine.unreachable", f"no Docker engine answers at {base_url}", hint) from exc

@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("egress", sa.String(16), nullable=False),
         sa.Column("should_run", sa.Boolean, nullable=False),
         sa.Column("created_at", sa.DateTime, nullable=False),
+        sa.Column("last_active_at", sa.DateTime),
         sa.Column("detail", sa.String, nullable=False),
     )
     op.create_table(
