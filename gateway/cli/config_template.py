@@ -53,13 +53,15 @@ def _sections() -> Iterator[str]:
 
 
 def _setting(key: str, field: FieldInfo) -> str:
-    return f"# {' '.join((field.description or '').split())}\n#{key} = {_toml(field.get_default())}\n"
+    return f"# {' '.join((field.description or '').split())}\n#{key} = {toml_of(field.get_default())}\n"
 
 
-def _toml(value: Any) -> str:
+def toml_of(value: Any) -> str:
     """Write a default as TOML; JSON's strings, numbers, booleans and lists are TOML's too."""
-    if value is None or isinstance(value, Path):
-        return json.dumps("" if value is None else str(value))
+    if isinstance(value, BaseModel):
+        return f"{{ {', '.join(f'{key} = {toml_of(part)}' for key, part in value)} }}"
     if isinstance(value, tuple):
-        return json.dumps([str(part) for part in value])
+        return f"[{', '.join(toml_of(part) for part in value)}]"
+    if value is None or isinstance(value, Path):
+        return json.dumps("/path/to/it" if value is None else str(value))
     return json.dumps(value)

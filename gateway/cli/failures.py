@@ -63,8 +63,14 @@ def _describe(exc: BaseException) -> Failure:
 
 def _describe_usage(exc: Exception) -> Failure:
     text = " ".join(exc.format_message().split()) if hasattr(exc, "format_message") else str(exc)
-    message, _, suggestion = text.partition(" Did you mean ")
+    message, _, suggestion = text.replace("Value error, ", "").partition(" Did you mean ")
     context = getattr(exc, "ctx", None)
     command = context.command_path if context is not None else "devgw"
     hint = f"did you mean {suggestion}" if suggestion else f"'{command} --help' shows what it takes"
-    return Failure(message[:1].lower() + message[1:].rstrip("."), hint)
+    return Failure(_in_our_voice(message), hint)
+
+
+def _in_our_voice(message: str) -> str:
+    """Lower case, no full stop, as everywhere: also in what stands behind `invalid value for '--cpus': `."""
+    parts = (part[:1].lower() + part[1:] for part in message.rstrip(".").split(": "))
+    return ": ".join(parts)

@@ -20,7 +20,7 @@ _LABEL_PREFIXES = ("org.devgw.", "devgw.")
 
 
 @app.command()
-def build(
+def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     ctx: typer.Context,
     profile: Annotated[
         str, typer.Option("--profile", help="cpu, or cuda; containers/image/profiles has them.")

@@ -52,8 +52,8 @@ def init(
         ) from exc
     engine = _engine(invocation.app)
     out = Output(output, quiet=quiet)
-    document = {"made": [{"what": s.what, "place": s.place, "outcome": s.outcome} for s in steps], "engine": engine}
-    out.table(("WHAT", "PLACE", "OUTCOME"), [(s.what, s.place, s.outcome) for s in steps], document)
+    document = {"made": [{"what": s.what, "outcome": s.outcome, "place": s.place} for s in steps], "engine": engine}
+    out.done("\n".join(f"{s.what:13}  {s.outcome:12}  {s.place}" for s in steps), document)
     out.note(_engine_line(engine))
     out.note("next: 'devgw image build', then 'devgw create USER --key FILE', then 'devgw serve'")
 

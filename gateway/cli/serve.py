@@ -13,12 +13,14 @@ app = command_app()
 @app.command()
 def serve(
     ctx: typer.Context,
-    listen: Annotated[str | None, typer.Option("--listen", metavar="ADDRESS", help="Default: server.listen.")] = None,
+    listen: Annotated[
+        str | None, typer.Option("--listen", metavar="ADDRESS", help="Default: server.listen_address.")
+    ] = None,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Default: server.port.")] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     invocation = invocation_of(ctx)
     settings = invocation.settings
-    said = {name: value for name, value in (("listen", listen), ("port", port)) if value is not None}
+    said = {name: value for name, value in (("listen_address", listen), ("port", port)) if value is not None}
     server = settings.server.model_copy(update=said)
     invocation.app_with(settings.model_copy(update={"server": server})).serve()

@@ -25,11 +25,11 @@ GPUS = tuple(
     for n in range(2)
 )
 _VARYING = (
-    (re.compile(r"SHA256:[A-Za-z0-9+/]{43}"), "SHA256:FINGERPRINT"),
+    (re.compile(r"SHA256:[A-Za-z0-9+/]{43}"), "SHA256:" + "FINGERPRINT".ljust(43, "x")),
     (re.compile(r"\b[a-z2-9]{5}(-[a-z2-9]{5}){3}\b"), "PASSWORD"),
     (re.compile(r"reference [0-9a-z]{10}\b"), "reference REFERENCE"),
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\.\d+\+00:00)?"), "TIME"),
-    (re.compile(r"\d{4}-\d\d-\d\d"), "DATE"),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\.\d+\+00:00)?"), "YYYY-MM-DD hh:mm"),
+    (re.compile(r"\d{4}-\d\d-\d\d"), "YYYY-MM-DD"),
     (re.compile(r"\b[0-9]s\b"), "0s"),
 )
 
@@ -71,7 +71,7 @@ class Site:
 
     def __init__(self, directory: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
         self.directory = directory
-        self.daemon = FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS))
+        self.daemon = FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS), cpus=16)
         self.daemon.add_image("devgw/env:cpu", {"devgw.profile": "cpu", "devgw.torch": "2.8.0", "devgw.python": "3.12"})
         self.engine = AnsweringEngine(self.daemon)
         self._capture = capture
