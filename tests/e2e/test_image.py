@@ -1,4 +1,4 @@
-"""The environment image under the full hardening, met by real clients: ssh, scp, sftp, rsync and a notebook's browser."""
+"""The environment image under the full hardening, met by real clients: ssh, scp, sftp, rsync and a browser."""
 
 import os
 import shutil
@@ -11,6 +11,9 @@ from pathlib import Path
 import docker
 import pytest
 
+from gateway.engines.docker.image_build import DockerImageBuilder
+from gateway.environments.image_context import tar_of_text
+from gateway.errors import EngineError
 from tests.e2e.environment_container import USER, EnvironmentContainer, wait_for
 from tests.engine.build_image import build_test_image
 from tests.engine.made_up_gpus import MADE_UP_GPUS
@@ -68,14 +71,18 @@ def notebook(environment: EnvironmentContainer) -> Iterator[str]:
         yield base
 
 
-def test_image_never_runs_as_root_and_holds_no_setuid_program(engine, image, environment):
+def test_image_never_runs_as_root_and_holds_no_setuid_program(
+    engine: docker.APIClient, image: str, environment: EnvironmentContainer
+) -> None:
     """The default user is not root, and nothing inside can lend another user's rights."""
     assert engine.inspect_image(image)["Config"]["User"] not in {"", "0", "root"}
     found = environment.ssh("find / -xdev -type f -perm /6000 2>/dev/null; true")
     assert found.stdout == ""
 
 
-def test_image_is_labelled_with_what_it_holds(engine, image, environment):
+def test_image_is_labelled_with_what_it_holds(
+    engine: docker.APIClient, image: str, environment: EnvironmentContainer
+) -> None:
     """The labels are the versions that the programs inside report."""
     labels = engine.inspect_image(image)["Config"]["Labels"]
     said = environment.ssh(
@@ -84,7 +91,7 @@ def test_image_is_labelled_with_what_it_holds(engine, image, environment):
     assert said.split() == [labels["org.devgw.python"], labels["org.devgw.torch"]]
 
 
-def test_no_process_has_a_capability_or_can_gain_one(environment):
+def test_no_process_has_a_capability_or_can_gain_one(environment: EnvironmentContainer) -> None:
     """Every process, the session's included, has empty capability sets, no way to more, and the environment's uid."""
     seen = environment.ssh(
         "cat /proc/[0-9]*/status 2>/dev/null | grep -E '^(Uid|Cap(Prm|Eff|Bnd)|NoNewPrivs)' | sort -u"
@@ -96,20 +103,20 @@ def test_no_process_has_a_capability_or_can_gain_one(environment):
     assert values["Uid:"] == "20001"
 
 
-def test_root_file_system_is_read_only_and_the_home_is_not(environment):
+def test_root_file_system_is_read_only_and_the_home_is_not(environment: EnvironmentContainer) -> None:
     """A user can keep files in the home and on the volumes only."""
     assert environment.ssh("touch /opt/devgw/x").returncode != 0
     assert environment.ssh("touch ~/x /workspace/x /checkpoints/x /logs/x /tmp/x").returncode == 0
 
 
-def test_exec_passes_the_exit_code_and_finds_the_python(environment):
+def test_exec_passes_the_exit_code_and_finds_the_python(environment: EnvironmentContainer) -> None:
     """`ssh host cmd` has the image's Python first on its path, and its exit code comes back."""
     answer = environment.ssh("command -v python; echo $DEVGW_USER; exit 7")
     assert answer.stdout.split() == ["/opt/devgw/bin/python", USER]
     assert answer.returncode == 7
 
 
-def test_login_shell_with_a_terminal_finds_the_python(environment):
+def test_login_shell_with_a_terminal_finds_the_python(environment: EnvironmentContainer) -> None:
     """A login shell, which runs /etc/profile, has a terminal and the same Python."""
     answer = environment.ssh(options=("-tt",), input="command -v python; tty; exit 3\n")
     assert "/opt/devgw/bin/python" in answer.stdout
@@ -118,12 +125,12 @@ def test_login_shell_with_a_terminal_finds_the_python(environment):
 
 
 @pytest.mark.parametrize("user", ["root", "bob", "65532"])
-def test_nobody_else_can_log_in(environment, user):
+def test_nobody_else_can_log_in(environment: EnvironmentContainer, user: str) -> None:
     """A certificate for the environment's user opens no other account."""
     assert environment.ssh("true", user=user).returncode == 255
 
 
-def test_certificate_for_somebody_else_is_refused(environment):
+def test_certificate_for_somebody_else_is_refused(environment: EnvironmentContainer) -> None:
     """The principal must be the environment's user."""
     try:
         environment.sign("bob")
@@ -133,7 +140,7 @@ def test_certificate_for_somebody_else_is_refused(environment):
     assert environment.ssh("true").returncode == 0
 
 
-def test_key_in_authorized_keys_opens_nothing(environment):
+def test_key_in_authorized_keys_opens_nothing(environment: EnvironmentContainer) -> None:
     """A user's own authorized_keys is not read: the gateway's certificate is the only way in."""
     key = (environment.folder / "id.pub").read_text()
     environment.ssh("mkdir -pm 700 .ssh && cat > .ssh/authorized_keys", input=key)
@@ -147,7 +154,7 @@ def test_key_in_authorized_keys_opens_nothing(environment):
         certificate.write_text(content)
 
 
-def test_scp_sftp_and_rsync_bring_files_back_unchanged(environment, tmp_path):
+def test_scp_sftp_and_rsync_bring_files_back_unchanged(environment: EnvironmentContainer, tmp_path: Path) -> None:
     """A megabyte of noise survives the round trip by each of the three."""
     (tmp_path / "sent").write_bytes(os.urandom(1 << 20))
     options, target = environment.ssh_options, f"{USER}@environment"
@@ -168,7 +175,7 @@ def test_scp_sftp_and_rsync_bring_files_back_unchanged(environment, tmp_path):
         assert (tmp_path / f"back-{way}").read_bytes() == (tmp_path / "sent").read_bytes(), way
 
 
-def test_forward_reaches_the_environments_loopback(environment):
+def test_forward_reaches_the_environments_loopback(environment: EnvironmentContainer) -> None:
     """direct-tcpip to 127.0.0.1 meets a server inside, though the environment has no network."""
     serve = "cd /workspace && echo inside > page && (python -m http.server 8123 --bind 127.0.0.1 >/dev/null 2>&1 &)"
     environment.ssh(serve)
@@ -180,14 +187,14 @@ def test_forward_reaches_the_environments_loopback(environment):
 
 
 @pytest.mark.slow
-def test_torch_compiles_and_runs(environment):
+def test_torch_compiles_and_runs(environment: EnvironmentContainer) -> None:
     """torch.compile finds its compiler, and what it builds may be executed."""
     code = "import torch; print(torch.compile(lambda x: x * 2 + 1)(torch.ones(3)).tolist())"
     answer = environment.ssh(f"python -c '{code}'")
     assert answer.stdout.strip() == "[3.0, 3.0, 3.0]", answer.stderr
 
 
-def test_user_installs_packages_into_the_home(environment):
+def test_user_installs_packages_into_the_home(environment: EnvironmentContainer) -> None:
     """`pip install` without options works: it goes to ~/.local, and the program it brings is found."""
     project = '[project]\nname = "hello-devgw"\nversion = "1"\n[project.scripts]\nhello = "hello:main"\n'
     environment.ssh("mkdir -p /workspace/hello && cat > /workspace/hello/pyproject.toml", input=project)
@@ -197,14 +204,14 @@ def test_user_installs_packages_into_the_home(environment):
     assert environment.ssh("hello").stdout == "hello\n"
 
 
-def test_notebook_runs_a_cell_as_the_user(notebook):
+def test_notebook_runs_a_cell_as_the_user(notebook: str) -> None:
     """A browser logs in with the password and a kernel executes a cell."""
     browser = NotebookClient(notebook)
     browser.login("first secret")
     assert "20001" in browser.execute("import os; print(os.getuid(), os.environ['HOME'])")
 
 
-def test_notebook_refuses_without_a_password(notebook):
+def test_notebook_refuses_without_a_password(notebook: str) -> None:
     """Neither an empty password nor none at all opens the API."""
     browser = NotebookClient(notebook)
     assert not browser.is_logged_in()
@@ -212,7 +219,7 @@ def test_notebook_refuses_without_a_password(notebook):
         browser.login("")
 
 
-def test_new_notebook_password_counts_at_once(environment, notebook):
+def test_new_notebook_password_counts_at_once(environment: EnvironmentContainer, notebook: str) -> None:
     """After the hash file is replaced the old cookie and the old password are worthless."""
     before = NotebookClient(notebook)
     before.login("first secret")
@@ -226,17 +233,22 @@ def test_new_notebook_password_counts_at_once(environment, notebook):
         environment.set_password("first secret")
 
 
-@pytest.mark.parametrize(("part", "socket"), [("environment listen", "ssh.sock"), ("jupyterlab", "notebook.sock")])
-def test_killed_part_comes_back_and_sessions_stay(environment, part, socket):
+@pytest.mark.parametrize(
+    ("service", "pattern"), [("listener", "[d]evgw_environment listen"), ("notebook", "[-]m jupyterlab")]
+)
+def test_killed_part_comes_back_and_sessions_stay(
+    environment: EnvironmentContainer, service: str, pattern: str
+) -> None:
     """`kill -9` of the listener or the notebook heals itself, and an open session does not notice."""
     argv = ["ssh", *environment.ssh_options, f"{USER}@environment", "cat"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
         session.stdin.write("before\n")
         session.stdin.flush()
         assert session.stdout.readline() == "before\n"
-        environment.ssh(f"pkill -9 -f '[d]evgw_{part}' || pkill -9 -f '[-]m {part}'")
+        environment.ssh(f"pkill -9 -f '{pattern}'")
+        wait_for(lambda: f"{service}.ended exit_code=-9" in environment.logs(), 5, f"the end of the {service}")
         wait_for(
-            lambda: environment.ssh("python -I -m devgw_environment check").returncode == 0, 20, f"{socket} healed"
+            lambda: environment.ssh("python -I -m devgw_environment check").returncode == 0, 20, f"{service} healed"
         )
         after, _ = session.communicate("after\n", timeout=10)
         assert after == "after\n"
@@ -244,7 +256,7 @@ def test_killed_part_comes_back_and_sessions_stay(environment, part, socket):
 
 @pytest.mark.parametrize("socket", ["ssh.sock", "notebook.sock"])
 @pytest.mark.parametrize("damage", ["rm {}", "ln -sf /etc/passwd {}", "rm {} && touch {}", "rm {} && mkdir -p {}/deep"])
-def test_removed_or_replaced_socket_is_made_again(environment, socket, damage):
+def test_removed_or_replaced_socket_is_made_again(environment: EnvironmentContainer, socket: str, damage: str) -> None:
     """Whatever a user puts in a socket's place, the socket is back within seconds and has its mode."""
     path = environment.folder / "run" / socket
     environment.ssh(damage.format(*[f"/run/devgw/{socket}"] * 2))
@@ -253,7 +265,7 @@ def test_removed_or_replaced_socket_is_made_again(environment, socket, damage):
     assert environment.ssh("python -I -m devgw_environment check").returncode == 0
 
 
-def test_stop_ends_every_process_in_time(fresh):
+def test_stop_ends_every_process_in_time(fresh: EnvironmentContainer) -> None:
     """SIGTERM ends an open shell and a process that hides from its session and ignores the signal."""
     fresh.start()
     fresh.ssh("setsid -f sh -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 </dev/null")
@@ -268,8 +280,26 @@ def test_stop_ends_every_process_in_time(fresh):
     assert "environment.stopped" in fresh.logs()
 
 
-def test_session_sees_its_gpu_and_no_other(fresh):
+def test_session_sees_its_gpu_and_no_other(fresh: EnvironmentContainer) -> None:
     """A device injected by UUID is there in an SSH session, with the variable that came with it."""
     fresh.start(gpus=(MADE_UP_GPUS[1],))
     seen = fresh.ssh("env | grep DEVGW_TEST_GPU; ls /dev | grep nvidia").stdout.split()
     assert seen == [f"DEVGW_TEST_GPU_1={MADE_UP_GPUS[1]}", "nvidia1"]
+
+
+def test_failed_build_ends_with_the_failing_steps_last_lines(engine: docker.APIClient) -> None:
+    """The administrator reads what the step said, not the engine's wrapping alone."""
+    context = tar_of_text("Dockerfile", "FROM devgw-base:bookworm\nRUN echo fine\nRUN echo the reason; exit 3\n")
+    with pytest.raises(EngineError) as caught:
+        DockerImageBuilder(engine).build(context, tag=None, arguments={}, labels={}, progress=lambda _line: None)
+    assert caught.value.code == "image.build_failed"
+    assert "step 3 of 3" in caught.value.message
+    assert caught.value.message.endswith("the reason")
+
+
+def test_unknown_base_is_named_with_a_way_out(engine: docker.APIClient) -> None:
+    """Without the base image the error says how to bring one."""
+    context = tar_of_text("Dockerfile", "FROM localhost:1/no/such:base\n")
+    with pytest.raises(EngineError, match="localhost:1/no/such:base") as caught:
+        DockerImageBuilder(engine).build(context, tag=None, arguments={}, labels={}, progress=lambda _line: None)
+    assert "--base" in caught.value.hint
