@@ -16,10 +16,10 @@ def test_names_are_unique_over_gateways_users_and_environments() -> None:
 
 
 def test_a_bridge_fits_in_an_interface_name() -> None:
-    """IFNAMSIZ is 16 with the zero at the end; a packet filter matches `devgw*`."""
+    """IFNAMSIZ is 16 with the zero at the end; a packet filter matches `dgw-*`."""
     name = bridge_name("g" * 31, EnvironmentRef.parse("u" * 31))
     assert len(name) == 15
-    assert name.startswith("devgw")
+    assert name.startswith("dgw-")
 
 
 def test_a_hostname_is_a_dns_label() -> None:
