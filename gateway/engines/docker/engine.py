@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import docker
@@ -167,4 +168,5 @@ def _remove(api: docker.APIClient, container_id: str) -> None:
     except docker.errors.APIError as exc:
         if exc.status_code != 409:
             raise
-        api.wait(container_id, condition="removed")
+        with suppress(docker.errors.NotFound):  # it was quicker than our question
+            api.wait(container_id, condition="removed")

@@ -101,12 +101,15 @@ def test_a_network_left_by_a_killed_create_is_kept_when_the_next_create_fails_to
     assert "DELETE /networks/n1" not in daemon.asked
 
 
-def test_a_removal_under_way_is_waited_for(engine: DockerEngine, daemon: ScriptedDaemon) -> None:
-    """Two deletes at once: the second returns when the first is through."""
+@pytest.mark.parametrize("answer", [(200, {"StatusCode": 0}), (404, {"message": "No such container: c1"})])
+def test_a_removal_under_way_is_waited_for(
+    engine: DockerEngine, daemon: ScriptedDaemon, answer: tuple[int, dict[str, object]]
+) -> None:
+    """Two deletes at once: the second returns when the first is through, or was just before it asked."""
     daemon.answers |= {
         f"GET /containers/{NAME}/json": (200, {"Id": "c1", "Config": {"Labels": NETWORK["Labels"]}}),
         "DELETE /containers/c1": (409, {"message": "removal of container c1 is already in progress"}),
-        "POST /containers/c1/wait": (200, {"StatusCode": 0}),
+        "POST /containers/c1/wait": answer,
     }
     engine.delete(ALICE)
     assert "POST /containers/c1/wait" in daemon.asked
