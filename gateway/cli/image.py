@@ -1,0 +1,102 @@
+"""`devgw image`: the images environments are made from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.invocation import invocation_of
+from gateway.cli.options import OutputOption, QuietOption, command_app
+from gateway.cli.output import Form, Output
+
+if TYPE_CHECKING:
+    from gateway.engines.interface import Image
+    from gateway.environments.image_build import BuiltImage
+
+app = command_app(help="Build and list the images of environments.")
+
+_HEADINGS = ("IMAGE", "PROFILE", "TORCH", "CUDA", "PYTHON", "DIGEST")
+_LABEL_PREFIXES = ("org.devgw.", "devgw.")
+
+
+@app.command()
+def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
+    ctx: typer.Context,
+    profile: Annotated[
+        str, typer.Option("--profile", help="cpu, or cuda; containers/image/profiles has them.")
+    ] = "cpu",
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="IMAGE", help="Base image; default: the profile's.")
+    ] = None,
+    torch: Annotated[
+        str | None, typer.Option("--torch", metavar="VERSION", help="PyTorch; default: the profile's.")
+    ] = None,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option("--extra", metavar="PKG", help="One more Python package. May be repeated.", show_default=False),
+    ] = None,
+    wheelhouse: Annotated[
+        Path | None, typer.Option("--wheelhouse", metavar="DIR", help="Take Python packages from these wheels only.")
+    ] = None,
+    ca_bundle: Annotated[
+        Path | None, typer.Option("--ca-bundle", metavar="FILE", help="PEM file to trust while building.")
+    ] = None,
+    output: OutputOption = Form.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Build an image, unless one of the same content is there."""
+    from gateway.environments.image_build import ImageRequest, build_image, find_image_folder, plan_build
+
+    request = ImageRequest(
+        profile=profile,
+        base=base,
+        torch=torch,
+        extra_packages=tuple(extra or ()),
+        wheelhouse=wheelhouse,
+        ca_bundle=ca_bundle,
+    )
+    folder = find_image_folder()
+    plan = plan_build(request, folder, folder.parent / "runner")
+    out = Output(output, quiet=quiet)
+    with out.steps() as show:
+        built = build_image(
+            request, invocation_of(ctx).app.image_builder, plan, lambda now: show(now.step, now.steps, now.line)
+        )
+    _show_built(out, built)
+
+
+@app.command("list")
+def list_images(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
+    """List the images that devgw built."""
+    images = sorted(invocation_of(ctx).app.engine.images(), key=lambda image: image.reference)
+    documents = [
+        {"reference": image.reference, "digest": image.digest, "labels": _own_labels(image.labels)} for image in images
+    ]
+    out = Output(output, quiet=quiet)
+    out.table(_HEADINGS, [_row(image) for image in images], {"images": documents})
+    if not images:
+        out.note("no image yet; 'devgw image build' makes one")
+
+
+def _show_built(out: Output, built: "BuiltImage") -> None:
+    verb = "built" if built.is_new else "was there already"
+    document: dict[str, Any] = {
+        "image": {"reference": built.tag, "is_new": built.is_new, "labels": _own_labels(built.labels)}
+    }
+    out.facts({"image": built.tag, "outcome": verb, **_own_labels(built.labels)}, document)
+
+
+def _row(image: "Image") -> tuple[str, ...]:
+    labels = _own_labels(image.labels)
+    known = tuple(labels.get(name, "") for name in ("profile", "torch", "cuda", "python"))
+    return (image.reference, *known, image.digest.removeprefix("sha256:")[:12])
+
+
+def _own_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Return devgw's labels by their bare name, in order."""
+    return {
+        key.removeprefix(prefix): value
+        for key, value in sorted(labels.items())
+        for prefix in _LABEL_PREFIXES
+        if key.startswith(prefix)
+    }
