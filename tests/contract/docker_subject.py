@@ -95,7 +95,7 @@ def injectable_gpus(api: docker.APIClient) -> list[GpuUuid]:
 
 
 _APPLETS = (
-    *("sh", "cat", "chmod", "cp", "dd", "df", "env", "flock", "grep", "hostname", "id", "ls", "mkdir", "mv", "nc"),
+    *("sh", "cat", "chmod", "cp", "dd", "df", "echo", "env", "grep", "hostname", "id", "ls", "mkdir", "mv", "nc"),
     *("rm", "seq", "sleep", "tee", "touch", "timeout", "usleep", "wc"),
 )
 

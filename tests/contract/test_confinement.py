@@ -1,6 +1,6 @@
 """What an environment can and cannot do, seen from inside it. Every engine that runs processes keeps all of it."""
 
-import fcntl
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_the_user_can_write_where_programs_expect_it(alice: Spool, path: str) ->
 
 def test_tmp_can_hold_programs_and_run_cannot(alice: Spool) -> None:
     """torch.compile loads what it built in /tmp."""
-    build = "cp /bin/busybox {0}/built && {0}/built true"
+    build = "cp /bin/busybox {0}/echo && {0}/echo built"
     assert alice.run(build.format("/tmp")).code == 0
     assert alice.run(build.format("/run")).code != 0
 
@@ -208,7 +208,7 @@ def test_two_environments_with_egress_cannot_reach_each_other(real: EngineUnderT
     addresses = [own_address(spool) for spool in spools]
     assert addresses[0] != addresses[1]
     for spool in spools:
-        spool.run("nc -lk -p 7000 -e echo here </dev/null >/dev/null 2>&1 &")
+        spool.run("nc -ll -p 7000 -e /bin/echo here </dev/null >/dev/null 2>&1 &")
     for spool, own_one, other in zip(spools, addresses, reversed(addresses), strict=True):
         wait_until(lambda s=spool, a=own_one: "here" in s.run(f"nc -w 2 {a} 7000").text, "the listener is up")
         assert "here" not in spool.run(f"timeout 5 nc -w 2 {other} 7000").text
@@ -231,27 +231,29 @@ def test_stop_asks_with_sigterm_first(real: EngineUnderTest) -> None:
 
 
 def test_stop_kills_the_whole_tree_in_the_end(real: EngineUnderTest) -> None:
-    """Neither the entrypoint nor its background child listens to SIGTERM; the child's lock is free afterwards."""
+    """Neither entrypoint nor background child listens to SIGTERM; the child's end of a FIFO is closed afterwards."""
     spool = started(real, variables={"PROBE_IGNORES_TERM": "1"})
-    lock = real.run_directory(ALICE) / "lock"
-    lock.touch()
-    own(lock)
-    spool.run("flock /run/devgw/lock sleep 1000 </dev/null >/dev/null 2>&1 &")
-    wait_until(lambda: is_locked(lock), "the child holds its lock")
-    real.engine.stop(ALICE, 1)
-    assert not real.engine.witness(ALICE).running
-    assert real.engine.witness(ALICE).exit_code == 137
-    wait_until(lambda: not is_locked(lock), "the child is gone")
+    fifo = real.run_directory(ALICE) / "fifo"
+    os.mkfifo(fifo)
+    own(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        spool.run("sleep 1000 </dev/null >/run/devgw/fifo 2>&1 &")
+        wait_until(lambda: has_writer(reader), "the child holds its end")
+        real.engine.stop(ALICE, 1)
+        assert not real.engine.witness(ALICE).running
+        assert real.engine.witness(ALICE).exit_code == 137
+        wait_until(lambda: not has_writer(reader), "the child is gone")
+    finally:
+        os.close(reader)
 
 
-def is_locked(path: Path) -> bool:
-    """Say whether somebody holds a lock on a file."""
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+def has_writer(reader: int) -> bool:
+    """Say whether somebody holds the writing end of a FIFO: without one a read ends at once (fifo(7))."""
+    try:
+        return os.read(reader, 1) != b""
+    except BlockingIOError:
+        return True
 
 
 def test_orphans_are_reaped(alice: Spool) -> None:

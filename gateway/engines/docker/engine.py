@@ -14,7 +14,7 @@ from gateway.engines.docker.connection import Connection
 from gateway.engines.docker.containers import remainder, witness_of
 from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found
 from gateway.engines.docker.facts import Facts, facts_of, report_of
-from gateway.engines.docker.network import ensure_network, refs_with_network, remove_network
+from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
 from gateway.engines.docker.spec import container_body
 from gateway.engines.interface import EngineReport, Image, Progress, Witness, ignore_progress
 from gateway.engines.mounts import require_sources
@@ -32,7 +32,7 @@ class DockerEngine:
     name = "docker"
 
     def __init__(self, base_url: str, gateway_id: str) -> None:
-        self._gateway_id = names.parse_gateway_id(gateway_id)
+        self.gateway_id = names.parse_gateway_id(gateway_id)
         self._connection = Connection(base_url)
 
     def report(self) -> EngineReport:
@@ -47,17 +47,20 @@ class DockerEngine:
         with self._connection.asked_to(f"create {spec.ref}") as api:
             if self._inspect(api, spec.ref) is not None:
                 raise environment_exists(str(spec.ref))
-            body = container_body(spec, self._gateway_id, self._facts(api, api.info()))
+            body = container_body(spec, self.gateway_id, self._facts(api, api.info()))
             made_network = False
             if spec.egress != Egress.NONE:
                 progress("making a network of its own")
-                made_network = ensure_network(api, self._gateway_id, spec.ref)
+                made_network = ensure_network(api, self.gateway_id, spec.ref)
             progress(f"making a container from {spec.image}")
             self._create_container(api, spec.ref, body, made_network=made_network)
 
     def start(self, ref: EnvironmentRef) -> None:
         with self._connection.asked_to(f"start {ref}") as api:
-            api.start(self._found(api, ref)["Id"])
+            container = self._found(api, ref)
+            if labels.has_network(container["Config"]["Labels"]):
+                rejoin_network(api, self.gateway_id, ref, container["Id"])
+            api.start(container["Id"])
 
     def stop(self, ref: EnvironmentRef, timeout_seconds: float) -> None:
         with self._connection.asked_to(f"stop {ref}") as api:
@@ -70,20 +73,20 @@ class DockerEngine:
             container = self._inspect(api, ref)
             if container is not None:
                 _remove(api, container["Id"])
-            remove_network(api, self._gateway_id, ref)
+            remove_network(api, self.gateway_id, ref)
 
     def witness(self, ref: EnvironmentRef) -> Witness | None:
         with self._connection.asked_to(f"look for {ref}") as api:
             container = self._inspect(api, ref)
             if container is not None:
                 return witness_of(ref, container)
-            return remainder(ref) if ref in refs_with_network(api, self._gateway_id) else None
+            return remainder(ref) if ref in refs_with_network(api, self.gateway_id) else None
 
     def witnesses(self) -> list[Witness]:
         with self._connection.asked_to("list environments") as api:
-            networks = refs_with_network(api, self._gateway_id)
-            listed = api.containers(all=True, filters={"label": f"{labels.GATEWAY}={self._gateway_id}"})
-            refs = {labels.ref_in(container["Labels"], self._gateway_id) for container in listed}
+            networks = refs_with_network(api, self.gateway_id)
+            listed = api.containers(all=True, filters={"label": f"{labels.GATEWAY}={self.gateway_id}"})
+            refs = {labels.ref_in(container["Labels"], self.gateway_id) for container in listed}
             inspected = {ref: self._inspect(api, ref) for ref in refs if ref is not None}
         found = [witness_of(ref, container) for ref, container in inspected.items() if container is not None]
         have_container = {witness.ref for witness in found}
@@ -122,11 +125,11 @@ class DockerEngine:
     def _inspect(self, api: docker.APIClient, ref: EnvironmentRef) -> dict[str, Any] | None:
         """Return the container of that name, if it is this gateway's."""
         try:
-            inspected: dict[str, Any] = api.inspect_container(names.container_name(self._gateway_id, ref))
+            inspected: dict[str, Any] = api.inspect_container(names.container_name(self.gateway_id, ref))
         except docker.errors.NotFound:
             return None
         written = inspected["Config"]["Labels"] or {}
-        return inspected if labels.ref_in(written, self._gateway_id) == ref else None
+        return inspected if labels.ref_in(written, self.gateway_id) == ref else None
 
     def _found(self, api: docker.APIClient, ref: EnvironmentRef) -> dict[str, Any]:
         container = self._inspect(api, ref)
@@ -138,7 +141,7 @@ class DockerEngine:
         self, api: docker.APIClient, ref: EnvironmentRef, body: dict[str, Any], *, made_network: bool
     ) -> None:
         try:
-            api.create_container_from_config(body, names.container_name(self._gateway_id, ref))
+            api.create_container_from_config(body, names.container_name(self.gateway_id, ref))
         except docker.errors.APIError as exc:
             if exc.status_code == 409:  # another create was quicker: container and network are its
                 raise environment_exists(str(ref)) from exc

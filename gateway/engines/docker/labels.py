@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gateway.engines.digest import digest_of
 from gateway.errors import UsageError
-from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid, parse_environment_name, parse_user_name
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid, parse_environment_name, parse_user_name
 
 GATEWAY = "devgw.gateway"
 USER = "devgw.user"
@@ -58,3 +58,8 @@ def uid_in(labels: Mapping[str, str]) -> int:
 def gpus_in(labels: Mapping[str, str]) -> tuple[GpuUuid, ...]:
     """Read the leased UUIDs."""
     return tuple(GpuUuid(uuid) for uuid in labels.get(GPUS, "").split(",") if uuid)
+
+
+def has_network(labels: Mapping[str, str]) -> bool:
+    """Say whether the environment has a network of its own."""
+    return labels.get(EGRESS, Egress.NONE) != Egress.NONE

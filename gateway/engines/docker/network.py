@@ -32,6 +32,17 @@ def ensure_network(api: docker.APIClient, gateway_id: str, ref: EnvironmentRef) 
     return True
 
 
+def rejoin_network(api: docker.APIClient, gateway_id: str, ref: EnvironmentRef, container_id: str) -> None:
+    """Make the network anew if `docker network prune` took it while the environment was stopped.
+
+    A container that has been started remembers the old network's id, so it has to leave and join.
+    """
+    if ensure_network(api, gateway_id, ref):
+        name = names.container_name(gateway_id, ref)
+        api.disconnect_container_from_network(container_id, name, force=True)
+        api.connect_container_to_network(container_id, name)
+
+
 def remove_network(api: docker.APIClient, gateway_id: str, ref: EnvironmentRef) -> None:
     """Remove the environment's network and whatever still holds on to it; an absent one changes nothing."""
     for network in _networks(api, gateway_id):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import time
 from pathlib import Path
 
 
@@ -21,6 +22,8 @@ def open_listener(path: Path, backlog: int = 128) -> socket.socket:
     finally:
         os.umask(previous_umask)
     listener.listen(backlog)
+    if path.is_dir() and not path.is_symlink():  # a rename replaces anything but a folder
+        path.rename(path.with_name(f".{path.name}.moved.{time.time_ns()}"))
     draft.rename(path)
     return listener
 
