@@ -36,6 +36,8 @@ if __name__ == "__main__":
         "distribution": read_distribution(),
         "python": platform.python_version(),
         **read_torch(),
-        "packages": {found.name: found.version for found in sorted(metadata.distributions(), key=lambda d: d.name.lower())},
+        "packages": {
+            found.name: found.version for found in sorted(metadata.distributions(), key=lambda d: d.name.lower())
+        },
     }
     print(json.dumps(contents, indent=1))
