@@ -52,6 +52,8 @@ def run(arguments: Sequence[str], make_app: "Callable[[Settings], App] | None" =
             obj=Invocation(make_app),
         )
         sys.stdout.flush()
+        if returned == Exit.INTERRUPTED:  # typer has turned Ctrl-C into this number
+            report(KeyboardInterrupt())
     except BrokenPipeError:
         return _leave_quietly()
     except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - the one place that must let nothing through

@@ -39,7 +39,7 @@ def test_an_error_names_file_and_key(tmp_path: Path, toml: str, words: str):
 
 def test_an_error_in_a_variable_names_the_variable(tmp_path: Path):
     """The file is not to blame."""
-    with pytest.raises(ConfigError, match="DEVGW_SERVER_PORT: server.port"):
+    with pytest.raises(ConfigError, match=r"DEVGW_SERVER_PORT: server\.port"):
         load_settings(environ(tmp_path, DEVGW_SERVER_PORT="ssh"))
 
 

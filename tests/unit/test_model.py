@@ -15,11 +15,28 @@ def test_a_well_formed_name_is_taken(name: str):
 @pytest.mark.parametrize(
     "name",
     # paths, options, white space, control characters
-    ["", "../alice", "alice/../bob", "-oProxyCommand=x", " alice", "alice\n", "al\0ice", "alice\x1b[31m"]
-    # other separators, upper case, too long, other alphabets
-    + ["alice:bob", "alice.bob", "Alice", "a" * 32, "1alice", "älice", "ａlice"]
-    # accounts of the system
-    + ["root", "nobody", "sshd"],
+    [
+        "",
+        "../alice",
+        "alice/../bob",
+        "-oProxyCommand=x",
+        " alice",
+        "alice\n",
+        "al\0ice",
+        "alice\x1b[31m",
+        # other separators, upper case, too long, other alphabets
+        "alice:bob",
+        "alice.bob",
+        "Alice",
+        "a" * 32,
+        "1alice",
+        "älice",
+        "\uff41lice",
+        # accounts of the system
+        "root",
+        "nobody",
+        "sshd",
+    ],
 )
 def test_anything_else_is_refused(name: str):
     """The refusal is a usage error and repeats no more than forty characters, escaped."""

@@ -102,7 +102,7 @@ def test_a_create_that_fails_gives_everything_back(site: Site, step: str):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_create_that_was_killed_is_rolled_back_at_the_next_start(site: Site, step: str):
-    """kill -9 at any step; the reconciler of the next process leaves nothing, and the GPU is free."""
+    """Kill -9 at any step; the reconciler of the next process leaves nothing, and the GPU is free."""
     site.daemon.at_step = raising(step, Crash())
     with pytest.raises(Crash):
         site.create()

@@ -49,7 +49,7 @@ def test_anything_but_a_socket_is_refused(tmp_path: Path, what: str):
         make = {
             "link to a socket": lambda: (place / "ssh.sock").symlink_to(elsewhere),
             "file": lambda: (place / "ssh.sock").write_text("x"),
-            "directory": lambda: (place / "ssh.sock").mkdir(),
+            "directory": (place / "ssh.sock").mkdir,
             "fifo": lambda: os.mkfifo(place / "ssh.sock"),
             "link to nowhere": lambda: (place / "ssh.sock").symlink_to("/nowhere"),
         }
