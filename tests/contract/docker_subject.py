@@ -21,12 +21,12 @@ from tests.contract.inside import Spool
 from tests.contract.subject import EngineUnderTest, probe_script
 
 IMAGE = "devgw-contract:probe"
-_CONTENT_LABEL = "devgw.contract.content"
+_CONTENT_LABEL = "org.devgw.contract.content"
 _CHANGES = [
     'ENTRYPOINT ["/bin/sh", "/probe.sh"]',
     "ENV PATH=/bin",
     "ENV NVIDIA_VISIBLE_DEVICES=all",
-    "LABEL devgw.contract=probe",
+    "LABEL org.devgw.contract=probe",
     "LABEL devgw.user=mallory",
     "STOPSIGNAL SIGKILL",
     "VOLUME /anonymous",

@@ -17,7 +17,7 @@ UID = 23456
 class EngineUnderTest:
     """One engine and the answers to what the interface leaves open.
 
-    `image` prints `probe is ready` when it starts and carries the label `devgw.contract`. `interrupt_create` leaves
+    `image` prints `probe is ready` when it starts and carries the label `org.devgw.contract`. `interrupt_create` leaves
     what a create leaves that was killed half-way; `end` makes the entrypoint exit by itself. `other` is the same engine
     as another gateway sees it. `gpu` and `other_gpu` are UUIDs the engine can inject, None where it cannot inject any.
     """

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.engines.digest import digest_of
+from gateway.engines.interface import IMAGE_LABEL_PREFIX
 from gateway.errors import EngineError, NotFoundError
 from gateway.model import Egress, EnvironmentRef, GpuUuid, Mount
 from tests.contract.inside import wait_until
@@ -151,7 +152,7 @@ def test_image_finds_a_local_image(subject: EngineUnderTest) -> None:
     image = subject.engine.image(subject.image)
     assert image.reference == subject.image
     assert image.digest.startswith("sha256:")
-    assert image.labels["devgw.contract"] == "probe"
+    assert image.labels["org.devgw.contract"] == "probe"
 
 
 def test_image_of_an_unknown_name_is_not_found(subject: EngineUnderTest) -> None:
@@ -164,7 +165,7 @@ def test_images_lists_those_with_our_labels(subject: EngineUnderTest) -> None:
     """Other images on the host are nobody's business here."""
     listed = subject.engine.images()
     assert subject.image in [image.reference for image in listed]
-    assert all(any(label.startswith("devgw.") for label in image.labels) for image in listed)
+    assert all(any(label.startswith(IMAGE_LABEL_PREFIX) for label in image.labels) for image in listed)
 
 
 def test_a_gpu_the_engine_does_not_know_is_refused(subject: EngineUnderTest) -> None:

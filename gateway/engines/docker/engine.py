@@ -17,14 +17,12 @@ from gateway.engines.docker.errors import environment_exists, environment_not_fo
 from gateway.engines.docker.facts import Facts, facts_of, report_of
 from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
 from gateway.engines.docker.spec import container_body
-from gateway.engines.interface import EngineReport, Image, Progress, Witness, ignore_progress
+from gateway.engines.interface import IMAGE_LABEL_PREFIX, EngineReport, Image, Progress, Witness, ignore_progress
 from gateway.engines.mounts import require_sources
 from gateway.errors import DevgwError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec
 
 log = logging.getLogger(__name__)
-
-_IMAGE_LABEL_PREFIX = "devgw."
 
 
 class DockerEngine:
@@ -103,13 +101,9 @@ class DockerEngine:
 
     def images(self) -> list[Image]:
         with self._connection.asked_to("list images") as api:
-            listed = api.images()
-        ours = [image for image in listed if any(key.startswith(_IMAGE_LABEL_PREFIX) for key in image["Labels"] or {})]
-        return [
-            Image(reference, image["Id"], image["Labels"])
-            for image in ours
-            for reference in image["RepoTags"] or [image["Id"]]
-        ]
+            listed = api.images(filters={"dangling": False})
+        ours = [image for image in listed if any(key.startswith(IMAGE_LABEL_PREFIX) for key in image["Labels"] or {})]
+        return [Image(reference, image["Id"], image["Labels"]) for image in ours for reference in image["RepoTags"]]
 
     def close(self) -> None:
         """Close the connection; a later call opens it again."""
