@@ -67,8 +67,7 @@ def _steps(settings: "Settings", gateway: "App", *, force: bool) -> Iterator[Ste
     yield _directory("state", settings.state_dir, 0o700)
     yield _directory("journal", settings.journal_dir, 0o700)
     yield _directory("runtime", settings.run_dir, 0o700)
-    for what, make in (("host key", gateway.authority.host_key_line), ("user CA", gateway.authority.user_ca_line)):
-        yield _key(what, settings.keys_dir, make)
+    yield from _keys(settings.keys_dir, gateway)
     yield _database(gateway)
 
 
@@ -94,11 +93,12 @@ def _shipped_policy() -> str:
     return (Path(policies.__file__).parent / "default.toml").read_text()
 
 
-def _key(what: str, place: Path, make: Callable[[], str]) -> Step:
-    """Keys are made where there are none, and nothing here ever replaces one."""
-    before = set(place.glob("*")) if place.is_dir() else set()
-    make()
-    return Step(what, str(place), "made" if set(place.glob("*")) - before else "was there")
+def _keys(place: Path, gateway: "App") -> Iterator[Step]:
+    """Have the authority make the keys that are not there; nothing here ever replaces one."""
+    before = set(place.glob("*"))
+    keys = [("host key", path) for path in gateway.authority.host_keys] + [("user CA", gateway.authority.user_ca_key)]
+    for what, path in keys:
+        yield Step(what, str(path), "was there" if path in before else "made")
 
 
 def _database(gateway: "App") -> Step:
