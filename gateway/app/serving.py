@@ -3,15 +3,19 @@
 import asyncio
 import logging
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import uvloop
+
 from gateway.app.directory import StoredDirectory, StoredEnvironments
 from gateway.audit.event import Event
-from gateway.auth.throttle import Throttle
+from gateway.auth.throttle import FileMemory, Throttle
 from gateway.errors import ConfigError, DevgwError
 from gateway.model import Actor
-from gateway.ssh.server import SshServer, run
+from gateway.ssh.server import SshServer
+from gateway.ssh.server import serve as serve_ssh
 from gateway.ssh.services import Services
 
 if TYPE_CHECKING:
@@ -76,7 +80,7 @@ def serve(app: "App") -> None:
         environments=StoredEnvironments(app.environments, app.table),
         gate=app.gate,
         recorder=app.journal,
-        throttle=Throttle(),
+        throttle=Throttle(clock=time.time, memory=FileMemory(app.settings.state_dir / "throttle.json")),
         user_ca_key=app.authority.user_ca_key,
         host_keys=app.authority.host_keys,
     )
@@ -93,7 +97,7 @@ def serve(app: "App") -> None:
         await watches[0].reload()
 
     try:
-        run(app.settings.server, services, on_started=on_started, on_reload=on_reload)
+        uvloop.run(serve_ssh(app.settings.server, services, on_started=on_started, on_reload=on_reload))
     finally:
         app.journal.append(Event("gateway.stopped", _GATEWAY))
         app.journal.close()

@@ -58,6 +58,14 @@ class EngineUnderTest:
         return Spool(self.run_directory(ref))
 
 
+def started(subject: EngineUnderTest, handle: str = "alice", **changes: Any) -> Spool:
+    """Create and start an environment and return a way in."""
+    spec = subject.spec(handle, **changes)
+    subject.engine.create(spec)
+    subject.engine.start(spec.ref)
+    return subject.inside(spec.ref)
+
+
 def own(path: Path) -> None:
     """Give a path to the environment's user; only root can, and only real engines care."""
     import os

@@ -54,7 +54,7 @@ class BuildOutput:
             self.last_lines.clear()
         elif found := BUILT.match(line):
             self.image = self.image or found[1]
-        else:
+        elif not line.startswith(" --->"):
             self.last_lines.append(line)
         self.report(self.step, self.steps, line)
 
