@@ -67,7 +67,7 @@ def _steps(settings: "Settings", gateway: "App", *, force: bool) -> Iterator[Ste
     yield _directory("state", settings.state_dir, 0o700)
     yield _directory("journal", settings.journal_dir, 0o700)
     yield _directory("runtime", settings.run_dir, 0o700)
-    yield from _keys(settings.keys_dir, gateway)
+    yield from _keys(gateway)
     yield _database(gateway)
 
 
@@ -93,12 +93,16 @@ def _shipped_policy() -> str:
     return (Path(policies.__file__).parent / "default.toml").read_text()
 
 
-def _keys(place: Path, gateway: "App") -> Iterator[Step]:
-    """Have the authority make the keys that are not there; nothing here ever replaces one."""
-    before = set(place.glob("*"))
-    keys = [("host key", path) for path in gateway.authority.host_keys] + [("user CA", gateway.authority.user_ca_key)]
-    for what, path in keys:
-        yield Step(what, str(path), "was there" if path in before else "made")
+def _keys(gateway: "App") -> Iterator[Step]:
+    """Have the authority make the keys that are not there, and check those that are; none is ever replaced."""
+    authority = gateway.authority
+    for what, path, ensure in (
+        ("host key", authority.host_keys[0], authority.host_key_line),
+        ("user CA", authority.user_ca_key, authority.user_ca_line),
+    ):
+        made = not path.exists()
+        ensure()
+        yield Step(what, str(path), "made" if made else "was there")
 
 
 def _database(gateway: "App") -> Step:
