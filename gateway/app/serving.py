@@ -74,6 +74,7 @@ def serve(app: "App") -> None:
     """Serve until SIGTERM, then drain. Raises: DevgwError, before anything listens."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     _require_one_notebook_port(app)
+    app.authority.ensure()
     app.journal.append(Event("policy.loaded", _GATEWAY, detail={"file": str(app.policy.file)}))
     services = Services(
         directory=StoredDirectory(app.users),

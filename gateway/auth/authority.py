@@ -90,6 +90,11 @@ class Authority:
         self.user_ca_key = directory / "user_ca"
         self.host_keys = (directory / "ssh_host_ed25519_key",)
 
+    def ensure(self) -> None:
+        """Make the keys that are not there yet. Raises: AuthError, as `ensure_key`."""
+        self.host_key_line()
+        self.user_ca_line()
+
     def user_ca_line(self) -> str:
         """Return the public half of the user CA. Raises: AuthError, as `ensure_key`."""
         return ensure_key(self.user_ca_key, "devgw user CA")

@@ -9,6 +9,7 @@ import typer
 from gateway.cli.invocation import invocation_of
 from gateway.cli.options import OutputOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
+from gateway.engines.interface import IMAGE_LABEL_PREFIX
 
 if TYPE_CHECKING:
     from gateway.engines.interface import Image
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 app = command_app(help="Build and list the images of environments.")
 
 _HEADINGS = ("IMAGE", "PROFILE", "TORCH", "CUDA", "PYTHON", "DIGEST")
-_LABEL_PREFIXES = ("org.devgw.", "devgw.")
 _STEP_NUMBER = re.compile(r"^Step \d+/\d+ : ")  # the classic builder's own count, which we show ourselves
 
 
@@ -106,9 +106,5 @@ def _row(image: "Image") -> tuple[str, ...]:
 
 def _own_labels(labels: dict[str, str]) -> dict[str, str]:
     """Return devgw's labels by their bare name, in order."""
-    return {
-        key.removeprefix(prefix): value
-        for key, value in sorted(labels.items())
-        for prefix in _LABEL_PREFIXES
-        if key.startswith(prefix)
-    }
+    own = {key: value for key, value in sorted(labels.items()) if key.startswith(IMAGE_LABEL_PREFIX)}
+    return {key.removeprefix(IMAGE_LABEL_PREFIX): value for key, value in own.items()}

@@ -169,7 +169,6 @@ class Environments:
             for name in ("ssh.sock", "notebook.sock"):
                 (layout.run / name).unlink(missing_ok=True)
             undo.callback(engine.delete, ref)
-            progress(f"making the container from {environment.image}")
             engine.create(self._spec(environment, identity, layout), progress)
             engine.start(ref)
             wait_until_ready(engine, ref, layout.run, identity.uid, self._places.start_timeout, progress)

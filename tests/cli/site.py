@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
-from gateway.auth.authority import make_host_key
 
 from gateway.app import App
+from gateway.auth.authority import make_host_key
 from gateway.cli.program import run
 from gateway.config import Settings
 from gateway.engines.interface import Engine
@@ -25,6 +25,7 @@ GPUS = tuple(
     Gpu(GpuUuid(f"GPU-00000000-0000-4000-8000-00000000000{n}"), "NVIDIA A100-SXM4-80GB", 80 * 2**30, str(n))
     for n in range(2)
 )
+_CONTENTS = {"profile": "cpu", "torch": "2.8.0", "python": "3.12"}
 _VARYING = (
     (re.compile(r"SHA256:[A-Za-z0-9+/]{43}"), "SHA256:" + "FINGERPRINT".ljust(43, "x")),
     (re.compile(r"\b[a-z2-9]{5}(-[a-z2-9]{5}){3}\b"), "PASSWORD"),
@@ -81,7 +82,7 @@ class Site:
     def __init__(self, directory: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
         self.directory = directory
         self.daemon = FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS), cpus=16)
-        self.daemon.add_image("devgw/env:cpu", {"devgw.profile": "cpu", "devgw.torch": "2.8.0", "devgw.python": "3.12"})
+        self.daemon.add_image("devgw/env:cpu", {f"org.devgw.{name}": value for name, value in _CONTENTS.items()})
         self.engine = AnsweringEngine(self.daemon)
         self.builder = FakeImageBuilder()
         self._capture = capture
