@@ -93,14 +93,18 @@ class MemoryRecorder:
     def codes(self) -> list[str]:
         return [event.code for event in self.events]
 
-    def find(self, code: str, timeout_seconds: float = 5) -> Event:
-        """Return the last event of a code, waiting for it."""
+    def mark(self) -> int:
+        """Return a point in time for `find`."""
+        return len(self.events)
+
+    def find(self, code: str, since: int = 0, timeout_seconds: float = 5) -> Event:
+        """Return the first event of a code after a mark, waiting for it."""
         deadline = time.monotonic() + timeout_seconds
         while True:
-            for event in reversed(self.events):
+            for event in self.events[since:]:
                 if event.code == code:
                     return event
-            assert time.monotonic() < deadline, f"no event {code} in {self.codes()}"
+            assert time.monotonic() < deadline, f"no event {code} in {self.codes()[since:]}"
             time.sleep(0.01)
 
 
@@ -231,7 +235,7 @@ class TestGateway:
 
     def ssh(self, handle: str, key: Path | None, *arguments: str, before: Sequence[str] = ()) -> list[str]:
         """Return an ssh command line."""
-        return ["ssh", *self.options(key), "-p", str(self.port), *before, f"{handle}@127.0.0.1", *arguments]
+        return ["ssh", *before, *self.options(key), "-p", str(self.port), f"{handle}@127.0.0.1", *arguments]
 
     def run(self, handle: str, key: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
         """Run a command through the gateway."""

@@ -1,6 +1,7 @@
 """Key material: the user CA that environments trust, and host keys. Minting certificates is the work of `ssh`."""
 
 import os
+import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -57,7 +58,7 @@ def _public_line(key: Ed25519PrivateKey, comment: str) -> str:
 def _write_private(path: Path, private: str) -> None:
     """Create the file with its final mode: at no moment may others read it. Two starts at once make one key."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -158,7 +158,7 @@ class Throttle:
         keep = self._limits.window_seconds + self._limits.cap_seconds
         while self._tallies:
             source, oldest = next(iter(self._tallies.items()))
-            stale = now > oldest.banned_until and now - oldest.since > keep
+            stale = now - max(oldest.since, oldest.banned_until) > keep
             if not stale and len(self._tallies) <= self._limits.entries_max:
                 return
             del self._tallies[source]

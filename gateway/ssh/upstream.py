@@ -21,7 +21,7 @@ from gateway.ssh.channels import EnvironmentChannel
 from gateway.ssh.guard import ConnectionGuard
 from gateway.ssh.relay import ChannelEnd
 from gateway.ssh.services import Environments, Offload
-from gateway.ssh.wake import Tell, Waker, tell_nobody
+from gateway.ssh.wake import Attempt, Tell, Waker, tell_nobody
 
 AgentOpener = Callable[[], Awaitable[ChannelEnd]]
 LOGIN_SECONDS = 30.0
@@ -118,7 +118,7 @@ class UpstreamPool:
         self._authority = authority
         self._settings = settings
         self._shared: dict[EnvironmentRef, UpstreamConnection] = {}
-        self._locks: dict[EnvironmentRef, asyncio.Lock] = {}
+        self._attempts: dict[EnvironmentRef, Attempt[UpstreamConnection]] = {}
 
     async def acquire(self, ref: EnvironmentRef, tell: Tell = tell_nobody) -> UpstreamConnection:
         """Return the shared connection to an environment.
@@ -126,11 +126,19 @@ class UpstreamPool:
         Raises:
             DevgwError: when the environment cannot be started or does not let the gateway in.
         """
-        lock = self._locks.setdefault(ref, asyncio.Lock())
-        async with lock:
-            shared = self._shared.get(ref)
-            if shared is None or shared.is_closed() or shared.is_ending():
-                shared = self._shared[ref] = await self.connect(ref, tell)
+        shared = self._shared.get(ref)
+        if shared is not None and not shared.is_ending():
+            return shared
+        attempt = self._attempts.get(ref)
+        if attempt is None:
+            attempt = self._attempts[ref] = Attempt(lambda attempt: self._connect_shared(ref, attempt))
+        return await attempt.join(tell)
+
+    async def _connect_shared(self, ref: EnvironmentRef, attempt: Attempt[UpstreamConnection]) -> UpstreamConnection:
+        try:
+            shared = self._shared[ref] = await self.connect(ref, attempt.say)
+        finally:
+            del self._attempts[ref]
         return shared
 
     async def connect(
@@ -154,7 +162,6 @@ class UpstreamPool:
     def forget(self, ref: EnvironmentRef) -> None:
         """Close the shared connection of an environment that is gone."""
         shared = self._shared.pop(ref, None)
-        self._locks.pop(ref, None)
         if shared is not None:
             shared.close()
 

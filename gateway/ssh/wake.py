@@ -2,13 +2,15 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from gateway.errors import DevgwError, TimedOutError
 from gateway.model import EnvironmentRef
 from gateway.ssh.services import Environments, Offload, Service
 
 Tell = Callable[[str], None]
+T = TypeVar("T")
 
 
 def tell_nobody(_line: str) -> None:
@@ -22,7 +24,7 @@ class Waker:
         self._environments = environments
         self._offload = offload
         self._timeout = start_timeout_seconds
-        self._starts: dict[EnvironmentRef, _Start] = {}
+        self._starts: dict[EnvironmentRef, Attempt[None]] = {}
 
     async def dial(self, ref: EnvironmentRef, service: Service, tell: Tell = tell_nobody) -> socket.socket:
         """Return a connected socket, waking the environment if it does not answer.
@@ -39,13 +41,10 @@ class Waker:
     async def _wake(self, ref: EnvironmentRef, tell: Tell) -> None:
         start = self._starts.get(ref)
         if start is None:
-            start = self._starts[ref] = _Start()
-            start.task = asyncio.create_task(self._run(ref, start))
-        start.listen(tell)
-        assert start.task is not None  # noqa: S101 - set two lines above or by whom we join
-        await asyncio.shield(start.task)
+            start = self._starts[ref] = Attempt(lambda attempt: self._run(ref, attempt))
+        await start.join(tell)
 
-    async def _run(self, ref: EnvironmentRef, start: "_Start") -> None:
+    async def _run(self, ref: EnvironmentRef, start: "Attempt[None]") -> None:
         loop = asyncio.get_running_loop()
 
         def progress(line: str) -> None:
@@ -63,20 +62,30 @@ class Waker:
             del self._starts[ref]
 
 
-class _Start:
-    """A start under way and those who watch it."""
+class Attempt(Generic[T]):
+    """Something under way that several wait for; all see the same lines, those that came before included."""
 
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
+    def __init__(self, work: "Callable[[Attempt[T]], Coroutine[Any, Any, T]]") -> None:
         self._lines: list[str] = []
         self._listeners: list[Tell] = []
+        self._task = asyncio.create_task(work(self))
+        self._task.add_done_callback(_retrieve)
 
-    def listen(self, tell: Tell) -> None:
+    async def join(self, tell: Tell) -> T:
+        """Wait for the outcome; one who gives up waiting does not stop it for the others."""
         self._listeners.append(tell)
         for line in self._lines:
             tell(line)
+        return await asyncio.shield(self._task)
 
     def say(self, line: str) -> None:
+        """Show a line to all who wait."""
         self._lines.append(line)
         for tell in self._listeners:
             tell(line)
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    """Mark a failure as seen, since all who waited for it may have left."""
+    if not task.cancelled():
+        task.exception()
