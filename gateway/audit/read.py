@@ -31,7 +31,7 @@ class Filter:
     def lets_through(self, record: Record) -> bool:
         """Judge one record."""
         return (
-            (not self.user or self.user in {record.actor["name"], record.environment.partition("+")[0]})
+            (not self.user or self.user in _people(record))
             and (not self.action or _is_action(record.code, self.action))
             and (self.since is None or record.at >= self.since)
             and (self.until is None or record.at < self.until)
@@ -135,3 +135,8 @@ def utc(day: str) -> datetime:
     """Read `2026-05-03` or a full ISO time; without a zone it is UTC. Raises: ValueError."""
     moment = datetime.fromisoformat(day)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _people(record: Record) -> set[str]:
+    """Return whom a record concerns: who acted, whose environment it is, and the user an administrator named."""
+    return {record.actor["name"], record.environment.partition("+")[0], str(record.detail.get("user", ""))}
