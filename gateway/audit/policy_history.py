@@ -67,6 +67,8 @@ def in_force_between(journal: Path, archive: Path, since: datetime, until: datet
     """
     loaded = list(stream(journal, Filter(action="policy.loaded", until=until)))
     before = [record for record in loaded if record.at <= since][-1:]
+    if not before and not any(record.at < until for record in loaded):
+        raise JournalError("policy.not-kept", f"the journal does not say which policy was in force before {until}")
     within = [record for record in loaded if record.at > since]
     return tuple(
         InForce(record.at, digest, _read(archive, digest))
