@@ -3,14 +3,15 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from gateway.audit.record import Record, first_stamp, parse
-from gateway.audit.segments import Segment, segments
+from gateway.audit.record import Record, parse, stamp
+from gateway.audit.segments import segments
 
-_SLACK = timedelta(days=1)
+_TIME = b'"time":"'
+_STAMP_BYTES = 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Filter:
     def lets_through(self, record: Record) -> bool:
         """Judge one record."""
         return (
-            (not self.user or self.user in {record.actor["name"], record.environment.partition("+")[0]})
+            (not self.user or self.user in _people(record))
             and (not self.action or _is_action(record.code, self.action))
             and (self.since is None or record.at >= self.since)
             and (self.until is None or record.at < self.until)
@@ -54,13 +55,11 @@ def is_denial(record: Record) -> bool:
 
 def stream(directory: Path, wanted: Filter | None = None) -> Iterator[Record]:
     """Yield the wanted records in order; an unfinished last line is left out. Raises: OSError, ValueError."""
-    wanted = wanted or Filter()
-    needles = wanted.needles()
-    for segment in _relevant(segments(directory), wanted):
+    sieve = _Sieve(wanted or Filter())
+    for segment in segments(directory):
         with segment.path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
-                    yield from _pick(line, wanted, needles)
+                yield from sieve.pick(line)
 
 
 def follow(directory: Path, wanted: Filter, wait: Callable[[], bool], *, after: int | None = None) -> Iterator[Record]:
@@ -68,36 +67,33 @@ def follow(directory: Path, wanted: Filter, wait: Callable[[], bool], *, after: 
 
     `wait` is called when nothing new is there; it pauses for as long as it likes.
     """
-    follower = _Follower(directory, after)
+    follower, sieve = _Follower(directory, after), _Sieve(wanted)
     while True:
         for line in follower.new_lines():
-            yield from _pick(line, wanted, wanted.needles())
+            yield from sieve.pick(line)
         if not wait():
             return
 
 
-def _pick(line: bytes, wanted: Filter, needles: tuple[bytes, ...]) -> Iterator[Record]:
-    if all(needle in line for needle in needles):
-        record = parse(line)
-        if wanted.lets_through(record):
-            yield record
+class _Sieve:
+    """Looks at a line's bytes first: most lines are not wanted, and parsing them costs ten times as much."""
 
+    def __init__(self, wanted: Filter) -> None:
+        self._wanted = wanted
+        self._needles = wanted.needles()
+        self._since = stamp(wanted.since).encode() if wanted.since else b""
+        self._until = stamp(wanted.until).encode() if wanted.until else b"~"
 
-def _relevant(found: list[Segment], wanted: Filter) -> list[Segment]:
-    """Leave out segments that end long before `since` or begin long after `until`; a day's slack for clock jumps."""
-    begins = [_began(segment) for segment in found]
-    ends = [*begins[1:], None]
-    return [
-        segment
-        for segment, begin, end in zip(found, begins, ends, strict=True)
-        if not (wanted.since and end and end + _SLACK < wanted.since)
-        and not (wanted.until and begin and begin - _SLACK > wanted.until)
-    ]
-
-
-def _began(segment: Segment) -> datetime | None:
-    with segment.path.open("rb") as file:
-        return first_stamp(file.readline(2**16))
+    def pick(self, line: bytes) -> Iterator[Record]:
+        """Yield the record of a whole line if it is wanted. Raises: ValueError."""
+        for needle in self._needles:
+            if needle not in line:
+                return
+        place = line.find(_TIME, 0, 64) + len(_TIME)
+        if self._since <= line[place : place + _STAMP_BYTES] < self._until and line.endswith(b"\n"):
+            record = parse(line)
+            if self._wanted.lets_through(record):
+                yield record
 
 
 def _is_action(code: str, action: str) -> bool:
@@ -135,3 +131,8 @@ def utc(day: str) -> datetime:
     """Read `2026-05-03` or a full ISO time; without a zone it is UTC. Raises: ValueError."""
     moment = datetime.fromisoformat(day)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _people(record: Record) -> set[str]:
+    """Return whom a record concerns: who acted, whose environment it is, and the user an administrator named."""
+    return {record.actor["name"], record.environment.partition("+")[0], str(record.detail.get("user", ""))}

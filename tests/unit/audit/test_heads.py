@@ -38,7 +38,10 @@ def test_a_note_of_another_implementation_is_read() -> None:
         "If you think cryptography is the answer to your problem,\n"
         "then you don't know what your problem is.\n"
     )  # fmt: skip
-    signature = "\N{EM DASH} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+    signature = (
+        "\N{EM DASH} PeterNeumann "
+        "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+    )
     with pytest.raises(JournalError) as caught:
         open_head(text + "\n" + signature, verifier)
     assert caught.value.code == "head.malformed"  # the signature is good; the text is no checkpoint
