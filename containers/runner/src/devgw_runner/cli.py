@@ -92,7 +92,8 @@ def split_launch_options(given: Sequence[str]) -> tuple[LaunchOptions, list[str]
     Raises:
         UsageError: --nproc has no sensible number.
     """
-    options, rest = LaunchOptions(), []
+    options = LaunchOptions()
+    rest: list[str] = []
     line = iter(given)
     for word in line:
         if word == "--":

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from devgw_runner.assembly import assemble, prepare, script_name
+from devgw_runner.assembly import assemble
 from devgw_runner.config import TrainConfig
 from devgw_runner.config_sources import read_config
 from devgw_runner.environment import prepare_compiler_environment
@@ -19,6 +19,7 @@ from devgw_runner.loop import train
 from devgw_runner.measure import find_device
 from devgw_runner.parallel.world import World, join_world, leave_world
 from devgw_runner.places import find_places, prepare_places
+from devgw_runner.preparation import prepare, script_name
 from devgw_runner.resources import usable_cpus
 from devgw_runner.signals import Signals
 from devgw_runner.task import Task, check_task

@@ -1,4 +1,4 @@
-"""Set the environment variables that torch's compiler reads: caches that outlive the container, bounded threads.
+"""Set the variables that torch's compiler reads: caches that outlive the container, bounded threads.
 
 Values that the user set stay.
 """

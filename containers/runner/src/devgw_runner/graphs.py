@@ -34,7 +34,8 @@ class LaunchTimes:
         return self.host_seconds >= LAUNCH_BOUND_SHARE * self.step_seconds
 
     def describe(self) -> str:
-        return f"the host launches for {self.host_seconds * 1e3:.2f} of {self.step_seconds * 1e3:.2f} ms per step"
+        host, step = self.host_seconds * 1e3, self.step_seconds * 1e3
+        return f"the host launches for {host:.2f} of {step:.2f} ms per step"
 
 
 class LaunchMeter:
@@ -76,7 +77,7 @@ class WholeStepGraph:
     def __init__(self, step: StepFunction, example: Any) -> None:
         self._static_batch = _clone(example)
         self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.graph(self._graph, stream=stream):
             self._loss, self._metrics = step(self._static_batch)

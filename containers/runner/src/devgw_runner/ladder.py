@@ -105,7 +105,7 @@ def _try_rung(rung: Rung, trial: Trial, reference: list[float]) -> Fall | None:
         _check_parity(loss, reference, trial.precision)
     except torch.OutOfMemoryError:
         raise  # a smaller batch is the remedy, not a lower rung
-    except (Exception, CompileTimeoutError) as exc:
+    except (Exception, CompileTimeoutError) as exc:  # noqa: BLE001 - a compiler may fail in any way; each becomes a Fall
         return Fall(rung, *_first_cause(exc), seconds=time.perf_counter() - started)
     return None
 
@@ -116,7 +116,7 @@ def _compile_targets(rung: Rung, trial: Trial) -> None:
         if rung is Rung.AOT_EAGER:
             module.compile(backend="aot_eager", dynamic=False)
         elif trial.mode == "max":
-            # Not "max-autotune": its cudagraph trees and gradient accumulation do not mix (pytorch/pytorch#96693).
+            # Not "max-autotune": its cudagraph trees break gradient accumulation (pytorch/pytorch#96693).
             module.compile(mode="max-autotune-no-cudagraphs", dynamic=False)
         else:
             module.compile(dynamic=False)
@@ -124,8 +124,8 @@ def _compile_targets(rung: Rung, trial: Trial) -> None:
 
 def _undo_compile(trial: Trial) -> None:
     for module in trial.compile_targets:
-        module._compiled_call_impl = None
-    torch._dynamo.reset()
+        module._compiled_call_impl = None  # noqa: SLF001 - torch has no public name for it
+    torch._dynamo.reset()  # noqa: SLF001 - torch has no public name for it
 
 
 def rehearse(step: LossStep, batch: Any, autocast: AutocastFactory) -> float:
@@ -134,7 +134,7 @@ def rehearse(step: LossStep, batch: Any, autocast: AutocastFactory) -> float:
         try:
             with autocast():
                 loss, _ = step(batch)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+            loss.backward()
             return float(loss.detach())
         finally:
             step.zero_grad(set_to_none=True)
@@ -207,4 +207,4 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 def count_recompiles() -> int:
     """Return how many graphs the compiler has made in this process."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])  # noqa: SLF001 - torch has no public name for it

@@ -47,5 +47,5 @@ def _become_launcher(target: str, arguments: Sequence[str], count: int) -> int:
         *script,
         *arguments,
     ]
-    os.execve(sys.executable, command, environment)
+    os.execve(sys.executable, command, environment)  # noqa: S606 - replaced, so that signals reach the launcher itself
     return EXIT_OWN_FAILURE

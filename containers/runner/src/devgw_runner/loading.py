@@ -90,7 +90,7 @@ def open_dataset(data: Any, order: SampleOrder, start: Position, *, workers: int
     """Return collated host batches from `start` on; one set of loader processes serves all epochs."""
     loader: DataLoader[Any] = DataLoader(
         _RequestedSamples(data),
-        batch_sampler=_Requests(order, start),  # type: ignore[arg-type]  # a request stands for its list of indices
+        batch_sampler=_Requests(order, start),  # a request stands for its list of indices
         num_workers=workers,
         pin_memory=pin,
         collate_fn=getattr(data, "collate", None) or default_collate,
@@ -162,7 +162,7 @@ class DevicePrefetch:
         self._batches = batches
         self._device = device
         self._format = memory_format
-        self._stream = torch.cuda.Stream(device) if ahead and device.type == "cuda" else None
+        self._stream = _side_stream(device) if ahead and device.type == "cuda" else None
         self._ahead: Any = None
 
     def __iter__(self) -> "DevicePrefetch":
@@ -183,6 +183,10 @@ class DevicePrefetch:
     def _copy(self, batch: Any) -> Any:
         with torch.cuda.stream(self._stream):
             return move_batch(batch, self._device, self._format)
+
+
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _keep_for_stream(batch: Any, stream: torch.cuda.Stream) -> None:

@@ -31,14 +31,15 @@ from devgw_runner.warmup import shrink_micro_batch, warm_up
 EVALUATION_COMPILE_BATCHES = 100
 
 
-def train(run: Training, warm_batch: Any) -> int:
+def train(run: Training, warm_batch: Any) -> int:  # noqa: C901, PLR0912 - the loop is one page on purpose
     """Train from the run's position to its end; return 0, or 128 + the signal that stopped it."""
     run.state.model.train()
     if run.is_done and not owes_evaluation(run):
         run.recorder.event("done", f"nothing to do: all {run.total_steps} steps are done")
         return 0
 
-    # Warm-up changes no state. Alone, a stop signal ends even a compilation; together, processes stop at a step.
+    # Warm-up changes no state. Alone, a stop signal ends even a compilation; several processes
+    # stop together at their next step.
     try:
         with nullcontext() if run.world.is_distributed else run.signals.interruptible():
             warm_up(run, warm_batch)
@@ -130,7 +131,7 @@ def optimizer_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]
             loss = loss if len(parts) == 1 else loss * share
             scaler.scale(loss).backward()
         total = loss.detach() if total is None else total + loss.detach()
-    assert total is not None
+    assert total is not None  # noqa: S101 - narrows a type that the caller guarantees
 
     if run.config.grad_clip or run.config.nan == "skip":
         scaler.unscale_(optimizer)
@@ -172,7 +173,7 @@ def skip_step(run: Training) -> None:
 
 def capture_if_worthwhile(run: Training, batch: Any) -> None:
     """Capture the whole step if launching it takes the host longer than computing it takes the GPU."""
-    assert run.launch_meter is not None
+    assert run.launch_meter is not None  # noqa: S101 - narrows a type that the caller guarantees
     times = run.launch_meter.times()  # SYNC: once
     if run.plan.graphs.value == "auto" and not times.is_launch_bound:
         run.launch_meter = None
@@ -194,14 +195,14 @@ def capture_if_worthwhile(run: Training, batch: Any) -> None:
 def owes_evaluation(run: Training) -> bool:
     """Say whether the position calls for an evaluation that is not done yet, here or before a resume."""
     step, every = run.position.step, run.config.eval_every
-    if run.evaluation is None or step == 0 or run.state.evaluated_step == step:
+    if run.evaluation is None or step in {0, run.state.evaluated_step}:
         return False
     return run.is_done or (step % every == 0 if every else run.position.samples == 0)
 
 
 def evaluate(run: Training) -> int:
     """Evaluate and record; return the signal that interrupted it, or 0. Training randomness is untouched."""
-    assert run.evaluation is not None
+    assert run.evaluation is not None  # noqa: S101 - narrows a type that the caller guarantees
     sums: dict[str, Tensor] = {}
     samples = 0
     compiles = run.is_compiled and (run.evaluation.batches or 0) >= EVALUATION_COMPILE_BATCHES

@@ -99,7 +99,7 @@ def count_flops_per_sample(step: LossStep, batch: Any, autocast: AutocastFactory
     """Return the operations per sample of forward and backward, counted by torch on an eager pass."""
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         rehearse(step, batch, autocast)
-    return counter.get_total_flops() / batch_samples(batch)
+    return float(counter.get_total_flops()) / batch_samples(batch)
 
 
 def measure_bytes_per_sample(step: LossStep, batch: Any, autocast: AutocastFactory) -> int | None:

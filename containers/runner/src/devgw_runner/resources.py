@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
-SHM = Path("/dev/shm")
+SHM = Path("/dev/shm")  # noqa: S108 - the kernel's shared-memory mount, nothing is created there
 
 
 @dataclass(frozen=True)

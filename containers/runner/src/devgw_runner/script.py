@@ -12,7 +12,7 @@ from devgw_runner.errors import TaskError, UsageError
 from devgw_runner.task import Task
 
 
-class _Found(Exception):
+class _Found(Exception):  # noqa: N818 - it carries an answer out of the script, not an error
     def __init__(self, task_type: type[Task[Any]]) -> None:
         super().__init__()
         self.task_type = task_type

@@ -46,19 +46,19 @@ class Task(Generic[BatchT]):
         """
         raise NotImplementedError
 
-    def optimizer(self, params: Iterator[nn.Parameter], cfg: Any) -> Optimizer | None:
+    def optimizer(self, params: Iterator[nn.Parameter], cfg: Any) -> Optimizer | None:  # noqa: ARG002 - part of the contract
         """Return your optimizer over `params`, or None for a fused AdamW."""
         return None
 
-    def schedule(self, optimizer: Optimizer, cfg: Any, total_steps: int) -> LRScheduler | None:
+    def schedule(self, optimizer: Optimizer, cfg: Any, total_steps: int) -> LRScheduler | None:  # noqa: ARG002 - part of the contract
         """Return a scheduler that is stepped once per optimizer step, or None."""
         return None
 
-    def metrics(self, model: nn.Module, batch: BatchT) -> dict[str, Tensor]:
+    def metrics(self, model: nn.Module, batch: BatchT) -> dict[str, Tensor]:  # noqa: ARG002 - part of the contract
         """Return further scalar tensors, computed in evaluation only."""
         return {}
 
-    def flops_per_sample(self, batch: BatchT) -> float | None:
+    def flops_per_sample(self, batch: BatchT) -> float | None:  # noqa: ARG002 - part of the contract
         """Return floating-point operations per sample, forward and backward; None has them counted."""
         return None
 

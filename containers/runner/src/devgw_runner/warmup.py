@@ -64,7 +64,7 @@ def _climb_within_memory(run: Training, batch: object) -> Climb:
 
 
 def _targets(run: Training) -> tuple[torch.nn.Module, ...]:
-    """Under FSDP2 each block compiles by itself, so that gathering the next overlaps; otherwise the whole step."""
+    """Under FSDP2 each block compiles alone, so that gathering the next overlaps; else the whole step."""
     if run.plan.parallel.value == "fsdp":
         return tuple(find_blocks(run.state.model)) or (run.loss_step,)
     return (run.loss_step,)
@@ -95,7 +95,7 @@ def shrink_micro_batch(run: Training, exc: torch.OutOfMemoryError) -> None:
 
 
 def _cache_words() -> str:
-    counters = torch._dynamo.utils.counters["inductor"]
+    counters = torch._dynamo.utils.counters["inductor"]  # noqa: SLF001 - torch has no public name for it
     hits, misses = counters["fxgraph_cache_hit"], counters["fxgraph_cache_miss"]
     if not hits and not misses:
         return "nothing cacheable"

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
 
 from devgw_runner.checkpoint import store
 from devgw_runner.checkpoint.state import MODEL_PREFIX
@@ -20,14 +21,14 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
         CheckpointError: the checkpoint is corrupt.
     """
     store.verify(checkpoint)
-    reader = dcp.FileSystemReader(checkpoint)
+    reader = FileSystemReader(checkpoint)
     entries = reader.read_metadata().state_dict_metadata
     target = {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)
         for name, entry in entries.items()
         if name.startswith(MODEL_PREFIX) and isinstance(entry, TensorStorageMetadata)
     }
-    dcp.load(target, storage_reader=reader, no_dist=True)
+    load(target, storage_reader=reader, no_dist=True)
     return {name.removeprefix(MODEL_PREFIX): value for name, value in target.items()}
 
 

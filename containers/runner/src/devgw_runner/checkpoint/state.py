@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -84,7 +86,7 @@ def check_same_model(expected: dict[str, list[int]], model: nn.Module) -> None:
         there, here = expected.get(name), actual.get(name)
         if there != here:
             raise OtherModelError(
-                f"the checkpoint is of another model: {name} is {_shape(there)} there and {_shape(here)} here",
+                f"the checkpoint is of another model: {name} is {_shape(there)} there, {_shape(here)} here",
                 "choose another --run-name, or --resume off to start anew",
             )
 
@@ -95,13 +97,13 @@ def load_tensors(state: TrainState, checkpoint: Path, *, distributed: bool) -> N
     Raises:
         CheckpointError: torch.distributed.checkpoint could not read the files.
     """
-    reader = dcp.FileSystemReader(checkpoint)
+    reader = FileSystemReader(checkpoint)
     target = dict(collect_tensors(state))
     for name, value in _empty_optimizer_tensors(state.optimizer, reader.read_metadata()).items():
         target.setdefault(name, value)
     try:
-        dcp.load(target, storage_reader=reader, no_dist=not distributed)
-    except (dcp.api.CheckpointException, OSError, RuntimeError, ValueError) as exc:
+        load(target, storage_reader=reader, no_dist=not distributed)
+    except (CheckpointException, OSError, RuntimeError, ValueError) as exc:
         # CheckpointException derives from BaseException and must be named.
         raise CheckpointError(
             f"checkpoint {checkpoint.name} cannot be read: {str(exc).splitlines()[0]}",

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from devgw_runner.checkpoint import store
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer, describe_model
@@ -68,7 +70,7 @@ class CheckpointWriter:
             temporary = self._prepare(step, tensors)
             torch.save(collect_trainer(state), temporary / f"trainer-{self._world.rank}.pt")
             upload = self._start_upload(tensors, temporary)
-        except (Exception, dcp.api.CheckpointException) as exc:
+        except (Exception, CheckpointException) as exc:
             self._clear(step)
             raise _translate(exc) from exc
         manifest = store.Manifest(
@@ -123,13 +125,13 @@ class CheckpointWriter:
 
     def _start_upload(self, tensors: dict[str, torch.Tensor], temporary: Path) -> Future[Any]:
         """Copy the tensors to host memory now and write them in a thread."""
-        upload = dcp.async_save(
+        upload = async_save(
             tensors,
-            storage_writer=dcp.FileSystemWriter(temporary),
+            storage_writer=FileSystemWriter(temporary),
             process_group=self._group,
             no_dist=not self._world.is_distributed,
         )
-        assert isinstance(upload, Future)
+        assert isinstance(upload, Future)  # noqa: S101 - narrows a type that the caller guarantees
         return upload
 
     def _finish(self, upload: Future[Any], manifest: store.Manifest) -> None:
@@ -141,7 +143,7 @@ class CheckpointWriter:
                 store.seal(store.temporary_directory(root, step), store.step_directory(root, step), manifest)
                 store.prune(root, self._settings.keep)
             self.saved_step, self.saved_at = step, time.time()
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - it crosses to the main thread and is raised there
             self._failure = exc
             self._clear(step)
 
@@ -168,7 +170,7 @@ def _translate(exc: BaseException) -> RunnerError:
 
 def _find_os_error(exc: BaseException | None) -> OSError | None:
     seen: list[BaseException | None] = [exc]
-    if isinstance(exc, dcp.api.CheckpointException):
+    if isinstance(exc, CheckpointException):
         seen.extend(failure[0] for failure in exc.failures.values())
     while seen:
         current = seen.pop()

@@ -80,7 +80,7 @@ def checkpoint_now(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parse(parser: CommandParser, arguments: Sequence[str]):  # type: ignore[no-untyped-def]
+def _parse(parser: CommandParser, arguments: Sequence[str]):  # type: ignore[no-untyped-def]  # noqa: ANN202 - argparse.Namespace is untyped anyway
     parser.add_argument("--log-dir", dest="root", type=Path, default=logs_root(), help="root of the logs")
     return parser.parse_args(arguments)
 

@@ -41,8 +41,8 @@ def _run(command: list[str]) -> int:
         else:
             pending.append(number)
 
-    for number in PASSED_ON:
-        signal.signal(number, pass_on)
+    for passed in PASSED_ON:
+        signal.signal(passed, pass_on)
     try:
         children.append(subprocess.Popen(command))
     except OSError as exc:

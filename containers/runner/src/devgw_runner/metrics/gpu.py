@@ -6,6 +6,7 @@ MIG slices refuse some questions; what is not supported is left out, never guess
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
@@ -75,10 +76,9 @@ def _mig_slices(nvml: Any, handle: Any) -> list[Any]:
     enabled = _ask(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
     if not enabled:
         return []
-    found = [
-        _ask(nvml, lambda index=index: nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))
-        for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))
-    ]
+    count = nvml.nvmlDeviceGetMaxMigDeviceCount(handle)
+    ask_slice = nvml.nvmlDeviceGetMigDeviceHandleByIndex
+    found = [_ask(nvml, partial(ask_slice, handle, index)) for index in range(count)]
     return [part for part in found if part is not None]
 
 

@@ -69,7 +69,7 @@ class Meter:
         self._samples += samples
 
     def take(self) -> tuple[dict[str, float], float, float, float]:
-        """Return the means, seconds per step, samples per second, waiting seconds, and start a new interval."""
+        """Return means, seconds per step, samples per second, waiting seconds; start a new interval."""
         steps = max(1, self._steps)
         means = {name: float(total) / steps for name, total in self._sums.items()}  # SYNC: once per interval
         elapsed = time.perf_counter() - self._started

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from torch.distributed.elastic.agent.server.api import SignalException
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import get_args_parser, run
 
@@ -38,7 +38,7 @@ def launch(processes: int, command: list[str]) -> int:
     if "--shutdown-timeout" in parser.format_help():  # newer than torch 2.8
         arguments.append(f"--shutdown-timeout={SHUTDOWN_SECONDS}")
     try:
-        run(parser.parse_args([*arguments, *command]))
+        run(parser.parse_args([*arguments, *command]))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     except ChildFailedError as exc:
         code = exc.get_first_failure()[1].exitcode
         return SIGNAL_EXIT_BASE - code if code < 0 else code

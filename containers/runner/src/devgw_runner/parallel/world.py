@@ -68,7 +68,7 @@ def join_world(device_kind: str) -> World:
         size=size,
         local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
     )
-    # gloo beside nccl: flags, async checkpoints and CPU offload speak over host memory (pytorch/pytorch#148532).
+    # gloo beside nccl: flags, async checkpoints and offload need host memory (pytorch/pytorch#148532).
     backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"
     dist.init_process_group(backend)
     return world

@@ -1,6 +1,6 @@
 """Rules for how numbers are computed: precision, layout, compilation, graphs.
 
-Each rule is a pure function of settings and facts, so that plans for devices at hand elsewhere are testable here.
+Each rule is a pure function of settings and facts, so that plans for any device are testable here.
 """
 
 from devgw_runner.config import TrainConfig
@@ -31,7 +31,7 @@ def choose_precision(config: TrainConfig, facts: Facts) -> Choice[str]:
         largest = max(facts.model.linear_shapes, key=min, default=(0, 0))
         return Choice(
             "bf16",
-            f"fp8 was asked for, but no linear layer gains from it: the largest is {largest[0]}x{largest[1]}, "
+            f"fp8 was asked for, but no linear layer gains: the largest is {largest[0]}x{largest[1]}, "
             f"both sides must be multiples of 16 and at least {FP8_SMALLEST_GEMM}",
         )
     return Choice(config.precision, "asked for")
@@ -128,7 +128,7 @@ def choose_graphs(
     return Choice(config.graphs, "asked for")
 
 
-def _graph_obstacle(
+def _graph_obstacle(  # noqa: PLR0911 - one line per obstacle reads best
     config: TrainConfig, facts: Facts, precision: str, parallel: str, accumulates: bool
 ) -> str:
     if facts.device.kind != "cuda":

@@ -118,7 +118,7 @@ def choose_workers(config: TrainConfig, facts: Facts, batch_size: int) -> Choice
     batch_bytes = max(1, facts.data.sample_bytes * batch_size) * PREFETCHED_BATCHES
     by_shm = int(facts.resources.shm_bytes * SHM_SHARE // facts.local_world // batch_bytes)
     workers = max(0, min(by_cpu, by_shm))
-    limit = "/dev/shm" if by_shm < by_cpu else f"{facts.resources.cpus} CPUs"
+    limit = "/dev/shm" if by_shm < by_cpu else f"{facts.resources.cpus} CPUs"  # noqa: S108 - the kernel's shared-memory mount, nothing is created there
     return Choice(workers, f"a batch loads in {seconds * 1e3:.0f} ms; limited by {limit}")
 
 

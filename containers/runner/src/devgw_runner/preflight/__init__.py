@@ -1,1 +1,1 @@
-"""Checks of driver, torch, device, mounts and limits. Nothing here imports torch until a check asks for it."""
+"""Checks of driver, torch, device, mounts and limits. Torch is imported only when a check asks."""

@@ -30,7 +30,7 @@ def check_driver() -> Check:
         if cuda:
             return warned(
                 "driver",
-                f"no NVIDIA driver answers, training will run on the CPU although torch is built for CUDA {cuda}",
+                f"no NVIDIA driver answers, so training runs on the CPU; torch is built for CUDA {cuda}",
                 "ask for a GPU, or check that the container was started with one",
             )
         return passed("driver", "no NVIDIA driver, and torch needs none")

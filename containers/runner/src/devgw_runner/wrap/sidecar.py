@@ -5,7 +5,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
@@ -32,7 +32,7 @@ class GpuSidecar:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="gpu-sidecar", daemon=True)
 
-    def __enter__(self) -> "GpuSidecar":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -3,6 +3,7 @@
 Where our output is a terminal, the child gets one too, so that its progress bars stay alive.
 """
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -13,6 +14,7 @@ import tty
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 CHUNK = 65536
 
@@ -27,7 +29,7 @@ class Tee:
         self._pairs: list[tuple[int, int, int]] = []
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> "Tee":
+    def __enter__(self) -> Self:
         self._log = self._log_path.open("ab", buffering=0)
         for target in (sys.stdout, sys.stderr):
             reader, writer = _open_terminal(target.fileno()) if target.isatty() else os.pipe()
@@ -65,10 +67,9 @@ class Tee:
 
     def _copy(self, reader: int, target: int) -> None:
         while chunk := _read(reader):
-            try:
+            # A full logs volume must not end the script; the terminal still shows all.
+            with contextlib.suppress(OSError, ValueError):
                 self._log.write(chunk)
-            except (OSError, ValueError):
-                pass  # a full logs volume must not end the script; the terminal still shows all
             self._show(chunk, target)
         os.close(reader)
 
