@@ -96,6 +96,8 @@ def open_dataset(data: Any, order: SampleOrder, start: Position, *, workers: int
         collate_fn=getattr(data, "collate", None) or default_collate,
         worker_init_fn=shield_loader_process if workers else None,
         prefetch_factor=2 if workers else None,
+        # Opening a loader draws a seed; from the global generator that would shift a resumed run's dropout.
+        generator=torch.Generator(),
     )
     return iter(loader)
 

@@ -1,6 +1,7 @@
 """The sharding preflight: name the tensor that FSDP2 would refuse, and the rule it breaks.
 
-torch raises without the parameter's name (`FSDP does not support non-contiguous parameters yet`); this says which, with shape, stride and dtype, before any collective has started.
+torch raises without the name (`FSDP does not support non-contiguous parameters yet`); this says which,
+with shape, stride and dtype, before any collective has started.
 """
 
 from collections.abc import Iterator
