@@ -98,6 +98,9 @@ def _serve_http(user: str, server_socket: socket.socket) -> None:
         def fileno(self) -> int:
             return server_socket.fileno()
 
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that leaves in the middle is no error here."""
+
         def get_request(self) -> tuple[socket.socket, str]:
             return server_socket.accept()[0], "gateway"
 
