@@ -1,4 +1,4 @@
-"""The nouns every room shares: names, environments, GPUs, actors. Values are frozen; nothing is read or written here."""
+"""The nouns every room shares: names, environments, GPUs, actors. Values are frozen; nothing is read or written."""
 
 import re
 from dataclasses import dataclass, field
@@ -117,19 +117,21 @@ class EnvironmentSpec:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """An environment as the store keeps it."""
+    """An environment as the store keeps it. `gpu_request` is what was asked for, `gpus` what it holds now."""
 
     ref: EnvironmentRef
     state: EnvironmentState
     engine: str
     image: str
     limits: Limits
+    gpu_request: str
     gpus: tuple[GpuUuid, ...]
     datasets: tuple[str, ...]
     egress: Egress
     created_at: datetime
     should_run: bool
     detail: str = ""
+    last_active_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,23 @@ from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """An OpenSSH user certificate whose signature was checked already; times are aware.
+
+    `critical_options` names those other than source-address, which stands in `source_addresses`.
+    """
+
+    ca_fingerprint: str
+    key_id: str
+    serial: int
+    principals: tuple[str, ...]
+    valid_after: datetime
+    valid_before: datetime
+    source_addresses: tuple[str, ...] = ()
+    critical_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """Who asks.
 
@@ -17,6 +34,7 @@ class Subject:
     key_algorithm: str = ""
     key_bits: int = 0
     key_fingerprint: str = ""
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True, slots=True)

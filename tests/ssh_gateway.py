@@ -18,12 +18,12 @@ from gateway.audit.event import Event
 from gateway.auth.authority import ensure_key
 from gateway.auth.keys import parse_public_key
 from gateway.auth.throttle import Limits, Throttle
+from gateway.config import SshSettings
 from gateway.errors import EngineError, NotFoundError
 from gateway.gate import Gate
 from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.ssh.server import SshServer
 from gateway.ssh.services import Services
-from gateway.ssh.settings import SshSettings
 from policies.requests import (
     AgentForwardingRequest,
     Decision,

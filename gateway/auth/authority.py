@@ -82,3 +82,24 @@ def _refuse_exposed(path: Path) -> None:
             f"others may read the private key {path} (mode {stat.S_IMODE(mode):04o})",
             f"chmod 600 {path}; if it was copied, make a new one",
         )
+
+
+class Authority:
+    """The gateway's own keys in one directory, made when they are first needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.user_ca_key = directory / "user_ca"
+        self.host_keys = (directory / "ssh_host_ed25519_key",)
+
+    def ensure(self) -> None:
+        """Make the keys that are not there yet. Raises: AuthError, as `ensure_key`."""
+        self.host_key_line()
+        self.user_ca_line()
+
+    def user_ca_line(self) -> str:
+        """Return the public half of the user CA. Raises: AuthError, as `ensure_key`."""
+        return ensure_key(self.user_ca_key, "devgw user CA")
+
+    def host_key_line(self) -> str:
+        """Return the public half of the server's host key. Raises: AuthError, as `ensure_key`."""
+        return ensure_key(self.host_keys[0], "devgw host key")

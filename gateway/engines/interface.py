@@ -13,6 +13,9 @@ from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid
 
 Progress = Callable[[str], None]
 
+IMAGE_LABEL_PREFIX = "org.devgw."
+"""What every label of an image that devgw built begins with; containers carry other ones."""
+
 
 def ignore_progress(_line: str) -> None:
     """Drop progress lines where nobody watches."""
@@ -30,7 +33,11 @@ class EngineReport:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """An environment as the engine sees it, read from its labels: the second witness beside the store."""
+    """An environment as the engine sees it, read from its labels: the second witness beside the store.
+
+    `partial` marks what an interrupted create or delete left: it cannot be started, `delete` clears it, and `create`
+    may use the name. `detail` says in words what went wrong, such as `out of memory: …`.
+    """
 
     ref: EnvironmentRef
     running: bool
@@ -40,6 +47,7 @@ class Witness:
     spec_digest: str
     exit_code: int | None = None
     detail: str = ""
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +76,20 @@ class Engine(Protocol):
         Raises:
             ConflictError: `environment.exists`, when the engine has one of that name.
             NotFoundError: `image.not-found`.
-            EngineError: `mount.missing` for an absent source; `gpu.injection` when the GPU cannot be injected.
+            EngineError: `mount.missing` for an absent source; `gpu.injection` when the GPU cannot be injected;
+                `variable.reserved` for a variable by which devices or code could be chosen (`variables`).
         """
 
     def start(self, ref: EnvironmentRef) -> None:
-        """Start it; starting a running one changes nothing. Raises: NotFoundError `environment.not-found`."""
+        """Start it; starting a running one changes nothing.
+
+        Raises:
+            NotFoundError: `environment.not-found`.
+            EngineError: `gpu.injection`, where the engine learns only now that it does not know a GPU.
+        """
 
     def stop(self, ref: EnvironmentRef, timeout_seconds: float) -> None:
-        """SIGTERM, wait, then SIGKILL the whole tree; stopping a stopped one changes nothing."""
+        """SIGTERM, wait, then SIGKILL the whole tree; stopping a stopped or absent one changes nothing."""
 
     def delete(self, ref: EnvironmentRef) -> None:
         """Remove it, running or not, with its network; deleting an absent one changes nothing. Volumes stay."""
@@ -87,10 +101,10 @@ class Engine(Protocol):
         """Return everything of this gateway's that the engine has."""
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
-        """Return the last lines an environment's entrypoint wrote."""
+        """Return the last lines an environment's entrypoint wrote. Raises: NotFoundError `environment.not-found`."""
 
     def image(self, reference: str) -> Image:
         """Find a local image. Raises: NotFoundError `image.not-found`."""
 
     def images(self) -> list[Image]:
-        """List local images that carry devgw's labels."""
+        """List local images that carry devgw's labels, one for each name; nameless remains of builds are left out."""

@@ -1,0 +1,1 @@
+"""Lifecycle of environments: directories, sockets, leases and engine brought together."""

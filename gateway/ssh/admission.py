@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from gateway.auth.throttle import Throttle
-from gateway.ssh.settings import SshSettings
+from gateway.config import SshSettings
 
 TURN_AWAY_SECONDS = 2.0
 VERSION = "devgw"

@@ -9,11 +9,11 @@ import asyncssh
 from asyncssh.connection import SSHServerConnection
 from asyncssh.packet import SSHPacket
 
+from gateway.config import SshSettings
 from gateway.ssh import algorithms
 from gateway.ssh.channels import AgentChannel, SessionChannel
 from gateway.ssh.guard import ConnectionGuard
 from gateway.ssh.relay import ChannelEnd
-from gateway.ssh.settings import SshSettings
 
 WINDOW_MIN_BYTES = 64 << 10
 PACKET_BYTES = 32768

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from gateway.config import SshSettings
 from gateway.ssh.services import Offload, Services
 from gateway.ssh.sessions import SessionRegistry
-from gateway.ssh.settings import SshSettings
 from gateway.ssh.upstream import UpstreamPool
 from gateway.ssh.wake import Waker
 

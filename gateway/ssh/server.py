@@ -10,6 +10,7 @@ from functools import partial
 import asyncssh
 from asyncssh.connection import SSHServerConnectionOptions
 
+from gateway.config import SshSettings
 from gateway.gate import Decide
 from gateway.model import EnvironmentRef
 from gateway.ssh import algorithms
@@ -20,7 +21,6 @@ from gateway.ssh.login import Login
 from gateway.ssh.runtime import Runtime
 from gateway.ssh.services import Offload, Services
 from gateway.ssh.sessions import SessionRegistry
-from gateway.ssh.settings import SshSettings
 from gateway.ssh.upstream import UpstreamPool
 from gateway.ssh.visit import Visit
 from gateway.ssh.wake import Waker

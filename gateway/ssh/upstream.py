@@ -12,6 +12,7 @@ import asyncssh
 from asyncssh.connection import SSHClientConnection, SSHClientConnectionOptions
 from asyncssh.packet import SSHPacket
 
+from gateway.config import SshSettings
 from gateway.errors import DevgwError
 from gateway.model import EnvironmentRef
 from gateway.ssh import algorithms
@@ -20,7 +21,6 @@ from gateway.ssh.channels import EnvironmentChannel
 from gateway.ssh.guard import ConnectionGuard
 from gateway.ssh.relay import ChannelEnd
 from gateway.ssh.services import Environments, Offload
-from gateway.ssh.settings import SshSettings
 from gateway.ssh.wake import Attempt, Tell, Waker, tell_nobody
 
 AgentOpener = Callable[[], Awaitable[ChannelEnd]]

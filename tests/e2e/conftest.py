@@ -1,17 +1,71 @@
-"""A gateway with two users, shared by a test module."""
+"""Gateways with alice and bob in them: one on a real engine, and one before a real sshd in namespaces."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import docker
 import pytest
 
+from tests.engine.made_up_gpus import MADE_UP_GPUS
+from tests.engine_variables import engine_variables
+from tests.gateway_process import GatewayProcess
 from tests.ssh_gateway import TestGateway
+
+
+@dataclass(frozen=True)
+class People:
+    """A running gateway and its users' notebook passwords."""
+
+    gateway: GatewayProcess
+    passwords: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Iterator[docker.APIClient]:
+    client = docker.APIClient(base_url=os.environ["DOCKER_HOST"], version="auto")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+    """Alice with a GPU, bob without, and a server in front."""
+    gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), engine_variables())
+    try:
+        gateway.devgw("init")
+        passwords = {"alice": gateway.create("alice", "--gpu", "1"), "bob": gateway.create("bob")}
+        gateway.serve()
+        yield People(gateway, passwords)
+    finally:
+        gateway.close()
+
+
+@pytest.fixture
+def gateway(people: People) -> GatewayProcess:
+    return people.gateway
+
+
+@pytest.fixture
+def fresh_gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
+    """A gateway nobody else uses, initialised and not serving."""
+    gateway = GatewayProcess(tmp_path, engine_variables())
+    try:
+        gateway.devgw("init")
+        yield gateway
+    finally:
+        gateway.close()
+
+
+@pytest.fixture
+def gpus() -> tuple[str, ...]:
+    return MADE_UP_GPUS
 
 
 @dataclass
 class Laboratory:
-    """A running gateway; alice and bob each have a key and a running environment."""
+    """A server in front of a real sshd, without an engine; alice and bob each have a key and an environment."""
 
     gateway: TestGateway
     alice: Path

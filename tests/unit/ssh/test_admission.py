@@ -3,8 +3,8 @@
 import pytest
 
 from gateway.auth.throttle import Limits, Throttle
+from gateway.config import SshSettings
 from gateway.ssh.admission import Admission, disconnect_packet
-from gateway.ssh.settings import SshSettings
 
 
 def admission(chance: float = 0.0, **settings: object) -> Admission:

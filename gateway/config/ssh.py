@@ -19,16 +19,18 @@ class MaxStartups(BaseModel):
 class SshSettings(BaseModel):
     """How the one port behaves. Every limit has a safe default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     listen_address: str = ""
     """Address to listen on; empty means all, IPv4 and IPv6."""
     port: int = Field(2222, ge=0, le=65535)
     """0 lets the kernel choose, for tests."""
+    public_host: str = ""
+    """Host name printed in ssh lines and client configuration; empty: this machine's name."""
     reuse_port: bool = False
     """Share the port with other worker processes (SO_REUSEPORT)."""
     notebook_port: int = Field(8888, ge=1, le=65535)
-    """The loopback port of an environment that means its notebook."""
+    """The loopback port of an environment that means its notebook; the same as in the policy."""
 
     max_auth_tries: int = Field(6, ge=1)
     """Failed attempts, offered keys included, after which a connection is cut."""

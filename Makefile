@@ -1,0 +1,44 @@
+# devgw: `make test` sets up and runs everything, `make demo` shows the main job. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: help setup test unit lint format demo bench bench-runner engine-stop clean
+
+help: ## Say what each target does
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: a virtual environment, and with root the system's programs
+	@tests/setup/install
+
+test: setup ## Lint, then every test on a real engine (started when none answers)
+	@tests/setup/run_tests
+
+unit: $(VENV)/.installed ## The quick tests alone: no engine, no image
+	@$(PYTHON) -m pytest -q -m "not engine and not gpu and not slow" tests
+
+lint: $(VENV)/.installed ## ruff, mypy, the layer rules
+	@tests/setup/lint
+
+format: $(VENV)/.installed ## Let ruff rewrite the sources
+	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
+demo: setup ## Gateway up, an environment, an SSH tunnel, a notebook login, a cell
+	@tests/setup/with_engine $(PYTHON) -m tests.demo
+
+bench: setup ## Measure against OpenSSH on this machine
+	@tests/setup/with_engine $(PYTHON) -m tests.benchmarks
+
+bench-runner: setup ## Measure the training runner on this machine
+	@$(PYTHON) containers/runner/benchmarks/overhead.py
+
+engine-stop: ## Stop the private engine the tests started
+	@tests/engine/private_engine stop
+
+clean: ## Remove the virtual environment and caches of this checkout
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+
+$(VENV)/.installed:
+	@tests/setup/install

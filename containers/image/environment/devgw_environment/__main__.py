@@ -1,0 +1,27 @@
+"""Command line of the init process: no argument starts the environment, `listen` and `check` are its parts.
+
+`python -m devgw_environment` is what the image's entrypoint and the bubblewrap engine run.
+"""
+
+import sys
+
+from devgw_environment.contract import Environment
+from devgw_environment.health import check_sockets
+from devgw_environment.listen import run_listener
+from devgw_environment.supervise import run_supervisor
+
+COMMANDS = {"init": run_supervisor, "listen": run_listener, "check": check_sockets}
+
+
+def main() -> int:
+    """Run the command named by the first argument and return its exit status."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "init"
+    command = COMMANDS.get(name)
+    if command is None or len(sys.argv) > 2:
+        print(f"usage: devgw-init [{'|'.join(COMMANDS)}]", file=sys.stderr)
+        return 2
+    return command(Environment.from_process())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The journal: events in, and a promise back that is kept once they are on disk. Many processes may write at once.
+
+One writer thread in each process commits whatever has gathered since its last sync (group commit).
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import timedelta
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from gateway.audit.chain import Chain
+from gateway.audit.event import Event
+from gateway.audit.record import encode
+from gateway.errors import JournalError
+
+_LARGEST_BATCH = 4096
+_Entry = tuple[bytes, "Future[None]"]
+
+
+class Journal:
+    """Append-only, chained, durable. Nothing is opened and no thread runs before the first event."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        segment_bytes: int = 64 * 2**20,
+        segment_age: timedelta = timedelta(days=7),
+        sync: Callable[[int], None] = os.fdatasync,
+    ) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._segment_age = segment_age
+        self._sync = sync
+        self._guard = threading.Lock()
+        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._pid = os.getpid()
+        self._closed = False
+
+    def submit(self, event: Event) -> "Future[None]":
+        """Queue an event. The future is done when it is durable, or carries a JournalError: then it must not count."""
+        body = encode(event)
+        durable: Future[None] = Future()
+        durable.set_running_or_notify_cancel()  # a waiter that gives up does not unwrite what was decided
+        with self._guard:
+            self._notice_fork()
+            if self._closed:
+                raise JournalError("journal.closed", "the journal is closed")
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._run, name="journal", daemon=True)
+                self._writer.start()
+            self._queue.put((body, durable))
+        return durable
+
+    def append(self, event: Event) -> None:
+        """Write an event and wait until it is durable. Raises: JournalError."""
+        self.submit(event).result()
+
+    def close(self) -> None:
+        """Write what is queued, then stop. Closing twice changes nothing."""
+        with self._guard:
+            self._notice_fork()
+            self._closed = True
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                self._queue.put(None)
+        if writer is not None:
+            writer.join()
+
+    def _notice_fork(self) -> None:
+        """Start afresh in a forked child: the thread, its lock and queued events stay with the parent."""
+        if self._pid != os.getpid():
+            self._queue, self._writer, self._pid = SimpleQueue(), None, os.getpid()
+
+    def _run(self) -> None:
+        chain: Chain | None = None
+        queue = self._queue
+        open_ended = True
+        while open_ended:
+            batch, open_ended = _gather(queue)
+            if not batch:
+                continue
+            try:
+                chain = chain or Chain(self._directory, self._segment_bytes, self._segment_age, self._sync)
+                chain.append([body for body, _durable in batch])
+            except Exception as exc:  # noqa: BLE001  # whatever went wrong, no waiter may hang
+                _fail(batch, exc, self._directory)
+            else:
+                for _body, durable in batch:
+                    durable.set_result(None)
+        if chain is not None:
+            chain.close()
+
+
+def _gather(queue: "SimpleQueue[_Entry | None]") -> tuple[list[_Entry], bool]:
+    """Wait for one event and take whatever else is there. The second value is False once the end was queued."""
+    entry = queue.get()
+    batch: list[_Entry] = []
+    while entry is not None:
+        batch.append(entry)
+        if len(batch) == _LARGEST_BATCH:
+            return batch, True
+        try:
+            entry = queue.get_nowait()
+        except Empty:
+            return batch, True
+    return batch, False
+
+
+def _fail(batch: list[_Entry], cause: Exception, directory: Path) -> None:
+    """Tell every waiter. Each gets its own exception, since a traceback grows with each raise."""
+    code, hint = "journal.unwritable", f"look at the disk that holds {directory}"
+    message = f"the journal cannot be written: {getattr(cause, 'strerror', None) or cause}"
+    if isinstance(cause, JournalError):
+        code, message, hint = cause.code, cause.message, cause.hint
+    for _body, durable in batch:
+        error = JournalError(code, message, hint)
+        error.__cause__ = cause
+        durable.set_exception(error)

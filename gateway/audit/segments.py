@@ -1,0 +1,111 @@
+"""The journal's files: `segment-NNNNNNNNNNNN.jsonl`, named by their first record, and how each ends."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.audit.record import GENESIS, HASH_FIELD_BYTES, Record, chain, parse
+
+_NAME = re.compile(r"segment-([0-9]{12,19})\.jsonl")
+_HASH_END = -3  # '"}' and the newline
+_WINDOW_BYTES = 64 * 2**10
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
+    """One file and the number of the record it begins with."""
+
+    first: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a segment: its last whole record, and what stands behind it unfinished."""
+
+    number: int
+    digest: bytes
+    code: str
+    size_bytes: int
+    torn: bytes = b""
+
+
+EMPTY_TAIL = Tail(0, GENESIS, "", 0)
+
+
+def segments(directory: Path) -> list[Segment]:
+    """List the segments in order. Raises: OSError."""
+    found = ((_NAME.fullmatch(name), name) for name in os.listdir(directory))  # noqa: PTH208  # names are enough
+    return sorted(Segment(int(match[1]), directory / name) for match, name in found if match)
+
+
+def segment_path(directory: Path, first: int) -> Path:
+    """Return the path of the segment that begins with a record."""
+    return directory / f"segment-{first:012}.jsonl"
+
+
+def torn_paths(directory: Path) -> list[Path]:
+    """List the files into which unfinished writes were moved."""
+    return sorted(directory.glob("torn-*.bin"))
+
+
+def first_record(path: Path) -> Record:
+    """Read a segment's first record. Raises: OSError, ValueError."""
+    with path.open("rb") as file:
+        return parse(file.readline(2**20))
+
+
+def last_record(path: Path) -> Record:
+    """Read a segment's last whole record. Raises: OSError, ValueError."""
+    with path.open("rb") as file:
+        lines, _torn = _last_lines(file.fileno(), os.fstat(file.fileno()).st_size)
+    if not lines:
+        raise ValueError(f"{path.name} holds no record")
+    return parse(lines[-1])
+
+
+def read_tail(descriptor: int, *, check: bool) -> Tail:
+    """Read the end of an open segment; with `check`, the last records' hashes too. Raises: ValueError, OSError."""
+    size = os.fstat(descriptor).st_size
+    lines, torn = _last_lines(descriptor, size)
+    if not lines:
+        return Tail(0, GENESIS, "", size - len(torn), torn)
+    if check:
+        _check(lines)
+    last = parse(lines[-1])
+    return Tail(last.number, bytes.fromhex(last.hash), last.code, size - len(torn), torn)
+
+
+def _last_lines(descriptor: int, size: int) -> tuple[list[bytes], bytes]:
+    """Return the last whole lines of a file, and the bytes behind them.
+
+    A tail is torn where no newline ends it, or from the line on that holds zero bytes, as a crash leaves them.
+    """
+    window = _WINDOW_BYTES
+    while True:
+        start = max(0, size - window)
+        block = os.pread(descriptor, size - start, start)
+        if start:
+            block = block[block.find(b"\n") + 1 :]
+        whole = block.rfind(b"\n") + 1
+        hole = block.find(b"\0")
+        if hole >= 0:
+            whole = min(whole, block.rfind(b"\n", 0, hole) + 1)
+        if whole or not start:
+            return block[:whole].splitlines(keepends=True), block[whole:]
+        window *= 4
+
+
+def _check(lines: list[bytes]) -> None:
+    previous = digest_of(lines[0])
+    for line in lines[1:]:
+        digest = digest_of(line)
+        if chain(previous, line[: -HASH_FIELD_BYTES - 1]) != digest:
+            raise ValueError(f"the record {line[:40]!r} does not follow from the one before it")
+        previous = digest
+
+
+def digest_of(line: bytes) -> bytes:
+    """Return the hash that a line states. Raises: ValueError."""
+    return bytes.fromhex(line[_HASH_END - 64 : _HASH_END].decode("ascii", "replace"))

@@ -1,0 +1,71 @@
+"""Environments as they are now: the store's rows, corrected by the engine's word where it can be asked."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import DevgwError
+from gateway.model import Environment, EnvironmentRef, EnvironmentState
+
+if TYPE_CHECKING:
+    from gateway.app import App
+    from gateway.engines.interface import Witness
+
+_UNSETTLED = frozenset({EnvironmentState.CREATING, EnvironmentState.DELETING})
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was seen. `silence` says why the engine could not be asked, and is empty when it answered."""
+
+    environments: tuple[Environment, ...]
+    silence: str = ""
+
+    @property
+    def note(self) -> str:
+        return f"the engine cannot be asked ({self.silence}); states are the last known" if self.silence else ""
+
+
+def observe(app: "App", environments: Iterable[Environment]) -> Observation:
+    """Ask the engine about environments; without an engine the store's word stands."""
+    kept = tuple(environments)
+    try:
+        witnesses = {witness.ref: witness for witness in app.engine.witnesses()} if kept else {}
+    except DevgwError as exc:
+        return Observation(kept, silence=exc.message)
+    return Observation(tuple(_corrected(environment, witnesses) for environment in kept))
+
+
+def document_of(environment: Environment) -> dict[str, Any]:
+    """Return an environment as the JSON output shows it."""
+    return {
+        "handle": str(environment.ref),
+        "user": environment.ref.user,
+        "name": environment.ref.name,
+        "state": environment.state.value,
+        "detail": environment.detail,
+        "should_run": environment.should_run,
+        "engine": environment.engine,
+        "image": environment.image,
+        "memory_bytes": environment.limits.memory_bytes,
+        "shm_bytes": environment.limits.shm_bytes,
+        "cpus": environment.limits.cpus,
+        "pids": environment.limits.pids,
+        "gpu_request": environment.gpu_request,
+        "gpus": list(environment.gpus),
+        "datasets": list(environment.datasets),
+        "egress": environment.egress.value,
+        "created_at": environment.created_at.isoformat(),
+    }
+
+
+def _corrected(environment: Environment, witnesses: "Mapping[EnvironmentRef, Witness]") -> Environment:
+    if environment.state in _UNSETTLED:
+        return environment
+    witness = witnesses.get(environment.ref)
+    if witness is not None and witness.running:
+        return replace(environment, state=EnvironmentState.RUNNING)
+    if environment.state is not EnvironmentState.RUNNING:
+        return environment
+    ended = witness.detail if witness is not None and witness.detail else "it ended by itself"
+    return replace(environment, state=EnvironmentState.STOPPED, detail=ended)

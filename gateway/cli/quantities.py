@@ -1,0 +1,65 @@
+"""Reads limits from flags and fills in what was not said from the settings and the host."""
+
+import math
+import os
+
+from gateway.config import EnvironmentSettings, parse_size
+from gateway.errors import UsageError
+from gateway.model import Limits
+
+MEMORY_BYTES_MIN = 64 * 2**20
+_UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+
+
+def limits_from(defaults: EnvironmentSettings, memory: str | None, cpus: float | None) -> Limits:
+    """Return the limits of a new environment; /dev/shm gets half of the memory.
+
+    Raises:
+        UsageError: `memory.bad` or `cpus.bad`.
+    """
+    memory_bytes = defaults.memory if memory is None else parse_memory(memory)
+    wanted = defaults.cpus if cpus is None else require_cpus(cpus)
+    return Limits(memory_bytes, min(wanted, host_cpus()), defaults.pids, memory_bytes // 2)
+
+
+def parse_memory(text: str) -> int:
+    """Return bytes. Raises: UsageError `memory.bad`."""
+    try:
+        memory_bytes = parse_size(text)
+    except ValueError as exc:
+        raise UsageError("memory.bad", f"--memory: {exc}", "for example --memory 16GiB") from exc
+    if memory_bytes < MEMORY_BYTES_MIN:
+        raise UsageError(
+            "memory.bad",
+            f"--memory: {text} is too little to start an environment",
+            f"at least {size_text(MEMORY_BYTES_MIN)}, for example --memory 16GiB",
+        )
+    return memory_bytes
+
+
+def require_cpus(cpus: float) -> float:
+    """Return a usable number of CPUs. Raises: UsageError `cpus.bad`."""
+    if not math.isfinite(cpus) or cpus < 0.01:
+        raise UsageError("cpus.bad", f"--cpus: {cpus:g} is not a number of CPUs", "for example --cpus 4 or --cpus 0.5")
+    return cpus
+
+
+def host_cpus() -> float:
+    """Return how many CPUs this host has."""
+    return float(os.cpu_count() or 1)
+
+
+def size_text(size_bytes: int) -> str:
+    """Write a size as people write it: `16GiB`, `1.5GiB`."""
+    for unit, factor in _UNITS:
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f}".removesuffix(".0") + unit
+    return f"{size_bytes}B"
+
+
+def age_text(seconds: float) -> str:
+    """Write how long ago something was: `5m`, `3h`, `12d`."""
+    for unit, factor in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= factor:
+            return f"{int(seconds // factor)}{unit}"
+    return f"{max(0, int(seconds))}s"

@@ -1,0 +1,81 @@
+"""The table of commands: adding one is a file beside this one and a line here. Modules are imported when they run."""
+
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NoReturn, cast
+
+import typer
+from typer.core import TyperGroup
+
+ENVIRONMENTS = "Environments"
+PEOPLE = "Users and keys"
+SITE = "The site"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a command lives: module `gateway.cli.<module>`, whose `app` holds it, and its section in the help."""
+
+    module: str
+    section: str
+    alias_of: str = ""
+
+
+REGISTRY: dict[str, Entry] = {
+    "create": Entry("create", ENVIRONMENTS),
+    "list": Entry("list", ENVIRONMENTS),
+    "ls": Entry("list", ENVIRONMENTS, alias_of="list"),
+    "show": Entry("show", ENVIRONMENTS),
+    "start": Entry("start", ENVIRONMENTS),
+    "stop": Entry("stop", ENVIRONMENTS),
+    "restart": Entry("restart", ENVIRONMENTS),
+    "delete": Entry("delete", ENVIRONMENTS),
+    "passwd": Entry("passwd", ENVIRONMENTS),
+    "key": Entry("key", PEOPLE),
+    "user": Entry("user", PEOPLE),
+    "config-ssh": Entry("config_ssh", PEOPLE),
+    "init": Entry("init", SITE),
+    "serve": Entry("serve", SITE),
+    "gpus": Entry("gpus", SITE),
+    "image": Entry("image", SITE),
+    "completion": Entry("completion", SITE),
+    "version": Entry("version", SITE),
+}
+
+
+class Commands(MutableMapping[str, Any]):
+    """The registry as the mapping a command group wants: a command's module is imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        command = typer.main.get_command(import_module(f"gateway.cli.{REGISTRY[name].module}").app)
+        command.name = name
+        command.hidden = bool(REGISTRY[name].alias_of)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(REGISTRY)
+
+    def __len__(self) -> int:
+        return len(REGISTRY)
+
+    def __setitem__(self, name: str, command: Any) -> NoReturn:
+        raise TypeError("commands are added in REGISTRY")
+
+    def __delitem__(self, name: str) -> NoReturn:
+        raise TypeError("commands are removed in REGISTRY")
+
+
+class LazyGroup(TyperGroup):
+    """The `devgw` group: commands from the registry, listed by section."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = cast("dict[str, Any]", Commands())
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """Write one section of the help for each section of the registry."""
+        for section in dict.fromkeys(entry.section for entry in REGISTRY.values()):
+            names = [name for name, entry in REGISTRY.items() if entry.section == section and not entry.alias_of]
+            with formatter.section(section):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(100)) for name in names])

@@ -1,0 +1,62 @@
+"""`devgw show`: all there is to say of one environment. Needs no engine."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from gateway.cli.invocation import invocation_of
+from gateway.cli.options import Handle, OutputOption, QuietOption, command_app
+from gateway.cli.output import Form, Output
+from gateway.model import Environment, EnvironmentRef
+
+if TYPE_CHECKING:
+    from gateway.cli.connection import Connection
+
+app = command_app()
+
+
+@app.command()
+def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
+    """Show one environment."""
+    from gateway.cli.connection import Connection
+    from gateway.cli.observation import document_of, observe
+    from gateway.environments.layout import Layout
+
+    ref = EnvironmentRef.parse(handle)
+    invocation = invocation_of(ctx)
+    seen = observe(invocation.app, [invocation.app.table.require(ref)])
+    environment = seen.environments[0]
+    reach = Connection.of(invocation.settings, ref)
+    volumes = str(Layout.of(invocation.settings.state_dir, ref).volumes)
+    document = {
+        "environment": {**document_of(environment), "volumes": volumes},
+        "ssh_command": reach.ssh_line,
+        "notebook_url": reach.notebook_url,
+        "engine_answers": not seen.silence,
+    }
+    out = Output(output, quiet=quiet)
+    out.facts({**_facts(environment, reach), "files": volumes}, document)
+    if seen.note:
+        out.note(seen.note)
+
+
+def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
+    from gateway.cli.quantities import size_text
+
+    limits = environment.limits
+    detail = f" ({environment.detail})" if environment.detail else ""
+    return {
+        "handle": str(environment.ref),
+        "state": f"{environment.state}{detail}",
+        "connect": reach.ssh_line,
+        "notebook": reach.notebook_url,
+        "image": environment.image,
+        "engine": environment.engine,
+        "gpus": ", ".join(environment.gpus) or f"none held, {environment.gpu_request} asked for",
+        "memory": f"{size_text(limits.memory_bytes)}, of it {size_text(limits.shm_bytes)} for /dev/shm",
+        "cpus": f"{limits.cpus:g}",
+        "processes": f"at most {limits.pids}",
+        "datasets": ", ".join(environment.datasets) or "none",
+        "egress": environment.egress.value,
+        "created": environment.created_at.strftime("%Y-%m-%d %H:%M UTC"),
+    }

@@ -1,0 +1,63 @@
+"""`devgw user`: who is known, and whose door is shut."""
+
+from typing import Any
+
+import typer
+
+from gateway.cli.invocation import invocation_of
+from gateway.cli.options import OutputOption, QuietOption, UserArgument, command_app
+from gateway.cli.output import Form, Output
+from gateway.model import User, parse_user_name
+
+app = command_app(help="List users, shut one out, let one in again.")
+
+_HEADINGS = ("USER", "DOOR", "KEYS", "ENVIRONMENTS", "SINCE")
+
+
+@app.command("list")
+def list_users(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
+    """List users."""
+    gateway = invocation_of(ctx).app
+    documents = [
+        _document(user)
+        | {"keys": len(gateway.users.keys(user.name)), "environments": len(gateway.table.all(user.name))}
+        for user in gateway.users.all()
+    ]
+    rows = [
+        (
+            one["name"],
+            "shut" if one["disabled"] else "open",
+            str(one["keys"]),
+            str(one["environments"]),
+            one["created_at"][:10],
+        )
+        for one in documents
+    ]
+    Output(output, quiet=quiet).table(_HEADINGS, rows, {"users": documents})
+
+
+@app.command()
+def disable(
+    ctx: typer.Context, user: UserArgument, output: OutputOption = Form.TABLE, quiet: QuietOption = False
+) -> None:
+    """Shut a user out; their live sessions end."""
+    changed = invocation_of(ctx).app.administration.set_disabled(parse_user_name(user), disabled=True)
+    Output(output, quiet=quiet).done(f"{changed.name} is shut out", {"user": _document(changed)})
+
+
+@app.command()
+def enable(
+    ctx: typer.Context, user: UserArgument, output: OutputOption = Form.TABLE, quiet: QuietOption = False
+) -> None:
+    """Let a user in again."""
+    changed = invocation_of(ctx).app.administration.set_disabled(parse_user_name(user), disabled=False)
+    Output(output, quiet=quiet).done(f"{changed.name} may log in again", {"user": _document(changed)})
+
+
+def _document(user: User) -> dict[str, Any]:
+    return {
+        "name": user.name,
+        "uid": user.uid,
+        "disabled": user.disabled,
+        "created_at": user.created_at.isoformat(),
+    }

@@ -1,0 +1,95 @@
+"""What can be set, by section. Each value has a safe default; the docstring says which is prudent."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.config.quantities import Duration, Size
+from gateway.config.ssh import SshSettings
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class EngineSettings(_Section):
+    """Which container engine runs the environments."""
+
+    kind: Literal["auto", "docker", "bubblewrap"] = "auto"
+    """`auto` takes Docker when it answers, else bubblewrap."""
+    docker_url: str = ""
+    """Docker's API; empty: DOCKER_HOST, then unix:///var/run/docker.sock. Never taken from the docker CLI's context."""
+
+
+class EnvironmentSettings(_Section):
+    """What an environment is made of when `create` does not say."""
+
+    image: str = "devgw/env:cpu"
+    """Image of new environments."""
+    memory: Size = Field(default=8 * 2**30)
+    """Memory limit, equal to the swap limit."""
+    cpus: float = Field(default=4.0, gt=0)
+    """CPU limit; lowered to what the host has."""
+    pids: int = Field(default=4096, ge=64)
+    """Limit on processes and threads."""
+    egress: Literal["none", "internet"] = "none"
+    """Connections an environment may open to the outside. Prudent: none."""
+    read_only_root: bool = True
+    """Whether the image's own files are read-only inside. Prudent: true."""
+    uid_start: int = Field(default=200000, ge=1000)
+    """First uid given to users when the gateway runs as root; a range no person on the host has."""
+    start_timeout: Duration = Field(default=120)
+    """Time until both sockets must answer."""
+    stop_timeout: Duration = Field(default=10)
+    """Time between SIGTERM and SIGKILL."""
+
+
+class GpuSettings(_Section):
+    """Where the list of GPUs comes from."""
+
+    inventory: Literal["auto", "nvml", "cdi", "none"] = "auto"
+    """`auto` asks NVML and, without a driver, reads CDI specs."""
+    cdi_spec_dirs: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))
+    """Directories with CDI specs; the same ones the engine reads."""
+
+
+class DatasetSettings(_Section):
+    """One read-only dataset."""
+
+    path: Path
+    """Directory on the host."""
+
+
+class Settings(_Section):
+    """Everything in devgw.toml, and the four directories."""
+
+    server: SshSettings = SshSettings()
+    engine: EngineSettings = EngineSettings()
+    environments: EnvironmentSettings = EnvironmentSettings()
+    gpus: GpuSettings = GpuSettings()
+    datasets: dict[str, DatasetSettings] = Field(default_factory=dict)
+    config_dir: Path
+    state_dir: Path
+    run_dir: Path
+    cache_dir: Path
+    database_url: str = ""
+    """SQLAlchemy URL; empty: SQLite in the state directory."""
+    policy_file: Path | None = None
+    """Policy; empty: policy.toml in the configuration directory, or the shipped default where there is none."""
+
+    @property
+    def config_file(self) -> Path:
+        return self.config_dir / "devgw.toml"
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.state_dir / "keys"
+
+    @property
+    def journal_dir(self) -> Path:
+        return self.state_dir / "journal"
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.state_dir / 'devgw.db'}"

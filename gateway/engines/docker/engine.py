@@ -1,0 +1,166 @@
+"""The Engine on a Docker daemon: asks in order and cleans up. How a container is confined is `spec`'s work."""
+
+import logging
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import docker
+import docker.errors
+
+from gateway.engines.docker import labels, names
+from gateway.engines.docker.ceilings import ceilings_behind
+from gateway.engines.docker.connection import Connection
+from gateway.engines.docker.containers import remainder, witness_of
+from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found
+from gateway.engines.docker.facts import Facts, facts_of, report_of
+from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
+from gateway.engines.docker.spec import container_body
+from gateway.engines.interface import IMAGE_LABEL_PREFIX, EngineReport, Image, Progress, Witness, ignore_progress
+from gateway.engines.mounts import require_sources
+from gateway.errors import DevgwError
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec
+
+log = logging.getLogger(__name__)
+
+
+class DockerEngine:
+    """One daemon at one explicit address. Several gateways may share it: each sees only what carries its id."""
+
+    name = "docker"
+
+    def __init__(self, base_url: str, gateway_id: str) -> None:
+        self.gateway_id = names.parse_gateway_id(gateway_id)
+        self._connection = Connection(base_url)
+
+    def report(self) -> EngineReport:
+        with self._connection.asked_to("describe itself") as api:
+            info = api.info()
+            return report_of(info, self._facts(api, info))
+
+    def create(self, spec: EnvironmentSpec, progress: Progress = ignore_progress) -> None:
+        if self._connection.is_local():
+            require_sources(spec)
+        self.image(spec.image)
+        with self._connection.asked_to(f"create {spec.ref}") as api:
+            if self._inspect(api, spec.ref) is not None:
+                raise environment_exists(str(spec.ref))
+            body = container_body(spec, self.gateway_id, self._facts(api, api.info()))
+            self._make(api, spec, body, progress)
+
+    def start(self, ref: EnvironmentRef) -> None:
+        with self._connection.asked_to(f"start {ref}") as api:
+            container = self._found(api, ref)
+            if labels.has_network(container["Config"]["Labels"]):
+                rejoin_network(api, self.gateway_id, ref, container["Id"])
+            api.start(container["Id"])
+
+    def stop(self, ref: EnvironmentRef, timeout_seconds: float) -> None:
+        with self._connection.asked_to(f"stop {ref}") as api:
+            container = self._inspect(api, ref)
+            if container is not None:
+                api.stop(container["Id"], timeout=math.ceil(timeout_seconds))
+
+    def delete(self, ref: EnvironmentRef) -> None:
+        with self._connection.asked_to(f"delete {ref}") as api:
+            container = self._inspect(api, ref)
+            if container is not None:
+                _remove(api, container["Id"])
+            remove_network(api, self.gateway_id, ref)
+
+    def witness(self, ref: EnvironmentRef) -> Witness | None:
+        with self._connection.asked_to(f"look for {ref}") as api:
+            container = self._inspect(api, ref)
+            if container is not None:
+                return witness_of(ref, container)
+            return remainder(ref) if ref in refs_with_network(api, self.gateway_id) else None
+
+    def witnesses(self) -> list[Witness]:
+        with self._connection.asked_to("list environments") as api:
+            networks = refs_with_network(api, self.gateway_id)
+            listed = api.containers(all=True, filters={"label": f"{labels.GATEWAY}={self.gateway_id}"})
+            refs = {labels.ref_in(container["Labels"], self.gateway_id) for container in listed}
+            inspected = {ref: self._inspect(api, ref) for ref in refs if ref is not None}
+        found = [witness_of(ref, container) for ref, container in inspected.items() if container is not None]
+        have_container = {witness.ref for witness in found}
+        return found + [remainder(ref) for ref in networks - have_container]
+
+    def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
+        with self._connection.asked_to(f"read the log of {ref}") as api:
+            written = api.logs(self._found(api, ref)["Id"], stdout=True, stderr=True, tail=lines)
+            return bytes(written).decode(errors="replace")
+
+    def image(self, reference: str) -> Image:
+        with self._connection.asked_to(f"look for the image {reference}") as api:
+            try:
+                inspected = api.inspect_image(reference)
+            except docker.errors.NotFound as exc:
+                raise image_not_found(reference) from exc
+        return Image(reference, inspected["Id"], (inspected["Config"] or {}).get("Labels") or {})
+
+    def images(self) -> list[Image]:
+        with self._connection.asked_to("list images") as api:
+            listed = api.images(filters={"dangling": False})
+        ours = [image for image in listed if any(key.startswith(IMAGE_LABEL_PREFIX) for key in image["Labels"] or {})]
+        return [Image(reference, image["Id"], image["Labels"]) for image in ours for reference in image["RepoTags"]]
+
+    def close(self) -> None:
+        """Close the connection; a later call opens it again."""
+        self._connection.close()
+
+    def _facts(self, api: docker.APIClient, info: Mapping[str, Any]) -> Facts:
+        return facts_of(info, api.api_version, ceilings_behind(self._connection.base_url))
+
+    def _inspect(self, api: docker.APIClient, ref: EnvironmentRef) -> dict[str, Any] | None:
+        """Return the container of that name, if it is this gateway's."""
+        try:
+            inspected: dict[str, Any] = api.inspect_container(names.container_name(self.gateway_id, ref))
+        except docker.errors.NotFound:
+            return None
+        written = inspected["Config"]["Labels"] or {}
+        return inspected if labels.ref_in(written, self.gateway_id) == ref else None
+
+    def _found(self, api: docker.APIClient, ref: EnvironmentRef) -> dict[str, Any]:
+        container = self._inspect(api, ref)
+        if container is None:
+            raise environment_not_found(str(ref))
+        return container
+
+    def _make(self, api: docker.APIClient, spec: EnvironmentSpec, body: dict[str, Any], progress: Progress) -> None:
+        made_network = False
+        try:
+            if spec.egress != Egress.NONE:
+                progress("making a network of its own")
+                made_network = ensure_network(api, self.gateway_id, spec.ref)
+            progress(f"making a container from {spec.image}")
+            api.create_container_from_config(body, names.container_name(self.gateway_id, spec.ref))
+        except docker.errors.APIError as exc:
+            if exc.status_code == 409:  # another create was quicker: container and network are its
+                raise environment_exists(str(spec.ref)) from exc
+            if made_network:
+                self._give_back(spec.ref)
+            raise
+        except BaseException:  # no answer, or Ctrl-C: the engine may have made it all the same
+            self._give_back(spec.ref)
+            raise
+
+    def _give_back(self, ref: EnvironmentRef) -> None:
+        """Remove what a failed create made; what cannot be removed now is a partial witness that reconcile finds."""
+        try:
+            self.delete(ref)
+        except DevgwError as exc:
+            log.warning("could not clean up after a failed create of %s: %s", ref, exc)
+
+
+def _remove(api: docker.APIClient, container_id: str) -> None:
+    """Kill and remove a container with its anonymous volumes, and wait for a removal that is already under way."""
+    try:
+        api.remove_container(container_id, v=True, force=True)
+    except docker.errors.NotFound:
+        return
+    except docker.errors.APIError as exc:
+        if exc.status_code != 409:
+            raise
+        with suppress(docker.errors.NotFound):  # it was quicker than our question
+            api.wait(container_id, condition="removed")

@@ -1,0 +1,57 @@
+"""What this engine is and can do, read from its `/info`. What follows from it is decided in `spec` and `injection`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.engines.docker.injection import Injection, injection_of
+from gateway.engines.interface import EngineReport
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What of an engine shapes a container.
+
+    `seccomp` is the daemon's default profile, empty without seccomp. `ceilings` are hard limits it cannot exceed.
+    """
+
+    api_version: tuple[int, int]
+    injection: Injection
+    seccomp: str
+    ceilings: Mapping[str, int] = field(default_factory=dict)
+
+
+def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, int]) -> Facts:
+    """Read the facts from `/info`, the API's version and the daemon's own limits."""
+    major, _, minor = api_version.partition(".")
+    return Facts((int(major), int(minor)), injection_of(info), _security_option(info, "seccomp"), ceilings)
+
+
+def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
+    """Turn the facts into what an administrator reads."""
+    notes = [facts.injection.reason]
+    if not facts.seccomp:
+        notes.append("the engine has no seccomp: it will not be given environments")
+    if facts.seccomp == "unconfined":
+        notes.append("the engine's default seccomp profile is 'unconfined': environments ask for the built-in one")
+    if info.get("DefaultRuntime") == "nvidia":
+        notes.append("the default runtime is 'nvidia': containers that devgw did not make may see every GPU")
+    if facts.api_version < (1, 44):
+        notes.append("API below 1.44: a file system mounted beneath a read-only dataset stays writable")
+    notes += [f"the engine cannot limit {what}" for key, what in _LIMITS.items() if not info.get(key)]
+    notes += [f"the engine cannot raise {name} above {limit}" for name, limit in facts.ceilings.items()]
+    if any(option.startswith("name=userns") for option in info.get("SecurityOptions") or []):
+        notes.append("user namespace remapping is on: mounted directories will not belong to the user inside")
+    return EngineReport("docker", str(info.get("ServerVersion", "")), facts.injection.kind, tuple(notes))
+
+
+_LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "processor time", "PidsLimit": "processes"}
+
+
+def _security_option(info: Mapping[str, Any], name: str) -> str:
+    """Read `profile` from an entry such as `name=seccomp,profile=builtin`; an entry without one says `builtin`."""
+    for option in info.get("SecurityOptions") or []:
+        fields = dict(part.partition("=")[::2] for part in option.split(","))
+        if fields.get("name") == name:
+            return str(fields.get("profile", "builtin"))
+    return ""

@@ -1,0 +1,67 @@
+"""The network of one environment: a bridge that no other environment is on. Packet filters are not made here."""
+
+from contextlib import suppress
+from typing import Any
+
+import docker
+import docker.errors
+
+from gateway.engines.docker import labels, names
+from gateway.model import EnvironmentRef
+
+_NO_CONTAINER_TO_CONTAINER = {"com.docker.network.bridge.enable_icc": "false"}
+
+
+def ensure_network(api: docker.APIClient, gateway_id: str, ref: EnvironmentRef) -> bool:
+    """Make the environment's own bridge network, or keep the one left by an interrupted create. Return whether made."""
+    name = names.container_name(gateway_id, ref)
+    try:
+        api.create_network(
+            name,
+            driver="bridge",
+            options={
+                **_NO_CONTAINER_TO_CONTAINER,
+                "com.docker.network.bridge.name": names.bridge_name(gateway_id, ref),
+            },
+            labels=labels.labels_of_network(ref, gateway_id),
+            check_duplicate=True,  # engines with an API below 1.44 would make a second one of the same name
+        )
+    except docker.errors.APIError as exc:
+        if exc.status_code != 409:
+            raise
+        return False
+    return True
+
+
+def rejoin_network(api: docker.APIClient, gateway_id: str, ref: EnvironmentRef, container_id: str) -> None:
+    """Make the network anew if `docker network prune` took it while the environment was stopped.
+
+    A container that has been started remembers the old network's id, so it has to leave and join.
+    """
+    if ensure_network(api, gateway_id, ref):
+        name = names.container_name(gateway_id, ref)
+        api.disconnect_container_from_network(container_id, name, force=True)
+        api.connect_container_to_network(container_id, name)
+
+
+def remove_network(api: docker.APIClient, gateway_id: str, ref: EnvironmentRef) -> None:
+    """Remove the environment's network and whatever still holds on to it; an absent one changes nothing."""
+    for network in _networks(api, gateway_id):
+        if labels.ref_in(network["Labels"] or {}, gateway_id) != ref:
+            continue
+        with suppress(docker.errors.NotFound):
+            endpoints = api.inspect_network(network["Id"])["Containers"] or {}
+            for endpoint in endpoints:
+                with suppress(docker.errors.NotFound):
+                    api.disconnect_container_from_network(endpoint, network["Id"], force=True)
+            api.remove_network(network["Id"])
+
+
+def refs_with_network(api: docker.APIClient, gateway_id: str) -> set[EnvironmentRef]:
+    """Return whose networks this gateway has here."""
+    found = (labels.ref_in(network["Labels"] or {}, gateway_id) for network in _networks(api, gateway_id))
+    return {ref for ref in found if ref is not None}
+
+
+def _networks(api: docker.APIClient, gateway_id: str) -> list[dict[str, Any]]:
+    return list(api.networks(filters={"label": f"{labels.GATEWAY}={gateway_id}"}))

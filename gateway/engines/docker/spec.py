@@ -1,0 +1,124 @@
+"""An EnvironmentSpec in the words of the Docker Engine API (`POST /containers/create`). Pure: nothing is asked or made.
+
+The hardening stands here as one readable body.
+"""
+
+from typing import Any
+
+from gateway.engines.docker import labels, names
+from gateway.engines.docker.ceilings import lowered
+from gateway.engines.docker.facts import Facts
+from gateway.engines.docker.injection import VISIBLE_DEVICES, device_requests, visible_devices
+from gateway.engines.variables import refuse_reserved
+from gateway.errors import EngineError
+from gateway.model import Egress, EnvironmentSpec, Mount
+
+_MIB = 1024 * 1024
+_ULIMITS = (  # name, soft, hard
+    ("memlock", -1, -1),  # pinned memory for CUDA and RDMA
+    ("stack", 64 * _MIB, 64 * _MIB),  # NVIDIA's convention for its containers
+    ("nofile", 65_536, 1_048_576),  # many DataLoader workers; more by default slows programs that close them all
+)
+_RUN_TMPFS_BYTES = 64 * _MIB
+_FORCE_RECURSIVE_API = (1, 44)  # BindOptions.ReadOnlyForceRecursive: submounts read-only too, or an error
+
+
+def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict[str, Any]:
+    """Return the request body that makes this environment.
+
+    Raises:
+        EngineError: `gpu.injection`, `variable.reserved`, `engine.unconfined`.
+    """
+    refuse_reserved(spec.variables)
+    variables = {**spec.variables, VISIBLE_DEVICES: visible_devices(spec.gpus, facts.injection)}
+    return {
+        "Image": spec.image,
+        "Hostname": names.hostname(spec.ref),
+        "User": f"{spec.uid}:{spec.gid}",
+        "Env": [f"{name}={value}" for name, value in variables.items()],
+        "Labels": labels.labels_of(spec, gateway_id),
+        "StopSignal": "SIGTERM",
+        "Healthcheck": {"Test": ["NONE"]},  # nothing is exec'ed into an environment
+        "Tty": False,
+        "OpenStdin": False,
+        "HostConfig": {
+            **_confinement(spec, facts),
+            **_resources(spec, facts),
+            "NetworkMode": network_mode(spec, gateway_id),
+            "DeviceRequests": device_requests(spec.gpus, facts.injection),
+            "Mounts": [_bind(mount, facts.api_version) for mount in spec.mounts],
+            "Tmpfs": _tmpfs(spec),
+            "RestartPolicy": {"Name": "no"},  # the gateway starts environments, after it has seen the GPUs
+            "LogConfig": {"Type": "local", "Config": {"max-size": "20m", "max-file": "3"}},
+        },
+    }
+
+
+def network_mode(spec: EnvironmentSpec, gateway_id: str) -> str:
+    """Return `none`, or the name of the environment's own bridge network."""
+    return "none" if spec.egress == Egress.NONE else names.container_name(gateway_id, spec.ref)
+
+
+def _confinement(spec: EnvironmentSpec, facts: Facts) -> dict[str, Any]:
+    """Invariants 1 and 3. The engine adds its default AppArmor profile where the host has AppArmor."""
+    return {
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "CapAdd": [],
+        "SecurityOpt": ["no-new-privileges:true", *_seccomp(facts)],
+        "ReadonlyRootfs": spec.read_only_root,
+        "Init": True,
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "PublishAllPorts": False,
+        "PortBindings": {},
+    }
+
+
+def _seccomp(facts: Facts) -> list[str]:
+    """The daemon's default profile applies unasked, a site's own one too; only `unconfined` is overruled."""
+    if not facts.seccomp:
+        raise EngineError(
+            "engine.unconfined",
+            "the engine has no seccomp, so it gets no environments",
+            "use a kernel and engine with it",
+        )
+    return ["seccomp=builtin"] if facts.seccomp == "unconfined" else []
+
+
+def _resources(spec: EnvironmentSpec, facts: Facts) -> dict[str, Any]:
+    limits = spec.limits
+    return {
+        "Memory": limits.memory_bytes,
+        "MemorySwap": limits.memory_bytes,  # equal to Memory: no swap
+        "NanoCpus": round(limits.cpus * 1_000_000_000),
+        "PidsLimit": limits.pids,
+        "ShmSize": limits.shm_bytes,
+        "Ulimits": [
+            {"Name": name, "Soft": lowered(soft, name, facts.ceilings), "Hard": lowered(hard, name, facts.ceilings)}
+            for name, soft, hard in _ULIMITS
+        ],
+    }
+
+
+def _tmpfs(spec: EnvironmentSpec) -> dict[str, str]:
+    """Return mount options. torch.compile and pip build in /tmp and load what they built, so it allows exec."""
+    owner = f"uid={spec.uid},gid={spec.gid}"
+    return {
+        "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={spec.limits.memory_bytes // 2}",  # noqa: S108 a path inside the environment
+        "/run": f"rw,noexec,nosuid,nodev,mode=0755,{owner},size={_RUN_TMPFS_BYTES}",
+    }
+
+
+def _bind(mount: Mount, api_version: tuple[int, int]) -> dict[str, Any]:
+    """Return a Mount: refused when its source is absent, where the `-v` form would make a directory owned by root."""
+    options: dict[str, Any] = {"Propagation": "rprivate"}
+    if mount.read_only and api_version >= _FORCE_RECURSIVE_API:
+        options["ReadOnlyForceRecursive"] = True
+    return {
+        "Type": "bind",
+        "Source": str(mount.source),
+        "Target": mount.target,
+        "ReadOnly": mount.read_only,
+        "BindOptions": options,
+    }

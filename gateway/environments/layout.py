@@ -1,0 +1,107 @@
+"""Where an environment's files lie on the host, who owns them and how they are mounted. `identity` fills them."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.errors import DevgwError, StoreError
+from gateway.model import EnvironmentRef, Mount
+
+VOLUMES = ("home", "workspace", "checkpoints", "logs")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The host directories of one environment (docs/reference/environment-contract.md).
+
+    `run` is shared and not to be trusted; `config` is read-only inside; `volumes` outlive `delete`.
+    """
+
+    ref: EnvironmentRef
+    root: Path
+    volumes: Path
+
+    @classmethod
+    def of(cls, state_dir: Path, ref: EnvironmentRef) -> "Layout":
+        """Name the places; nothing is made."""
+        return cls(ref, state_dir / "environments" / ref.user / ref.name, state_dir / "volumes" / ref.user / ref.name)
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config"
+
+    def make(self, uid: int, gid: int) -> None:
+        """Make every directory with its right owner before anything is mounted; existing content is kept.
+
+        Raises:
+            StoreError: `store.no-space` or `store.unusable`, naming the directory.
+        """
+        try:
+            for place in (self.root, self.volumes, self.config):
+                place.mkdir(parents=True, exist_ok=True, mode=0o755)
+            _own(self.run, uid, gid, mode=0o700)
+            for name in VOLUMES:
+                _own(self.volumes / name, uid, gid, mode=0o700)
+        except OSError as exc:
+            raise disk_error(exc, self.root) from exc
+
+    def mounts(self, datasets: dict[str, Path]) -> tuple[Mount, ...]:
+        """Return what the engine mounts, outermost targets first."""
+        home, workspace, checkpoints, logs = (self.volumes / name for name in VOLUMES)
+        return (
+            Mount(self.run, "/run/devgw"),
+            Mount(self.config, "/etc/devgw/env", read_only=True),
+            Mount(self.config / "passwd", "/etc/passwd", read_only=True),
+            Mount(self.config / "group", "/etc/group", read_only=True),
+            Mount(home, f"/home/{self.ref.user}"),
+            Mount(workspace, "/workspace"),
+            Mount(checkpoints, "/checkpoints"),
+            Mount(logs, "/logs"),
+            *(Mount(path, f"/datasets/{name}", read_only=True) for name, path in sorted(datasets.items())),
+        )
+
+    def remove(self) -> None:
+        """Remove sockets and configuration; the volumes stay."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        shutil.rmtree(self.config, ignore_errors=True)
+        _remove_empty(self.root, self.root.parent)
+
+    def remove_volumes(self) -> None:
+        """Remove the person's own files for good."""
+        shutil.rmtree(self.volumes, ignore_errors=True)
+        _remove_empty(self.volumes.parent)
+
+    def remove_empty_volumes(self) -> None:
+        """Remove volumes nothing was ever written to: those of a create that failed."""
+        _remove_empty(*(self.volumes / name for name in VOLUMES), self.volumes, self.volumes.parent)
+
+
+def disk_error(exc: OSError, place: Path) -> DevgwError:
+    """Put an OSError into words. ENOSPC and EDQUOT get the code `store.no-space`."""
+    import errno
+
+    if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StoreError(
+            "store.no-space", f"no space left under {place}", "free some space, then try again; nothing was lost"
+        )
+    return StoreError("store.unusable", f"cannot write under {place}: {exc.strerror}", "check owner and permissions")
+
+
+def _own(place: Path, uid: int, gid: int, *, mode: int) -> None:
+    place.mkdir(exist_ok=True, mode=mode)
+    if os.geteuid() == 0:
+        os.chown(place, uid, gid)
+    place.chmod(mode)
+
+
+def _remove_empty(*places: Path) -> None:
+    for place in places:
+        try:
+            place.rmdir()
+        except OSError:
+            return

@@ -1,0 +1,241 @@
+"""Create, start, stop and delete environments: each step in order, and everything given back when one fails.
+
+A container lives only while its environment runs; what lasts is on volumes. Deciding who may is the gate's work.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from gateway.engines.interface import Engine, Progress, ignore_progress
+from gateway.environments.identity import Identity, host_key_line, write_identity, write_password_hash
+from gateway.environments.layout import Layout
+from gateway.environments.locks import Locks
+from gateway.environments.readiness import wait_until_ready
+from gateway.environments.sockets import SocketName, dial
+from gateway.errors import ConflictError, DevgwError, NotFoundError
+from gateway.model import Environment, EnvironmentRef, EnvironmentSpec, EnvironmentState, GpuUuid, User
+from gateway.store.environments import EnvironmentTable
+from gateway.store.users import Users
+
+
+class Leasing(Protocol):
+    """What the lifecycle needs of `gpus.leases`."""
+
+    def lease(self, ref: EnvironmentRef, request: str) -> tuple[GpuUuid, ...]:
+        """Lease what was asked for. Raises: LeaseError, UsageError."""
+
+    def release(self, ref: EnvironmentRef) -> None:
+        """Give back what the environment holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Settings the lifecycle needs. Times in seconds."""
+
+    state_dir: Path
+    datasets: dict[str, Path]
+    ca_line: Callable[[], str]
+    read_only_root: bool
+    start_timeout: float
+    stop_timeout: float
+
+
+class Environments:
+    """The environments of one gateway. Calls block; every one takes the environment's lock."""
+
+    def __init__(
+        self, table: EnvironmentTable, users: Users, engine: Callable[[], Engine], leases: Leasing, places: Places
+    ) -> None:
+        self._table = table
+        self._users = users
+        self._engine = engine
+        self._leases = leases
+        self._places = places
+        self._locks = Locks(places.state_dir / "locks")
+
+    def create(self, environment: Environment, bcrypt_hash: str, progress: Progress = ignore_progress) -> Environment:
+        """Make and start an environment whose user is in the store; on failure nothing is left but old volumes.
+
+        Raises:
+            ConflictError: `environment.exists`.
+            DevgwError: whatever the lease, the engine or the disk said.
+        """
+        ref = environment.ref
+        user = self._users.require(ref.user)
+        with self._locks.hold(ref):
+            self._clear_remains(ref)
+            self._table.add(environment)
+            layout = self._layout(ref)
+            with _undo_on_error() as undo:
+                undo.callback(self._table.remove, ref)
+                undo.callback(layout.remove_empty_volumes)
+                undo.callback(layout.remove)
+                progress("making directories")
+                layout.make(*self._ids(user))
+                write_password_hash(layout, bcrypt_hash, *self._ids(user))
+                self._start(environment, user, progress)
+            return self._table.require(ref)
+
+    def start(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> Environment:
+        """Start a stopped environment; a running one is left alone. Raises: NotFoundError, DevgwError."""
+        with self._locks.hold(ref):
+            environment = self._table.require(ref)
+            if environment.state is EnvironmentState.CREATING:
+                raise NotFoundError(
+                    "environment.half-made", f"{ref} was never finished", f"'devgw delete {ref}', then create it again"
+                )
+            if not self._is_running(environment):
+                self._start(environment, self._users.require(ref.user), progress)
+            return self._table.require(ref)
+
+    def stop(self, ref: EnvironmentRef) -> None:
+        """Stop an environment and give its GPUs back; its files stay. Raises: NotFoundError, EngineError."""
+        with self._locks.hold(ref):
+            self._table.require(ref)
+            self._engine().stop(ref, self._places.stop_timeout)
+            self._engine().delete(ref)
+            self._leases.release(ref)
+            self._table.set_state(ref, EnvironmentState.STOPPED, should_run=False)
+
+    def delete(self, ref: EnvironmentRef, *, force: bool = False, purge: bool = False) -> None:
+        """Remove an environment; with `purge` its volumes too, for good.
+
+        Raises:
+            ConflictError: `environment.running`, without `force`.
+        """
+        with self._locks.hold(ref):
+            environment = self._table.require(ref)
+            if not force and self._is_running(environment):
+                raise ConflictError("environment.running", f"{ref} is running", f"'devgw stop {ref}' first, or --force")
+            self._table.set_state(ref, EnvironmentState.DELETING, should_run=False)
+            self._engine().stop(ref, self._places.stop_timeout)
+            self._engine().delete(ref)
+            self._layout(ref).remove()
+            if purge:
+                self._layout(ref).remove_volumes()
+            self._table.remove(ref)
+
+    def set_password(self, ref: EnvironmentRef, bcrypt_hash: str) -> None:
+        """Give the notebook another password, effective at the next login. Raises: NotFoundError, StoreError."""
+        self._table.require(ref)
+        write_password_hash(self._layout(ref), bcrypt_hash, *self._ids(self._users.require(ref.user)))
+
+    def clear_remains(self, ref: EnvironmentRef) -> bool:
+        """Roll back a create or delete that was cut off; False while another process is still at it."""
+        try:
+            with self._locks.hold(ref, wait=False):
+                self._clear_remains(ref)
+        except ConflictError:
+            return False
+        return True
+
+    def exists(self, ref: EnvironmentRef) -> bool:
+        """Say whether the environment is known and whole."""
+        found = self._table.get(ref)
+        return found is not None and found.state not in {EnvironmentState.CREATING, EnvironmentState.DELETING}
+
+    def ensure_running(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> None:
+        """Wake a stopped environment for someone who connects. Raises: NotFoundError, DevgwError."""
+        environment = self._table.require(ref)
+        if environment.state is EnvironmentState.RUNNING and self._answers_now(ref):
+            return
+        progress(f"starting your environment {ref}, this takes a moment")
+        self.start(ref)
+
+    def dial(self, ref: EnvironmentRef, name: SocketName) -> socket.socket:
+        """Return a connected, non-blocking stream to one of the environment's services. Raises: EngineError."""
+        return dial(self._layout(ref).run, name, self._ids(self._users.require(ref.user))[0])
+
+    def host_key(self, ref: EnvironmentRef) -> str:
+        """Return the environment's pinned public host key."""
+        return host_key_line(self._layout(ref))
+
+    def _start(self, environment: Environment, user: User, progress: Progress) -> None:
+        ref, engine, layout = environment.ref, self._engine(), self._layout(environment.ref)
+        with _undo_on_error() as undo:
+            undo.callback(
+                self._table.set_state, ref, EnvironmentState.FAILED, should_run=False, detail="the last start failed"
+            )
+            engine.delete(ref)
+            gpus = self._lease(environment, undo, progress)
+            layout.make(*self._ids(user))
+            identity = Identity(ref, *self._ids(user), gpus, self._places.ca_line())
+            write_identity(layout, identity)
+            for name in ("ssh.sock", "notebook.sock"):
+                (layout.run / name).unlink(missing_ok=True)
+            undo.callback(engine.delete, ref)
+            engine.create(self._spec(environment, identity, layout), progress)
+            engine.start(ref)
+            wait_until_ready(engine, ref, layout.run, identity.uid, self._places.start_timeout, progress)
+            self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
+
+    def _lease(self, environment: Environment, undo: ExitStack, progress: Progress) -> tuple[GpuUuid, ...]:
+        if environment.gpu_request in {"", "0"}:
+            return ()
+        progress(f"leasing GPU {environment.gpu_request}")
+        self._leases.release(environment.ref)
+        undo.callback(self._leases.release, environment.ref)
+        return self._leases.lease(environment.ref, environment.gpu_request)
+
+    def _spec(self, environment: Environment, identity: Identity, layout: Layout) -> EnvironmentSpec:
+        ref = environment.ref
+        datasets = {name: self._places.datasets[name] for name in environment.datasets if name in self._places.datasets}
+        return EnvironmentSpec(
+            ref=ref,
+            uid=identity.uid,
+            gid=identity.gid,
+            image=environment.image,
+            limits=environment.limits,
+            mounts=layout.mounts(datasets),
+            variables={"DEVGW_USER": ref.user, "DEVGW_ENVIRONMENT": str(ref), "HOME": f"/home/{ref.user}"},
+            gpus=tuple(identity.gpus),
+            egress=environment.egress,
+            read_only_root=self._places.read_only_root,
+        )
+
+    def _clear_remains(self, ref: EnvironmentRef) -> None:
+        """Remove what a killed `create` left; whoever holds the lock knows that nobody is at it."""
+        found = self._table.get(ref)
+        if found is not None and found.state in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
+            self._engine().delete(ref)
+            self._layout(ref).remove()
+            self._table.remove(ref)
+
+    def _is_running(self, environment: Environment) -> bool:
+        witness = self._engine().witness(environment.ref)
+        return witness is not None and witness.running
+
+    def _answers_now(self, ref: EnvironmentRef) -> bool:
+        try:
+            self.dial(ref, "ssh").close()
+        except DevgwError:
+            return False
+        return True
+
+    def _layout(self, ref: EnvironmentRef) -> Layout:
+        return Layout.of(self._places.state_dir, ref)
+
+    @staticmethod
+    def _ids(user: User) -> tuple[int, int]:
+        """Return uid and gid of a user's environments; a gateway that is not root can own files only as itself."""
+        return (user.uid, user.uid) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+
+
+@contextmanager
+def _undo_on_error() -> Iterator[ExitStack]:
+    """Run the callbacks in reverse when the block fails, also by Ctrl-C; a failure to undo never hides the cause."""
+    with ExitStack() as undo:
+        try:
+            yield undo
+        except (Exception, KeyboardInterrupt, SystemExit) as cause:
+            try:
+                undo.close()
+            except DevgwError as exc:
+                cause.add_note(f"while undoing: {exc.message}")
+            raise
+        undo.pop_all()

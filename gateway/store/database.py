@@ -1,0 +1,121 @@
+"""Opens the database, brings its tables up to date and hands out transactions. Queries stand in the noun's module."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from gateway.errors import StoreError
+from gateway.store.schema import REVISION
+
+SCHEMA_HEAD = "0001"
+_BUSY_TIMEOUT_MS = 15_000
+
+
+class Database:
+    """One database, safe to share between threads and processes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._engine = self._open()
+        self._ready = False
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file, or None for a server."""
+        url = make_url(self._url)
+        return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+    @contextmanager
+    def transaction(self, *, changes_access: bool = False) -> Iterator[Connection]:
+        """One transaction; `changes_access` makes a running gateway look at its live sessions again.
+
+        Raises:
+            StoreError: `store.unusable`, for anything but a constraint that the caller means to handle.
+        """
+        self._prepare()
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+                if changes_access:
+                    connection.execute(update(REVISION).values(number=REVISION.c.number + 1))
+        except DBAPIError as exc:
+            if exc.__class__.__name__ == "IntegrityError":
+                raise
+            raise self._unusable(exc) from exc
+
+    def revision(self) -> int:
+        """Return the number of changes of access so far."""
+        with self.transaction() as connection:
+            return int(connection.execute(select(REVISION.c.number)).scalar_one())
+
+    def close(self) -> None:
+        """Close pooled connections."""
+        self._engine.dispose()
+
+    def _open(self) -> Engine:
+        engine = create_engine(self._url)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _set_pragmas)
+            event.listen(engine, "begin", _begin_immediate)
+        return engine
+
+    def _prepare(self) -> None:
+        if self._ready:
+            return
+        if self.path is not None:
+            self._make_file(self.path)
+        try:
+            if self._current_revision() != SCHEMA_HEAD:
+                self.migrate()
+        except SQLAlchemyError as exc:
+            raise self._unusable(exc) from exc
+        self._ready = True
+
+    def _make_file(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.touch(mode=0o600, exist_ok=True)
+        except OSError as exc:
+            raise self._unusable(exc) from exc
+
+    def _current_revision(self) -> str | None:
+        with self._engine.begin() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    def migrate(self) -> None:
+        """Bring the tables to `SCHEMA_HEAD`; two processes may do so at once."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self._engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def _unusable(self, exc: Exception) -> StoreError:
+        cause = str(getattr(exc, "orig", None) or exc)
+        place = str(self.path) if self.path else make_url(self._url).render_as_string(hide_password=True)
+        return StoreError(
+            "store.unusable",
+            f"cannot use the database {place}: {cause}",
+            "'devgw init' makes one; check owner and free space",
+        )
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves, see _begin_immediate
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # a deferred transaction that reads first and writes later fails instead of waiting (sqlite.org/isolation.html)
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

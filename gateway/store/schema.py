@@ -1,0 +1,100 @@
+"""The tables. Rows leave this package as values of `gateway.model`; `migrations/` makes the same tables."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    String,
+    Table,
+)
+from sqlalchemy import types as sqltypes
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+
+class UtcDateTime(sqltypes.TypeDecorator[datetime]):
+    """A point in time, aware and in UTC on both sides; SQLite itself keeps no time zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any | None, _dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+USERS = Table(
+    "users",
+    METADATA,
+    Column("name", String(31), primary_key=True),
+    Column("uid", Integer, nullable=False, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("disabled_at", UtcDateTime),
+)
+
+PUBLIC_KEYS = Table(
+    "public_keys",
+    METADATA,
+    Column("user", ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
+    Column("fingerprint", String(64), primary_key=True),
+    Column("algorithm", String(64), nullable=False),
+    Column("bits", Integer, nullable=False),
+    Column("line", String, nullable=False),
+    Column("comment", String, nullable=False),
+    Column("added_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+)
+
+ENVIRONMENTS = Table(
+    "environments",
+    METADATA,
+    Column("user", ForeignKey("users.name"), primary_key=True),
+    Column("name", String(31), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("engine", String(16), nullable=False),
+    Column("image", String, nullable=False),
+    Column("memory_bytes", sqltypes.BigInteger, nullable=False),
+    Column("cpus", sqltypes.Float, nullable=False),
+    Column("pids", Integer, nullable=False),
+    Column("shm_bytes", sqltypes.BigInteger, nullable=False),
+    Column("gpu_request", String, nullable=False),
+    Column("datasets", JSON, nullable=False),
+    Column("egress", String(16), nullable=False),
+    Column("should_run", sqltypes.Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_active_at", UtcDateTime),
+    Column("detail", String, nullable=False),
+)
+
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("gpu_uuid", String(80), primary_key=True),  # the uniqueness that keeps a GPU in one hand (invariant 11)
+    Column("user", String(31), nullable=False),
+    Column("name", String(31), nullable=False),
+    Column("leased_at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["user", "name"], ["environments.user", "environments.name"], ondelete="CASCADE"),
+)
+
+REVISION = Table(
+    "revision",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("number", Integer, nullable=False),  # grows with every change that a running gateway must look at again
+)

@@ -1,0 +1,105 @@
+"""Users and their public keys as rows. Whether a key may log in is decided elsewhere."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from gateway.errors import ConflictError, NotFoundError
+from gateway.model import Fingerprint, PublicKey, User, UserName
+from gateway.store.database import Database
+from gateway.store.schema import PUBLIC_KEYS, USERS
+
+
+class Users:
+    """Who is known, and by which keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, name: str) -> User | None:
+        """Return the user, or None."""
+        with self._database.transaction() as connection:
+            row = connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
+        return None if row is None else _user(row)
+
+    def require(self, name: str) -> User:
+        """Return the user. Raises: NotFoundError `user.not-found`."""
+        user = self.get(name)
+        if user is None:
+            raise NotFoundError("user.not-found", f"no user {name!r}", "'devgw user list' shows who is known")
+        return user
+
+    def all(self) -> list[User]:
+        """Return everybody, by name."""
+        with self._database.transaction() as connection:
+            return [_user(row) for row in connection.execute(select(USERS).order_by(USERS.c.name))]
+
+    def ensure(self, name: UserName, *, uid_start: int) -> User:
+        """Return the user, made with the next free uid when new."""
+        with self._database.transaction(changes_access=True) as connection:
+            row = connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
+            if row is None:
+                highest = connection.execute(select(func.max(USERS.c.uid))).scalar()
+                uid = max(uid_start, (highest or 0) + 1)
+                connection.execute(insert(USERS).values(name=name, uid=uid, created_at=datetime.now(UTC)))
+                row = connection.execute(select(USERS).where(USERS.c.name == name)).one()
+        return _user(row)
+
+    def set_disabled(self, name: UserName, *, disabled: bool) -> None:
+        """Close or open the door for a user. Raises: NotFoundError `user.not-found`."""
+        self.require(name)
+        when = datetime.now(UTC) if disabled else None
+        with self._database.transaction(changes_access=True) as connection:
+            connection.execute(update(USERS).where(USERS.c.name == name).values(disabled_at=when))
+
+    def forget(self, name: UserName) -> None:
+        """Remove a user and their keys; the caller has made sure that no environment is left."""
+        with self._database.transaction(changes_access=True) as connection:
+            connection.execute(delete(USERS).where(USERS.c.name == name))
+
+    def keys(self, name: str) -> Sequence[PublicKey]:
+        """Return a user's keys in the order they were added."""
+        query = select(PUBLIC_KEYS).where(PUBLIC_KEYS.c.user == name).order_by(PUBLIC_KEYS.c.added_at)
+        with self._database.transaction() as connection:
+            return [_key(row) for row in connection.execute(query)]
+
+    def add_key(self, name: UserName, key: PublicKey) -> None:
+        """Let a key in. Raises: ConflictError `key.exists`, NotFoundError `user.not-found`."""
+        self.require(name)
+        row = {
+            "user": name, "fingerprint": key.fingerprint, "algorithm": key.algorithm, "bits": key.bits,
+            "line": key.line, "comment": key.comment, "added_at": datetime.now(UTC),
+        }  # fmt: skip
+        try:
+            with self._database.transaction(changes_access=True) as connection:
+                connection.execute(insert(PUBLIC_KEYS).values(**row))
+        except IntegrityError as exc:
+            raise ConflictError(
+                "key.exists", f"{name} has the key {key.fingerprint} already", f"'devgw key list {name}'"
+            ) from exc
+
+    def remove_key(self, name: UserName, fingerprint: str) -> None:
+        """Shut a key out. Raises: NotFoundError `key.not-found`."""
+        condition = (PUBLIC_KEYS.c.user == name) & (PUBLIC_KEYS.c.fingerprint == fingerprint)
+        with self._database.transaction(changes_access=True) as connection:
+            removed = connection.execute(delete(PUBLIC_KEYS).where(condition)).rowcount
+        if not removed:
+            raise NotFoundError("key.not-found", f"{name} has no key {fingerprint}", f"'devgw key list {name}'")
+
+    def key_used(self, name: str, fingerprint: str) -> None:
+        """Remember that a key logged in just now."""
+        condition = (PUBLIC_KEYS.c.user == name) & (PUBLIC_KEYS.c.fingerprint == fingerprint)
+        with self._database.transaction() as connection:
+            connection.execute(update(PUBLIC_KEYS).where(condition).values(last_used_at=datetime.now(UTC)))
+
+
+def _user(row: Row[tuple[object, ...]]) -> User:
+    return User(UserName(row.name), row.uid, row.created_at, disabled=row.disabled_at is not None)
+
+
+def _key(row: Row[tuple[object, ...]]) -> PublicKey:
+    return PublicKey(
+        Fingerprint(row.fingerprint), row.algorithm, row.bits, row.line, row.comment, row.added_at, row.last_used_at
+    )

@@ -1,0 +1,134 @@
+"""A gateway's site in a temporary directory: the real command line and the real parts on a fake engine."""
+
+import io
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from gateway.app import App
+from gateway.auth.authority import make_host_key
+from gateway.cli.program import run
+from gateway.config import Settings
+from gateway.engines.interface import Engine
+from gateway.gpus.reading import Reading
+from gateway.model import EnvironmentRef, Gpu, GpuUuid
+from tests.cli.services import AnsweringEngine
+from tests.fakes.engine import FakeDaemon
+from tests.fakes.image_builder import FakeImageBuilder
+
+GPUS = tuple(
+    Gpu(GpuUuid(f"GPU-00000000-0000-4000-8000-00000000000{n}"), "NVIDIA A100-SXM4-80GB", 80 * 2**30, str(n))
+    for n in range(2)
+)
+_CONTENTS = {"profile": "cpu", "torch": "2.8.0", "python": "3.12"}
+_VARYING = (
+    (re.compile(r"SHA256:[A-Za-z0-9+/]{43}"), "SHA256:" + "FINGERPRINT".ljust(43, "x")),
+    (re.compile(r"\b[a-z2-9]{5}(-[a-z2-9]{5}){3}\b"), "PASSWORD"),
+    (re.compile(r"cpu-[0-9a-f]{12}\b"), "cpu-DIGEST"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "DIGEST"),
+    (re.compile(r"(?<=state/keys/)\w+"), "KEY"),
+    (re.compile(r"reference [0-9a-z]{10}\b"), "reference REFERENCE"),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\.\d+\+00:00)?"), "YYYY-MM-DD hh:mm"),
+    (re.compile(r"\d{4}-\d\d-\d\d"), "YYYY-MM-DD"),
+    (re.compile(r"\b[0-9]s\b"), "0s"),
+)
+
+
+class TwoGpus:
+    """An inventory that is always the same."""
+
+    def read(self) -> Reading:
+        return Reading("nvml", GPUS, driver_version="570.26")
+
+
+class SiteApp(App):
+    """The gateway's own parts, but for the engine and the GPUs."""
+
+    def __init__(self, settings: Settings, engine: AnsweringEngine, builder: FakeImageBuilder) -> None:
+        super().__init__(settings)
+        self._fake = engine
+        self._builder = builder
+
+    @cached_property
+    def engine(self) -> Engine:
+        return self._fake
+
+    @cached_property
+    def image_builder(self) -> FakeImageBuilder:
+        return self._builder
+
+    @cached_property
+    def inventory(self) -> TwoGpus:
+        return TwoGpus()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left on both streams, with what varies from run to run named."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+
+
+class Site:
+    """One site. `happens` takes the sentences that transcripts use for what is no command."""
+
+    def __init__(self, directory: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self.daemon = FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS), cpus=16)
+        self.daemon.add_image("devgw/env:cpu", {f"org.devgw.{name}": value for name, value in _CONTENTS.items()})
+        self.engine = AnsweringEngine(self.daemon)
+        self.builder = FakeImageBuilder()
+        self._capture = capture
+        self._patch = patch
+        _write_key_files(directory)
+
+    def run(self, line: str) -> Outcome:
+        """Run `devgw …`, `NAME=value devgw …` or `echo text | devgw …`."""
+        feed, _, command = line.rpartition(" | ")
+        words = shlex.split(command)
+        with self._patch.context() as patch:
+            while "=" in words[0]:
+                patch.setenv(*words.pop(0).split("=", 1))
+            given = " ".join(shlex.split(feed)[1:]) + "\n" if feed else ""
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+            self._capture.readouterr()
+            code = run(words[1:], make_app=lambda settings: SiteApp(settings, self.engine, self.builder))
+        captured = self._capture.readouterr()
+        return Outcome(self._named(captured.out), self._named(captured.err), code)
+
+    def happens(self, sentence: str) -> None:
+        """Let something happen beside the commands."""
+        match sentence.split():
+            case ["the", "engine", "stops", "answering"]:
+                self.daemon.is_reachable = False
+            case ["the", "engine", "answers", "again"]:
+                self.daemon.is_reachable = True
+            case ["the", "process", "of", handle, "ends"]:
+                self.engine.end(EnvironmentRef.parse(handle), 137, "killed: out of memory")
+            case _:
+                raise ValueError(f"nobody knows how {sentence!r} happens")
+
+    def _named(self, text: str) -> str:
+        text = text.replace(str(self.directory), "DIR")
+        for pattern, name in _VARYING:
+            text = pattern.sub(name, text)
+        return text
+
+
+def _write_key_files(directory: Path) -> None:
+    for name in ("alice", "bob"):
+        private, public = make_host_key(f"{name}@laptop")
+        (directory / name).write_text(private)
+        (directory / f"{name}.pub").write_text(f"{public.strip()}\n")
+    both = (directory / "alice.pub").read_text() + (directory / "bob.pub").read_text()
+    (directory / "two.pub").write_text(both)
+    (directory / "empty.pub").write_text("\n")
+    (directory / "photo.jpg").write_bytes(bytes(range(256)))
+    (directory / "keys").mkdir()

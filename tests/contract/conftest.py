@@ -1,0 +1,38 @@
+"""The engines under the contract. A further one is an entry in `ENGINES` and, where it runs processes, in `REAL`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.docker_subject import docker_under_test
+from tests.contract.fake_subject import fake_under_test
+from tests.contract.inside import Spool
+from tests.contract.subject import EngineUnderTest, started
+
+ENGINES = {"fake": fake_under_test, "docker": docker_under_test}
+REAL = ["docker"]
+
+
+def _parameters(names: list[str]) -> list[object]:
+    return [pytest.param(name, marks=[pytest.mark.engine] if name in REAL else []) for name in names]
+
+
+@pytest.fixture(params=_parameters(list(ENGINES)))
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnderTest]:
+    """Return each engine in turn."""
+    with ENGINES[request.param](tmp_path) as under_test:
+        yield under_test
+
+
+@pytest.fixture(params=_parameters(REAL))
+def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnderTest]:
+    """Return each engine that runs processes."""
+    with ENGINES[request.param](tmp_path) as under_test:
+        yield under_test
+
+
+@pytest.fixture
+def alice(real: EngineUnderTest) -> Spool:
+    """Return a way into a running environment with the plain spec."""
+    return started(real)

@@ -1,0 +1,79 @@
+"""What the contract suite must know of an engine in order to test it: an image, a spec, a way inside, a crash."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gateway.engines.interface import Engine
+from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid, Limits, Mount
+from tests.contract.inside import Spool
+
+MIB = 2**20
+UID = 23456
+
+
+@dataclass(frozen=True)
+class EngineUnderTest:
+    """One engine and the answers to what the interface leaves open.
+
+    `image` prints `probe is ready` when it starts and carries the label `org.devgw.contract`. `interrupt_create` leaves
+    what a create leaves that was killed half-way; `end` makes the entrypoint exit by itself. `other` is the same engine
+    as another gateway sees it. `gpu` and `other_gpu` are UUIDs the engine can inject, None where it cannot inject any.
+    """
+
+    name: str
+    engine: Engine
+    other: Engine
+    image: str
+    directory: Path
+    interrupt_create: Callable[[EnvironmentSpec], None]
+    end: Callable[[EnvironmentRef, int], None]
+    gpu: GpuUuid | None = None
+    other_gpu: GpuUuid | None = None
+
+    def spec(self, handle: str = "alice", **changes: Any) -> EnvironmentSpec:
+        """Return a spec that works, changed where a test says so."""
+        ref = EnvironmentRef.parse(handle)
+        limits = Limits(memory_bytes=128 * MIB, cpus=1.0, pids=64, shm_bytes=32 * MIB)
+        plain = EnvironmentSpec(
+            ref, UID, UID, self.image, limits, mounts=(Mount(self.run_directory(ref), "/run/devgw"),)
+        )
+        return replace(plain, **changes)
+
+    def run_directory(self, ref: EnvironmentRef) -> Path:
+        """Return the directory behind /run/devgw, owned by the environment's user."""
+        return self.owned_directory(f"run.{ref.user}.{ref.name}")
+
+    def owned_directory(self, name: str) -> Path:
+        """Return a directory that the environment's user owns."""
+        path = self.directory / name
+        if not path.exists():
+            path.mkdir()
+            own(path)
+        return path
+
+    def inside(self, ref: EnvironmentRef) -> Spool:
+        """Return a way into a running environment."""
+        return Spool(self.run_directory(ref))
+
+
+def started(subject: EngineUnderTest, handle: str = "alice", **changes: Any) -> Spool:
+    """Create and start an environment and return a way in."""
+    spec = subject.spec(handle, **changes)
+    subject.engine.create(spec)
+    subject.engine.start(spec.ref)
+    return subject.inside(spec.ref)
+
+
+def own(path: Path) -> None:
+    """Give a path to the environment's user; only root can, and only real engines care."""
+    import os
+
+    if os.geteuid() == 0:
+        os.chown(path, UID, UID)
+
+
+def probe_script() -> bytes:
+    """Return the entrypoint of the suite's image."""
+    return (Path(__file__).parent / "probe.sh").read_bytes()

@@ -1,0 +1,87 @@
+"""`make demo`: the main job for real, each step timed. On a terminal it stays up until Ctrl-C, else it cleans up."""
+
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.engine_variables import engine_variables
+from tests.gateway_process import GatewayProcess
+from tests.notebook_client import NotebookClient
+
+CELL = (
+    "import torch, getpass, socket; print(f'{getpass.getuser()} on {socket.gethostname()}: torch {torch.__version__}')"
+)
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Say what is done and how long it took."""
+    print(f"  {what:<58}", end="", flush=True)
+    begin = time.monotonic()
+    yield
+    print(f"{time.monotonic() - begin:6.1f} s", flush=True)
+
+
+def main() -> int:
+    """Run the demonstration; return the exit code."""
+    root = Path(tempfile.mkdtemp(prefix="devgw-demo-"))
+    gateway = GatewayProcess(root, engine_variables())
+    with ExitStack() as cleanup:
+        cleanup.callback(shutil.rmtree, root, ignore_errors=True)
+        cleanup.callback(close, gateway)
+        print("devgw demo: one SSH port in front of alice's own container\n")
+        password = bring_up(gateway)
+        with gateway.tunnel("alice") as port:
+            use(gateway, port, password)
+            if sys.stdout.isatty():
+                stay(gateway, port, password)
+    print("\nall of it worked, and all of it is gone again")
+    return 0
+
+
+def bring_up(gateway: GatewayProcess) -> str:
+    """Start a gateway and make alice's environment; return her notebook password."""
+    with step("devgw init"):
+        gateway.devgw("init")
+    with step("devgw serve"):
+        gateway.serve()
+    with step("devgw create alice --key alice.pub"):
+        return gateway.create("alice")
+
+
+def use(gateway: GatewayProcess, port: int, password: str) -> None:
+    """Do what alice would do on her first day."""
+    with step(f"ssh -L {port}:localhost:8888 alice@gateway; log in to Jupyter"):
+        browser = NotebookClient(f"http://localhost:{port}")
+        browser.login(password)
+    with step("run a cell in a kernel"):
+        answer = browser.execute(CELL).strip()
+    with step("ssh alice@gateway 'exit 5' comes back as 5"):
+        assert gateway.ssh("alice", "exit 5").returncode == 5
+    print(f"\nthe cell printed: {answer}")
+
+
+def stay(gateway: GatewayProcess, port: int, password: str) -> None:
+    """Leave everything up for the person at the terminal."""
+    print(f"\nopen http://localhost:{port} with the password {password}, or run\n")
+    print("  " + " ".join(gateway.ssh_command("alice")))
+    print("\nCtrl-C ends the demo")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        print()
+
+
+def close(gateway: GatewayProcess) -> None:
+    """Stop the server and delete alice's environment."""
+    with step("clean up"):
+        gateway.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

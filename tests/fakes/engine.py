@@ -1,0 +1,209 @@
+"""An engine in memory that passes the contract suite, with a hook before and after every step for failures and crashes.
+
+A daemon outlives the engines that speak to it, as a real one outlives the gateway.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.engines.digest import digest_of
+from gateway.engines.interface import IMAGE_LABEL_PREFIX, EngineReport, Image, Progress, Witness, ignore_progress
+from gateway.engines.mounts import require_sources
+from gateway.engines.variables import refuse_reserved
+from gateway.errors import ConflictError, EngineError, NotFoundError
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid
+
+_SIGTERM_EXIT = 143
+
+
+class Crash(BaseException):
+    """The caller was killed at this step: nothing after it runs, no clean-up either."""
+
+
+@dataclass
+class FakeContainer:
+    """An environment's process tree, reduced to what a Witness tells."""
+
+    spec: EnvironmentSpec
+    running: bool = False
+    exit_code: int | None = None
+    detail: str = ""
+    log: list[str] = field(default_factory=list)
+
+
+_Owner = tuple[str, EnvironmentRef]
+
+
+class FakeDaemon:
+    """What is there whoever asks. `at_step` is called with a step's name before it and with `<name>/done` after it.
+
+    It may raise a DevgwError (the step fails) or a Crash (the caller is gone). Steps: `create.network`,
+    `create.container`, `start.process`, `stop.process`, `delete.container`, `delete.network`.
+    """
+
+    def __init__(self, *, gpus: frozenset[GpuUuid] = frozenset(), cpus: int = 8) -> None:
+        self.gpus = gpus
+        self.cpus = cpus
+        self.images: dict[str, Image] = {}
+        self.first_words: dict[str, str] = {}
+        self.containers: dict[_Owner, FakeContainer] = {}
+        self.networks: set[_Owner] = set()
+        self.is_reachable = True
+        self.at_step: Callable[[str], None] = lambda _step: None
+        self.turn = threading.RLock()
+
+    def add_image(self, reference: str, labels: dict[str, str], says: str = "") -> None:
+        """Have an image; its entrypoint writes `says` when it starts."""
+        self.images[reference] = Image(reference, f"sha256:{len(self.images):064x}", labels)
+        self.first_words[reference] = says
+
+    def do(self, step: str, act: Callable[[], object]) -> None:
+        """Take one step, which nothing can interrupt half-way."""
+        self.at_step(step)
+        with self.turn:
+            act()
+        self.at_step(f"{step}/done")
+
+
+class FakeEngine:
+    """One gateway's view of a fake daemon."""
+
+    name = "fake"
+
+    def __init__(self, daemon: FakeDaemon, gateway_id: str = "one") -> None:
+        self._daemon = daemon
+        self._gateway_id = gateway_id
+
+    def report(self) -> EngineReport:
+        self._require_reachable()
+        return EngineReport(self.name, "1.0", "cdi" if self._daemon.gpus else "none", ("nothing here is real",))
+
+    def create(self, spec: EnvironmentSpec, progress: Progress = ignore_progress) -> None:
+        self._require_reachable()
+        require_sources(spec)
+        self.image(spec.image)
+        if self._owner(spec.ref) in self._daemon.containers:
+            raise _exists(spec.ref)
+        refuse_reserved(spec.variables)
+        if unknown := set(spec.gpus) - self._daemon.gpus:
+            raise EngineError("gpu.injection", f"unknown device {', '.join(sorted(unknown))}", "refresh the CDI specs")
+        made_network = False
+        try:
+            if spec.egress != Egress.NONE:
+                made_network = self._owner(spec.ref) not in self._daemon.networks
+                self._daemon.do("create.network", lambda: self._daemon.networks.add(self._owner(spec.ref)))
+            progress(f"making a container from {spec.image}")
+            self._daemon.do("create.container", lambda: self._add_container(spec))
+        except EngineError:
+            self._give_back(spec.ref, made_network=made_network)
+            raise
+
+    def start(self, ref: EnvironmentRef) -> None:
+        self._require_reachable()
+        container = self._found(ref)
+        if not container.running:
+            self._daemon.do("start.process", lambda: self._start(container))
+
+    def stop(self, ref: EnvironmentRef, timeout_seconds: float) -> None:
+        self._require_reachable()
+        container = self._daemon.containers.get(self._owner(ref))
+        if container is not None and container.running:
+            self._daemon.do("stop.process", lambda: self.end(ref, _SIGTERM_EXIT))
+
+    def delete(self, ref: EnvironmentRef) -> None:
+        self._require_reachable()
+        owner = self._owner(ref)
+        if owner in self._daemon.containers:
+            self._daemon.do("delete.container", lambda: self._daemon.containers.pop(owner, None))
+        if owner in self._daemon.networks:
+            self._daemon.do("delete.network", lambda: self._daemon.networks.discard(owner))
+
+    def witness(self, ref: EnvironmentRef) -> Witness | None:
+        return next((witness for witness in self.witnesses() if witness.ref == ref), None)
+
+    def witnesses(self) -> list[Witness]:
+        self._require_reachable()
+        with self._daemon.turn:
+            mine = {
+                ref: each for (gateway, ref), each in self._daemon.containers.items() if gateway == self._gateway_id
+            }
+            networks = {ref for gateway, ref in self._daemon.networks if gateway == self._gateway_id}
+        whole = [_witness(container) for container in mine.values()]
+        left = [
+            Witness(ref, running=False, image="", uid=-1, gpus=(), spec_digest="", detail="half-made", partial=True)
+            for ref in networks - mine.keys()
+        ]
+        return whole + left
+
+    def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
+        self._require_reachable()
+        return "".join(f"{line}\n" for line in self._found(ref).log[-lines:])
+
+    def image(self, reference: str) -> Image:
+        self._require_reachable()
+        try:
+            return self._daemon.images[reference]
+        except KeyError:
+            raise NotFoundError("image.not-found", f"no image {reference}", "'devgw image build' makes one") from None
+
+    def images(self) -> list[Image]:
+        self._require_reachable()
+        return [
+            image
+            for image in self._daemon.images.values()
+            if any(key.startswith(IMAGE_LABEL_PREFIX) for key in image.labels)
+        ]
+
+    def end(self, ref: EnvironmentRef, code: int, detail: str = "") -> None:
+        """Let the environment's entrypoint end by itself."""
+        container = self._found(ref)
+        container.running, container.exit_code, container.detail = False, code, detail
+
+    def _owner(self, ref: EnvironmentRef) -> _Owner:
+        return self._gateway_id, ref
+
+    def _found(self, ref: EnvironmentRef) -> FakeContainer:
+        try:
+            return self._daemon.containers[self._owner(ref)]
+        except KeyError:
+            raise NotFoundError("environment.not-found", f"no environment {ref}", "'devgw list' shows all") from None
+
+    def _add_container(self, spec: EnvironmentSpec) -> None:
+        if self._owner(spec.ref) in self._daemon.containers:
+            raise _exists(spec.ref)
+        if spec.limits.cpus > self._daemon.cpus:
+            raise EngineError("engine.failed", f"only {self._daemon.cpus} CPUs are available", "ask for fewer")
+        self._daemon.containers[self._owner(spec.ref)] = FakeContainer(spec)
+
+    def _start(self, container: FakeContainer) -> None:
+        container.running, container.exit_code, container.detail = True, None, ""
+        container.log.append(self._daemon.first_words[container.spec.image])
+
+    def _give_back(self, ref: EnvironmentRef, *, made_network: bool) -> None:
+        with self._daemon.turn:
+            self._daemon.containers.pop(self._owner(ref), None)
+            if made_network:
+                self._daemon.networks.discard(self._owner(ref))
+
+    def _require_reachable(self) -> None:
+        if not self._daemon.is_reachable:
+            raise EngineError("engine.unreachable", "the fake engine does not answer", "set is_reachable")
+
+
+def _witness(container: FakeContainer) -> Witness:
+    spec = container.spec
+    return Witness(
+        ref=spec.ref,
+        running=container.running,
+        image=spec.image,
+        uid=spec.uid,
+        gpus=spec.gpus,
+        spec_digest=digest_of(spec),
+        exit_code=container.exit_code,
+        detail=container.detail,
+    )
+
+
+def _exists(ref: EnvironmentRef) -> ConflictError:
+    return ConflictError("environment.exists", f"the engine already has {ref}", f"'devgw delete {ref}' removes it")
