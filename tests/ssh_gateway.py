@@ -209,9 +209,7 @@ class TestGateway:
         self.directory.add(name, key.with_suffix(".pub").read_text())
         for environment_name in environments:
             ref = EnvironmentRef.parse(name if environment_name == "main" else f"{name}+{environment_name}")
-            environment = SshEnvironment(
-                name, self.ca_line, UID_BASE + len(self.environments.by_ref) + os.getpid() % 500 * 20
-            )
+            environment = SshEnvironment(name, self.ca_line, next(_UIDS))
             self.environments.by_ref[ref] = environment
             if running:
                 environment.start()

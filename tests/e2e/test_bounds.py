@@ -184,7 +184,7 @@ def test_a_rekey_storm_ends_its_connection(laboratory: Laboratory) -> None:
         for exchange in range(200):
             connection._send_kexinit()
             connection._kexinit_sent = True
-            while not connection._kex_complete and not connection.is_closed():
+            while not connection._kex_complete and not connection.is_closed():  # noqa: ASYNC110 - asyncssh has no event for it
                 await asyncio.sleep(0.001)
             if connection.is_closed():
                 return exchange

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from gateway.ssh.settings import MaxStartups, SshSettings
+from gateway.config.ssh import MaxStartups, SshSettings
 
 
 def test_max_startups_reads_sshds_spelling() -> None:
