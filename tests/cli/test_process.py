@@ -117,14 +117,20 @@ def test_interrupt_ends_with_130(environ: dict[str, str]) -> None:
 
 def test_an_unexpected_exception_is_one_line_and_a_hint(environ: dict[str, str]) -> None:
     """The traceback is for those who ask for it."""
-    failing = "import sys; from gateway.cli.program import run; sys.exit(run(['list'], make_app=lambda _settings: 1 / 0))"
+    failing = (
+        "import sys; from gateway.cli.program import run; sys.exit(run(['list'], make_app=lambda _settings: 1 / 0))"
+    )
     plain = subprocess.run([sys.executable, "-c", failing], env=environ, capture_output=True, text=True, check=False)
     assert plain.returncode == 1
     assert plain.stderr.splitlines()[0] == "devgw: error: unexpected ZeroDivisionError: division by zero"
     assert "DEVGW_DEBUG=1" in plain.stderr.splitlines()[1]
     assert len(plain.stderr.splitlines()) == 2
     debug = subprocess.run(
-        [sys.executable, "-c", failing], env={**environ, "DEVGW_DEBUG": "1"}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", failing],
+        env={**environ, "DEVGW_DEBUG": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "Traceback (most recent call last)" in debug.stderr
 

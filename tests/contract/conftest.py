@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.bubblewrap_subject import bubblewrap_under_test
 from tests.contract.docker_subject import docker_under_test
 from tests.contract.fake_subject import fake_under_test
 from tests.contract.subject import EngineUnderTest
 
-ENGINES = {"fake": fake_under_test, "docker": docker_under_test}
-REAL = ["docker"]
+ENGINES = {"fake": fake_under_test, "docker": docker_under_test, "bubblewrap": bubblewrap_under_test}
+REAL = ["docker", "bubblewrap"]
 
 
 def _parameters(names: list[str]) -> list[object]:
