@@ -1,5 +1,6 @@
 """Bubblewrap under the contract: sandboxes for real, from a prepared root of busybox with nothing of the host's."""
 
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ def bubblewrap_under_test(directory: Path) -> Iterator[EngineUnderTest]:
     roots = PreparedRoots(directory / "images")
     make_probe_root(roots)
     write_cdi_spec(directory / "cdi")
-    engine = BubblewrapEngine(directory / "one", "one", roots, (directory / "cdi",))
+    engine = BubblewrapEngine(directory / "one", f"test{secrets.token_hex(4)}", roots, (directory / "cdi",))
 
     def end(ref: EnvironmentRef, code: int) -> None:
         Spool(directory / f"run.{ref.user}.{ref.name}").quit(code)
@@ -38,7 +39,7 @@ def bubblewrap_under_test(directory: Path) -> Iterator[EngineUnderTest]:
         yield EngineUnderTest(
             "bubblewrap",
             engine,
-            BubblewrapEngine(directory / "two", "two", roots, (directory / "cdi",)),
+            BubblewrapEngine(directory / "two", f"other{secrets.token_hex(4)}", roots, (directory / "cdi",)),
             IMAGE,
             directory,
             interrupt_create,

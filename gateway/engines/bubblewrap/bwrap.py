@@ -3,12 +3,14 @@
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from gateway.engines.bubblewrap import cgroups, network
 from gateway.engines.bubblewrap.arguments import arguments
@@ -16,6 +18,7 @@ from gateway.engines.bubblewrap.errors import failed, no_namespaces
 from gateway.engines.bubblewrap.order import Order
 from gateway.engines.bubblewrap.process import Process
 from gateway.engines.bubblewrap.seccomp import filter_program
+from gateway.errors import EngineError
 
 NAMESPACES_HINT = (
     "unprivileged user namespaces must be allowed: see 'sysctl user.max_user_namespaces', "
@@ -36,11 +39,17 @@ _ULIMITS = (  # pinned memory for CUDA, NVIDIA's stack convention, many DataLoad
 
 @dataclass
 class Bwrap:
-    """`output` is the reading end of what the entrypoint writes, `first` the host's pid of process 1 inside."""
+    """`output` is the reading end of what the entrypoint writes, `first` the host's pid of process 1 inside.
+
+    `status` is what bwrap tells of itself, and stays open as long as it may write there; `first_words` is what was read
+    of the output before there was a log.
+    """
 
     process: "subprocess.Popen[bytes]"
     output: int
+    status: TextIO
     first: int = 0
+    first_words: bytes = b""
     stack: "subprocess.Popen[bytes] | None" = None
 
     def entrypoint(self) -> int | None:
@@ -69,8 +78,8 @@ class Bwrap:
             self.stack.wait()
         return 128 - code if code < 0 else code
 
-    def wait_until_up(self) -> bytes:
-        """Wait until the entrypoint has taken bwrap's place; return what was written meanwhile.
+    def wait_until_up(self) -> None:
+        """Wait until the entrypoint has taken bwrap's place.
 
         Raises:
             EngineError: bwrap's own complaint.
@@ -78,22 +87,35 @@ class Bwrap:
         deadline = time.monotonic() + _UP_SECONDS
         while not self._has_entrypoint():
             if self.process.poll() is not None:
-                words = os.read(self.output, 65_536)
-                if words.startswith(_OWN_WORDS):
-                    raise complaint(words)
-                return words  # it ran, and was quick
+                if problem := self.complaint():
+                    raise problem
+                return  # it ran, and was quick
             if time.monotonic() > deadline:
                 raise failed("start the sandbox", f"bwrap set nothing up within {_UP_SECONDS:.0f} s")
             time.sleep(_POLL_SECONDS)
-        return b""
+
+    def complaint(self) -> EngineError | None:
+        """Return bwrap's own last words as an error, once it has ended; None when it had nothing to complain of."""
+        if self.process.wait() == 0:
+            return None
+        if select.select([self.output], [], [], 0)[0]:
+            self.first_words = os.read(self.output, 65_536)
+        if not self.first_words.startswith(_OWN_WORDS):
+            return None
+        text = self.first_words.decode(errors="replace").removeprefix(_OWN_WORDS.decode())
+        if any(word in text for word in _NAMESPACE_WORDS):
+            return no_namespaces(text, NAMESPACES_HINT)
+        return failed("start the sandbox", text)
 
     def _has_entrypoint(self) -> bool:
         pid = self.entrypoint()
         return pid is not None and _read(f"/proc/{pid}/comm").strip() not in {"", "bwrap"}
 
 
-def spawn(order: Order, staged: dict[str, str]) -> Bwrap:
+def spawn(order: Order, staged: dict[str, str], note_first: Callable[[Process], None]) -> Bwrap:
     """Start bwrap as the environment's user and connect its network; it waits with the rest until that is done.
+
+    `note_first` is told of the process that is 1 inside, before anything of the environment's own runs.
 
     Raises:
         EngineError: bwrap's own complaint, or the network's.
@@ -120,27 +142,22 @@ def spawn(order: Order, staged: dict[str, str]) -> Bwrap:
     )
     for descriptor in theirs:
         os.close(descriptor)
-    bwrap = Bwrap(process, output)
+    bwrap = Bwrap(process, output, os.fdopen(status))
     try:
-        bwrap.first = _first_pid(bwrap, status, log)
+        bwrap.first = _first_pid(bwrap)
+        if (first := Process.of(bwrap.first)) is not None:
+            note_first(first)
         if order.stack is not None:
-            bwrap.stack = network.start(order.stack, bwrap.first, log, ids=order.ids)
+            bwrap.stack = network.start(order.stack, bwrap.first, ids=order.ids)
         os.write(hold, b"go")
-    except BaseException:
+    except (OSError, EngineError) as exc:
+        bwrap.kill()  # before the descriptor it waits on is closed, which would let it go on without its parent
         process.kill()
-        raise
+        raise bwrap.complaint() or exc from exc
     finally:
         os.close(log)
         os.close(hold)
     return bwrap
-
-
-def complaint(words: bytes) -> "Exception":
-    """Turn bwrap's last words into an error: a host without namespaces, or anything else."""
-    text = words.decode(errors="replace").removeprefix(_OWN_WORDS.decode())
-    if any(word in text for word in _NAMESPACE_WORDS):
-        return no_namespaces(text, NAMESPACES_HINT)
-    return failed("start the sandbox", text)
 
 
 def _becoming(order: Order) -> Callable[[], None]:
@@ -167,14 +184,10 @@ def _lowered(wanted: int, ceiling: int) -> int:
     return ceiling if wanted == resource.RLIM_INFINITY else min(wanted, ceiling)
 
 
-def _first_pid(bwrap: Bwrap, status: int, log: int) -> int:
-    with os.fdopen(status) as lines:
-        line = lines.readline()
-    if line:
+def _first_pid(bwrap: Bwrap) -> int:
+    if line := bwrap.status.readline():
         return int(json.loads(line)["child-pid"])
-    os.write(log, b"\n")  # so that the read below ends even when bwrap wrote nothing
-    bwrap.process.wait()
-    raise complaint(os.read(bwrap.output, 65_536))
+    raise bwrap.complaint() or failed("start the sandbox", "bwrap said nothing")
 
 
 def _in_memory(content: bytes) -> int:

@@ -6,8 +6,8 @@ How a sandbox is confined is `arguments`' work, what is in it `sandbox`'s.
 import os
 import re
 import shutil
+import signal
 import subprocess
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from gateway.engines.bubblewrap.cgroups import Cgroups, find_cgroups
 from gateway.engines.bubblewrap.devices import HostDevices
 from gateway.engines.bubblewrap.errors import environment_exists, environment_not_found, failed
 from gateway.engines.bubblewrap.log import last_lines
+from gateway.engines.bubblewrap.network import Stack
 from gateway.engines.bubblewrap.order import Order, give
 from gateway.engines.bubblewrap.probe import require_namespaces
+from gateway.engines.bubblewrap.process import Process
 from gateway.engines.bubblewrap.records import Record, Records
-from gateway.engines.bubblewrap.sandbox import Bind, Sandbox, sandbox_of
+from gateway.engines.bubblewrap.sandbox import sandbox_of
 from gateway.engines.bubblewrap.software import PreparedRoots
 from gateway.engines.bubblewrap.witness import witness_of
 from gateway.engines.interface import EngineReport, Image, Progress, Witness, ignore_progress
@@ -126,11 +128,9 @@ class BubblewrapEngine:
         """Hand a worked-out sandbox to a supervisor; its limits are there before its first process."""
         root = self._roots.find(spec.image)
         tree = root.tree if spec.read_only_root else record.own_root
-        sandbox = sandbox_of(spec, root, self._devices.of(spec.gpus), tree)
-        stack = None
-        if spec.egress != Egress.NONE:
-            stack = network.find_stack(spec.ref)
-            sandbox = _with_resolver(sandbox, record, stack.resolver)
+        stack = network.find_stack(spec.ref) if spec.egress != Egress.NONE else None
+        resolver = _resolver(record, stack) if stack else None
+        sandbox = sandbox_of(spec, root, self._devices.of(spec.gpus), tree, resolver)
         unit = f"devgw-{self._gateway_id}-{spec.ref.user}.{spec.ref.name}"
         answer, report = os.pipe()
         order = Order(
@@ -160,12 +160,19 @@ def find_bwrap() -> tuple[str, str]:
 
 def _stop(record: Record, timeout_seconds: float) -> None:
     """Ask, wait, kill; then wait for the supervisor to write down how it ended."""
-    import signal
-
     running = record.running()
-    if running is None or not running.supervisor.is_alive():
+    if running is None:
         return
-    supervisor = running.supervisor
+    if running.supervisor.is_alive():
+        _stop_supervised(running.supervisor, timeout_seconds)
+    if not running.first.is_alive():
+        return
+    running.first.send(signal.SIGKILL)  # its supervisor was killed while it set the sandbox up
+    if not running.first.wait(_KILL_SECONDS):
+        raise failed(f"stop {record.ref}", f"process {running.first.pid} does not end")
+
+
+def _stop_supervised(supervisor: Process, timeout_seconds: float) -> None:
     if timeout_seconds > 0:
         supervisor.send(signal.SIGTERM)
         if supervisor.wait(timeout_seconds):
@@ -173,8 +180,6 @@ def _stop(record: Record, timeout_seconds: float) -> None:
     supervisor.send(signal.SIGUSR1)
     if not supervisor.wait(_KILL_SECONDS):
         supervisor.send(signal.SIGKILL)  # the kernel then kills the sandbox
-        if not supervisor.wait(_KILL_SECONDS):
-            raise failed(f"stop {record.ref}", f"process {supervisor.pid} does not end")
 
 
 def _is_running(record: Record) -> bool:
@@ -218,10 +223,9 @@ def _unprivileged_ids() -> tuple[int, int] | None:
     return (65534, 65534) if os.geteuid() == 0 else None
 
 
-def _with_resolver(sandbox: Sandbox, record: Record, address: str) -> Sandbox:
-    """Let the sandbox ask the network stack for names."""
+def _resolver(record: Record, stack: Stack) -> Path:
+    """Write the resolv.conf by which a sandbox asks its network stack for names."""
     file = record.directory / "resolv.conf"
-    file.write_text(f"nameserver {address}\n")
+    file.write_text(f"nameserver {stack.resolver}\n")
     file.chmod(0o644)
-    kept = tuple(bind for bind in sandbox.binds if bind.target != "/etc/resolv.conf")
-    return replace(sandbox, binds=(*kept, Bind(str(file), "/etc/resolv.conf")))
+    return file

@@ -4,6 +4,7 @@ Each sandbox keeps its own network namespace with a stack (slirp4netns or pasta)
 to it, the host's loopback and other sandboxes cannot be reached through it.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +16,7 @@ from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
 
 _MTU = 1500
+_NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 _TUN = Path("/dev/net/tun")
 
 
@@ -30,18 +32,27 @@ class Stack:
         """The address at which the stack answers DNS, which it asks the host's resolvers."""
         return f"{self.network}.3"
 
-    def command(self, pid: int, ready: int) -> list[str]:
-        """Return the command line that serves the network namespace of a process; it writes to `ready` once it does."""
-        if Path(self.program).name == "slirp4netns":
+    @property
+    def is_slirp(self) -> bool:
+        return Path(self.program).name == "slirp4netns"
+
+    def command(self, user_namespace: int, network_namespace: int, ready: int, alive: int) -> list[str]:
+        """Return the command line that serves these namespaces, given as descriptors.
+
+        `ready` is written to; the stack ends when the other end of `alive` is closed.
+        """
+        user, net = f"/proc/self/fd/{user_namespace}", f"/proc/self/fd/{network_namespace}"
+        if self.is_slirp:
             return [
                 self.program, "--configure", f"--mtu={_MTU}", f"--cidr={self.network}.0/24", "--disable-host-loopback",
-                "--enable-sandbox", "--enable-seccomp", f"--ready-fd={ready}", str(pid), "eth0",
+                "--enable-sandbox", "--enable-seccomp", f"--ready-fd={ready}", f"--exit-fd={alive}",
+                "--netns-type=path", f"--userns-path={user}", net, "eth0",
             ]  # fmt: skip
         return [
             self.program, "--config-net", "--foreground", "--ns-ifname", "eth0", "--mtu", str(_MTU), "--ipv4-only",
             "--address", f"{self.network}.100", "--netmask", "24", "--gateway", f"{self.network}.2",
             "--dns-forward", self.resolver, "--no-map-gw",
-            "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--quiet", str(pid),
+            "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--quiet", "--userns", user, "--netns", net,
         ]  # fmt: skip
 
 
@@ -72,31 +83,33 @@ def egress_note() -> str:
     return f"egress 'internet' goes through {Path(stack.program).name}"
 
 
-def start(stack: Stack, pid: int, log: int, *, ids: tuple[int, int] | None) -> "subprocess.Popen[bytes]":
-    """Connect a sandbox and wait until that is done. Raises: EngineError `egress.unavailable`."""
-    needs_root = ids is not None and not _may_open_tun(*ids)
+def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess.Popen[bytes]":
+    """Connect a sandbox, and wait until it is. Raises: EngineError `egress.unavailable`, with the stack's words."""
+    become = ids if ids is not None and _may_open_tun(*ids) else None
     reading, ready = os.pipe()
+    alive, _kept_open_until_we_end = os.pipe()
+    words = os.memfd_create("words")
+    net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    user = fcntl.ioctl(net, _NS_GET_USERNS)  # not that of the process, which went into one below it
     try:
-        become = None if needs_root else ids
         process = subprocess.Popen(
-            stack.command(pid, ready),
+            stack.command(user, net, ready, alive),
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[ready],
+            stdout=words,
+            stderr=words,
+            pass_fds=[ready, user, net, alive],
             user=become[0] if become else None,
             group=become[1] if become else None,
             extra_groups=[] if become else None,
         )
         os.close(ready)
-        ready = -1
-        if Path(stack.program).name == "slirp4netns" and os.read(reading, 1) != b"1":
+        if stack.is_slirp and os.read(reading, 1) != b"1":
             process.wait()
-            raise EngineError("egress.unavailable", "the network stack did not start", "'devgw logs' has its words")
+            said = os.pread(words, 4096, 0).decode(errors="replace").strip().splitlines()[-8:]
+            raise EngineError("egress.unavailable", f"the network stack did not start: {' '.join(said)}", "")
     finally:
-        os.close(reading)
-        if ready >= 0:
-            os.close(ready)
+        for descriptor in (reading, words, net, user, alive):
+            os.close(descriptor)
     return process
 
 

@@ -30,9 +30,10 @@ from gateway.model import (
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The supervisor of a started environment and the cgroups its processes are in."""
+    """A started environment: its supervisor, the process that is 1 inside, and the cgroups its processes are in."""
 
     supervisor: Process
+    first: Process
     cgroups: tuple[Path, ...]
 
 
@@ -81,7 +82,9 @@ class Record:
         found = read_json(self.directory / "process.json")
         if found is None:
             return None
-        return Running(Process(**found["supervisor"]), tuple(Path(path) for path in found["cgroups"]))
+        return Running(
+            Process(**found["supervisor"]), Process(**found["first"]), tuple(Path(path) for path in found["cgroups"])
+        )
 
     def write_running(self, running: Running) -> None:
         write_json(self.directory / "process.json", asdict(running))

@@ -1,7 +1,7 @@
 """What one sandbox is made of, worked out to the last path: what the engine hands to the supervisor."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,14 +69,16 @@ class Sandbox:
             }
         )
 
-    def with_bind(self, bind: Bind) -> "Sandbox":
-        """Add a bind."""
-        return replace(self, binds=(*self.binds, bind))
 
+def sandbox_of(
+    spec: EnvironmentSpec, root: PreparedRoot, devices: Devices, tree: Path, resolver: Path | None = None
+) -> Sandbox:
+    """Work a specification out.
 
-def sandbox_of(spec: EnvironmentSpec, root: PreparedRoot, devices: Devices, tree: Path) -> Sandbox:
-    """Work a specification out. `tree` holds the root's small files: the image's own, or this environment's copy."""
-    mounts = [Bind(str(mount.source), mount.target, "read" if mount.read_only else "write") for mount in spec.mounts]
+    `tree` holds the root's small files, the image's own or this environment's copy; `resolver` is its resolv.conf.
+    """
+    mounts = [Bind(str(resolver), "/etc/resolv.conf")] if resolver else []
+    mounts += [Bind(str(mount.source), mount.target, "read" if mount.read_only else "write") for mount in spec.mounts]
     from_host = [Bind(str(source), target) for source, target in root.binds]
     nodes = [Bind(source, target, "device") for source, target in devices.nodes]
     files = [Bind(source, target) for source, target in devices.files]

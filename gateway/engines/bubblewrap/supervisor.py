@@ -43,6 +43,7 @@ def main() -> int:
         try:
             bwrap, groups, log = _start(order, record)
         except BaseException as exc:
+            record.forget_run()
             cgroups.remove(order.made_groups)
             problem = exc if isinstance(exc, DevgwError) else failed("start the sandbox", repr(exc))
             json.dump({"code": problem.code, "message": problem.message, "hint": problem.hint}, report)
@@ -66,10 +67,10 @@ def _start(order: Order, record: Record) -> tuple[Bwrap, tuple[Path, ...], Log]:
         staged = stage(order.sandbox)
     except OSError as exc:
         raise failed("lay out the sandbox", str(exc)) from exc
-    bwrap = spawn(order, staged)
+    bwrap = spawn(order, staged, lambda first: record.write_running(Running(Process.own(), first, groups)))
     try:
-        log.write(bwrap.wait_until_up())
-        record.write_running(Running(Process.own(), groups))
+        bwrap.wait_until_up()
+        log.write(bwrap.first_words)
     except BaseException:
         bwrap.kill()
         raise
