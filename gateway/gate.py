@@ -65,7 +65,7 @@ class Gate:
             raise DeniedError(
                 "policy.denied",
                 str(answer),
-                f"'devgw policy explain {actor.name} {request.action}' shows why",
+                f"'devgw policy explain {request.subject.user} {request.action}' shows why",
             )
         return answer
 

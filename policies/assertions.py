@@ -44,6 +44,8 @@ class Assertion(Table):
     """With what kind of key."""
     key_bits: Annotated[int, Field(ge=0)] = 4096
     """With an RSA key of how many bits."""
+    certificate: bool = False
+    """With a certificate of a CA that the roles accept."""
     allow: tuple[Question, ...] = ()
     """Questions that must be allowed."""
     deny: tuple[Question, ...] = ()

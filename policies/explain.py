@@ -8,7 +8,7 @@ from policies.decide import decide
 from policies.limits import limits_of
 from policies.model import Policy
 from policies.questions import parse_question
-from policies.requests import CreateRequest, Decision, LoginRequest, Request, Subject
+from policies.requests import CreateRequest, Decision, Request, Subject
 from policies.standing import Holding
 
 
@@ -35,13 +35,18 @@ class Explanation:
 def request_for(policy: Policy, question: str, subject: Subject, at: datetime) -> Request:
     """Turn a question into a request; what a create question leaves out is the least the user may have.
 
+    An administrator creates, on the host: such a request carries neither key nor address.
+
     Raises: ValueError, when it is no question.
     """
     allowance = limits_of(policy, subject.user, at)
     image = next(iter(allowance.images), "").replace("*", "").replace("?", "x")
     defaults = {"image": image, "lifetime_seconds": allowance.lifetime_seconds}
     request = parse_question(question, subject, at, defaults=defaults)
-    if isinstance(request, CreateRequest) and request.gpus and not request.gpu_profiles and allowance.gpu_profiles:
+    if not isinstance(request, CreateRequest):
+        return request
+    request = replace(request, subject=Subject(subject.user))
+    if request.gpus and not request.gpu_profiles and allowance.gpu_profiles:
         profile = next((name for name in allowance.gpu_profiles if name in {"full", "*"}), allowance.gpu_profiles[0])
         return replace(request, gpu_profiles=(profile.replace("*", "full"),) * request.gpus)
     return request
@@ -67,8 +72,3 @@ def _state(holding: Holding, request: Request) -> str:
     if not holding.held.is_in_hours(request.at):
         return f"outside its hours ({'; '.join(map(str, holding.held.role.hours))})"
     return "in force"
-
-
-def may_log_in(policy: Policy, subject: Subject, at: datetime) -> Decision:
-    """Answer the commonest question."""
-    return decide(policy, LoginRequest(subject, at))

@@ -75,7 +75,9 @@ def parse_untested(text: str, source: str) -> Policy:
     try:
         return Policy.model_validate(data, context=places)
     except ValidationError as exc:
-        raise _fault(exc.errors(include_url=False)[0], places) from exc
+        errors = exc.errors(include_url=False)
+        unknown = (error for error in errors if error["type"] == "extra_forbidden")
+        raise _fault(next(unknown, errors[0]), places) from exc  # a mistyped key explains the one that is missing
 
 
 def _fault(error: Mapping[str, Any], places: Source) -> PolicyError:

@@ -6,7 +6,7 @@ docs/reference/policy.md lists each option's merge rule; `decide` and `limits` a
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator
 
 from policies.addresses import NetworkField
 from policies.document import Table
@@ -19,7 +19,7 @@ from policies.variables import VariablePattern
 
 SessionKind = Literal["shell", "exec", "sftp"]
 StreamLocal = Literal["no", "local", "remote", "yes"]
-Moment = Annotated[date, BeforeValidator(check_moment)]
+Moment = Annotated[date, PlainValidator(check_moment)]
 
 
 def _check_pattern(text: str) -> str:

@@ -7,6 +7,7 @@ from policies.assertions import ANY_MOMENT, Assertion
 from policies.decide import decide
 from policies.explain import request_for
 from policies.model import Policy
+from policies.reach import best_certificate, best_subject
 from policies.requests import Decision
 
 
@@ -63,8 +64,12 @@ def _run(policy: Policy, index: int, test: Assertion) -> list[Trial]:
                 why=test.reason,
             )
         ]
-    address = test.address or _accepted_address(policy, test)
-    subject = replace(test.subject, address=address)
+    at = test.at or ANY_MOMENT
+    subject = replace(
+        test.subject,
+        address=test.address or best_subject(policy, test.user, at).address,
+        certificate=best_certificate(policy, test.user, at) if test.certificate else None,
+    )
     return [
         Trial(
             key,
@@ -73,15 +78,9 @@ def _run(policy: Policy, index: int, test: Assertion) -> list[Trial]:
             test.user,
             question,
             must_allow,
-            decide(policy, request_for(policy, question, subject, test.at or ANY_MOMENT)),
+            decide(policy, request_for(policy, question, subject, at)),
             test.reason,
         )
         for must_allow, questions in ((True, test.allow), (False, test.deny))
         for question in questions
     ]
-
-
-def _accepted_address(policy: Policy, test: Assertion) -> str:
-    """Return an address inside the networks that the roles name, or a documentation address (RFC 5737)."""
-    networks = policy.holders.standing(test.user, test.at or ANY_MOMENT).networks
-    return str(networks[0][0][0].network_address) if networks else "192.0.2.1"

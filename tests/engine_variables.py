@@ -1,4 +1,4 @@
-"""Settings that point a gateway at the tests' engine. What is absent fails the test that needs it: nothing is skipped."""
+"""Settings that point a gateway at the tests' engine. What is absent fails the test that needs it."""
 
 import os
 

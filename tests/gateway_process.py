@@ -147,7 +147,7 @@ class GatewayProcess:
         if self.server is not None and self.server.poll() is None:
             self.stop(signal.SIGKILL)
         for environment in self.devgw_json("list")["environments"]:
-            self.devgw("delete", environment["environment"], "--force", "--purge", "--yes")
+            self.devgw("delete", environment["handle"], "--force", "--purge", "--yes")
 
     def _greets(self) -> bool:
         if self.server is not None and self.server.poll() is not None:

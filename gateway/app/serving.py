@@ -3,15 +3,19 @@
 import asyncio
 import logging
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import uvloop
+
 from gateway.app.directory import StoredDirectory, StoredEnvironments
 from gateway.audit.event import Event
-from gateway.auth.throttle import Throttle
+from gateway.auth.throttle import FileMemory, Throttle
 from gateway.errors import ConfigError, DevgwError
 from gateway.model import Actor
-from gateway.ssh.server import SshServer, run
+from gateway.ssh.server import SshServer
+from gateway.ssh.server import serve as serve_ssh
 from gateway.ssh.services import Services
 
 if TYPE_CHECKING:
@@ -70,13 +74,14 @@ def serve(app: "App") -> None:
     """Serve until SIGTERM, then drain. Raises: DevgwError, before anything listens."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     _require_one_notebook_port(app)
+    app.authority.ensure()
     app.journal.append(Event("policy.loaded", _GATEWAY, detail={"file": str(app.policy.file)}))
     services = Services(
         directory=StoredDirectory(app.users),
         environments=StoredEnvironments(app.environments, app.table),
         gate=app.gate,
         recorder=app.journal,
-        throttle=Throttle(),
+        throttle=Throttle(clock=time.time, memory=FileMemory(app.settings.state_dir / "throttle.json")),
         user_ca_key=app.authority.user_ca_key,
         host_keys=app.authority.host_keys,
     )
@@ -93,7 +98,7 @@ def serve(app: "App") -> None:
         await watches[0].reload()
 
     try:
-        run(app.settings.server, services, on_started=on_started, on_reload=on_reload)
+        uvloop.run(serve_ssh(app.settings.server, services, on_started=on_started, on_reload=on_reload))
     finally:
         app.journal.append(Event("gateway.stopped", _GATEWAY))
         app.journal.close()

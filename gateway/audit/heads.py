@@ -1,7 +1,7 @@
-"""Signed heads: what the journal's end was at a time, in C2SP checkpoint and signed-note form, kept where nobody
-who can write the journal can write. A head turns a cut tail from invisible into proven.
+"""Signed heads: where the journal's end was at a time, in C2SP checkpoint and signed-note form.
 
-The form is c2sp.org/tlog-checkpoint with the chain's hash in place of a tree's root; any signed-note tool checks it.
+Kept where nobody who can write the journal can write, a head turns a cut tail from invisible into proven. The form is
+c2sp.org/tlog-checkpoint with the chain's hash in place of a tree's root; any signed-note tool checks the signature.
 """
 
 import base64
@@ -82,7 +82,7 @@ class Signer:
     def create(cls, path: Path, name: str) -> "Signer":
         """Make a key and write it to a new file. Raises: JournalError `head.bad-key`, OSError."""
         signer = cls(name, Ed25519PrivateKey.generate())
-        seed = signer._key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())  # own class
+        seed = signer._key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
         encoded = base64.b64encode(_ED25519 + seed).decode()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -124,7 +124,7 @@ def open_head(note: str, verifier: Verifier) -> Head:
         raise JournalError("head.malformed", "not a signed note")
     text += "\n"
     for line in signatures.splitlines():
-        dash, name, encoded = (line.split(" ") + ["", "", ""])[:3]
+        dash, name, encoded = [*line.split(" "), "", "", ""][:3]
         if dash == "\N{EM DASH}" and name == verifier.name and _is_good(encoded, text, verifier):
             return _parse_head(text)
     raise JournalError(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from gateway.audit.event import Event
@@ -20,7 +21,6 @@ GENESIS = bytes(32)
 HASH_FIELD_BYTES = len(b',"hash":"') + 64 + len(b'"}')
 TAG = b"devgw journal v1\n" + (32).to_bytes(8)
 _LONGEST_TEXT = 4096
-_ENCODE = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 
 
 def encode(event: Event) -> bytes:
@@ -29,36 +29,36 @@ def encode(event: Event) -> bytes:
     Everything outside ASCII, control characters and bidi marks included, becomes a JSON escape; long texts are cut.
     """
     actor = event.actor
-    fields = {
-        "time": event.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "code": event.code,
-        "actor": {
-            "kind": actor.kind,
-            "name": _cut(actor.name),
-            "key": _cut(actor.key_fingerprint),
-            "address": _cut(actor.address),
-        },
-        "environment": _cut(event.environment),
-        "decision": event.decision,
-        "rule": _cut(event.rule),
-        "reason": _cut(event.reason),
-        "reference": event.reference,
-        "detail": {_cut(name): _plain(value) for name, value in event.detail.items()},
-    }
-    return _ENCODE(fields)[1:-1].replace("\x7f", "\\u007f").encode("ascii")
+    detail = ",".join([f"{_text(name)}:{_scalar(value)}" for name, value in event.detail.items()])
+    return (
+        f'"time":"{stamp(event.at)}","code":{_text(event.code)},'
+        f'"actor":{{"kind":{_text(actor.kind)},"name":{_text(actor.name)},'
+        f'"key":{_text(actor.key_fingerprint)},"address":{_text(actor.address)}}},'
+        f'"environment":{_text(event.environment)},"decision":{_text(event.decision)},'
+        f'"rule":{_text(event.rule)},"reason":{_text(event.reason)},'
+        f'"reference":{_text(event.reference)},"detail":{{{detail}}}'
+    ).encode("ascii")
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}... ({len(text)} characters)"
+def stamp(at: datetime) -> str:
+    """Write a time in UTC with microseconds: always 27 characters, so that texts sort as times do."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def _plain(value: Any) -> str | int | float | bool | None:
-    """Keep JSON's scalars; what has no JSON form is written as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return _cut(str(value))
+def _text(text: str) -> str:
+    """Write a JSON string. ASCII's one control character that JSON lets through, DEL, is escaped too."""
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[:_LONGEST_TEXT]}... ({len(text)} characters)"
+    return encode_basestring_ascii(text).replace("\x7f", "\\u007f")
+
+
+def _scalar(value: object) -> str:
+    """Write a JSON scalar; what has no JSON form is written as text."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return repr(value)
+    return _text(str(value))
 
 
 def chain(previous: bytes, content: bytes) -> bytes:
@@ -70,7 +70,7 @@ def finish(number: int, body: bytes, previous: bytes) -> tuple[bytes, bytes]:
     """Give an encoded event its number. Returns the line with its newline, and its hash."""
     content = b'{"v":1,"seq":%d,%b' % (number, body)
     digest = chain(previous, content)
-    return b'%b,"hash":"%b"}\n' % (content, digest.hex().encode()), digest
+    return b"".join((content, b',"hash":"', digest.hex().encode(), b'"}\n')), digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Record:
         return {
             "v": 1,
             "seq": self.number,
-            "time": self.at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "time": stamp(self.at),
             "code": self.code,
             "actor": dict(self.actor),
             "environment": self.environment,

@@ -1,9 +1,8 @@
-"""The journal's files: `segment-NNNNNNNNNNNN.jsonl`, named by their first record. Sealed ones may be pruned by age."""
+"""The journal's files: `segment-NNNNNNNNNNNN.jsonl`, named by their first record, and how each ends."""
 
 import os
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from gateway.audit.record import GENESIS, HASH_FIELD_BYTES, Record, chain, parse
@@ -110,14 +109,3 @@ def _check(lines: list[bytes]) -> None:
 def digest_of(line: bytes) -> bytes:
     """Return the hash that a line states. Raises: ValueError."""
     return bytes.fromhex(line[_HASH_END - 64 : _HASH_END].decode("ascii", "replace"))
-
-
-def prunable(directory: Path, before: datetime) -> list[Segment]:
-    """List sealed segments all of whose records are older; never the newest, which carries the chain on."""
-    found = segments(directory)
-    old: list[Segment] = []
-    for segment in found[:-1]:
-        if last_record(segment.path).at >= before:
-            break
-        old.append(segment)
-    return old

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.audit.heads import Head
-from gateway.audit.record import GENESIS, HASH_FIELD_BYTES, TAG, parse
+from gateway.audit.record import GENESIS, HASH_FIELD_BYTES, TAG, Record, parse
 from gateway.audit.segments import Segment, segments, torn_paths
 from gateway.errors import JournalError
 
 _BLOCK_BYTES = 2**20
 _LONGEST_LINE = 2**20
+_OWN = b'"code":"journal.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,10 @@ class _Walk:
     unannounced: tuple[int, str] | None = None
     notes: list[str] = field(default_factory=list)
 
+    def advance(self, records: int, digest: bytes) -> None:
+        self.seq, self.line, self.records = self.seq + records, self.line + records, self.records + records
+        self.digest = digest
+
     def bad(self, kind: str, message: str) -> _Bad:
         return _Bad(Problem(kind, self.seq + 1, self.file, self.line + 1, message))
 
@@ -117,48 +122,60 @@ def verify(directory: Path, head: Head | None = None) -> Report:
 def _walk_segment(walk: _Walk, segment: Segment, *, is_first: bool, is_last: bool) -> None:
     walk.file, walk.line = segment.path.name, 0
     with segment.path.open("rb", buffering=0) as file:
-        for lines, rest in _blocks(walk, iter(lambda: file.read(_BLOCK_BYTES), b"")):
+        for lines, rest, any_own in _blocks(walk, iter(lambda: file.read(_BLOCK_BYTES), b"")):
             if walk.line == 0 and lines:
                 _check_opening(walk, lines[0], segment, is_first=is_first)
             _walk_lines(walk, lines)
+            if any_own:
+                _note_own(walk, lines)
             if rest and not is_last:
                 raise walk.bad("unreadable", "a sealed segment ends in the middle of a record")
             if rest:
                 walk.notes.append(f"{walk.file}: {len(rest)} bytes of an unfinished record at the end")
 
 
-def _blocks(walk: _Walk, blocks: Iterator[bytes]) -> Iterator[tuple[list[bytes], bytes]]:
-    """Cut blocks into whole lines without their newlines; what no newline ends comes last, by itself."""
+def _blocks(walk: _Walk, blocks: Iterator[bytes]) -> Iterator[tuple[list[bytes], bytes, bool]]:
+    """Cut blocks into whole lines without their newlines; what no newline ends comes last, by itself.
+
+    The third value says whether one of the lines may be the journal's own.
+    """
     rest = b""
     for block in blocks:
-        *lines, rest = (rest + block).split(b"\n")
+        whole = rest + block
+        *lines, rest = whole.split(b"\n")
         if len(rest) > _LONGEST_LINE:
             raise walk.bad("unreadable", "a line is longer than any record")
-        yield lines, b""
+        yield lines, b"", _OWN in whole
     if rest:
-        yield [], rest
+        yield [], rest, False
 
 
 def _walk_lines(walk: _Walk, lines: list[bytes]) -> None:
-    """Follow the chain; the loop that a million records pass through, so it parses nothing that is in order."""
-    seq, digest, tag = walk.seq, walk.digest, TAG
-    head_size = walk.head.size if walk.head else -1
+    """Follow the chain; the loop that a million records pass through, so it parses nothing that is in order.
+
+    A record's number stands inside what is hashed, so a chain that holds needs it compared only now and then.
+    """
+    digest, tag = walk.digest, TAG
+    head_place = walk.head.size - walk.seq - 1 if walk.head else -1
     for place, line in enumerate(lines):
         content = line[:-HASH_FIELD_BYTES]
         following = sha256(b"".join((tag, digest, len(content).to_bytes(8), content))).digest()
-        seq += 1
-        is_named = line.startswith(b'{"v":1,"seq":%d,"' % seq)
-        if not is_named or line[-HASH_FIELD_BYTES:] != b',"hash":"%b"}' % following.hex().encode():
-            walk.seq, walk.digest = seq - 1, digest
-            walk.line, walk.records = walk.line + place, walk.records + place
+        if line[-HASH_FIELD_BYTES:] != b',"hash":"' + following.hex().encode() + b'"}':
+            walk.advance(place, digest)
             raise _diagnose(walk, line, lines[place + 1 : place + 2])
         digest = following
-        if seq == head_size:
-            _check_head(walk, seq, digest)
-        if b'"code":"journal.' in line:
-            _note(walk, line)
-    walk.seq, walk.digest = seq, digest
-    walk.line, walk.records = walk.line + len(lines), walk.records + len(lines)
+        if place == head_place:
+            _check_head(walk, walk.seq + place + 1, digest)
+    if lines and not lines[-1].startswith(b'{"v":1,"seq":%d,"' % (walk.seq + len(lines))):
+        _find_misnumbered(walk, lines)
+    walk.advance(len(lines), digest)
+
+
+def _find_misnumbered(walk: _Walk, lines: list[bytes]) -> None:
+    for place, line in enumerate(lines):
+        if not line.startswith(b'{"v":1,"seq":%d,"' % (walk.seq + place + 1)):
+            walk.advance(place, b"")
+            raise _diagnose(walk, line, lines[place + 1 : place + 2])
 
 
 def _check_opening(walk: _Walk, line: bytes, segment: Segment, *, is_first: bool) -> None:
@@ -177,9 +194,14 @@ def _check_opening(walk: _Walk, line: bytes, segment: Segment, *, is_first: bool
         raise walk.bad(kind, f"{segment.path.name} follows record {previous[0]}, but {walk.seq} is the one before it")
 
 
-def _note(walk: _Walk, line: bytes) -> None:
+def _note_own(walk: _Walk, lines: list[bytes]) -> None:
     """Remember repairs, and whether the records that are gone were pruned on purpose."""
-    record = parse(line)
+    for line in lines:
+        if _OWN in line:
+            _note(walk, parse(line))
+
+
+def _note(walk: _Walk, record: Record) -> None:
     if record.code == "journal.repaired":
         walk.notes.append(
             f"record {record.number}: {record.detail.get('bytes')} bytes of an unfinished write were moved"

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.config import Settings
+from gateway.cli.quantities import size_text
+from gateway.config import Settings, parse_size
 from gateway.version import VERSION
 
 _HEAD = f"""\
@@ -53,7 +54,14 @@ def _sections() -> Iterator[str]:
 
 
 def _setting(key: str, field: FieldInfo) -> str:
-    return f"# {' '.join((field.description or '').split())}\n#{key} = {toml_of(field.get_default())}\n"
+    return f"# {' '.join((field.description or '').split())}\n#{key} = {default_of(field)}\n"
+
+
+def default_of(field: FieldInfo) -> str:
+    """Write a setting's default as TOML, sizes as people write them."""
+    default = field.get_default()
+    is_size = any(getattr(part, "func", None) is parse_size for part in field.metadata)
+    return f'"{size_text(default)}"' if is_size else toml_of(default)
 
 
 def toml_of(value: Any) -> str:

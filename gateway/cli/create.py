@@ -21,7 +21,9 @@ app = command_app()
 def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     ctx: typer.Context,
     handle: Handle,
-    gpu: Annotated[str, typer.Option("--gpu", metavar="N", help="GPUs it gets for itself; 0 for none.")] = "0",
+    gpu: Annotated[
+        str, typer.Option("--gpu", metavar="GPUS", help="How many, or which: 1, h200:1, 1g.10gb, a UUID.")
+    ] = "0",
     key: Annotated[
         list[str] | None,
         typer.Option(

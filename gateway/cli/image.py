@@ -1,5 +1,6 @@
 """`devgw image`: the images environments are made from."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from gateway.cli.invocation import invocation_of
 from gateway.cli.options import OutputOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
+from gateway.engines.interface import IMAGE_LABEL_PREFIX
 
 if TYPE_CHECKING:
     from gateway.engines.interface import Image
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 app = command_app(help="Build and list the images of environments.")
 
 _HEADINGS = ("IMAGE", "PROFILE", "TORCH", "CUDA", "PYTHON", "DIGEST")
-_LABEL_PREFIXES = ("org.devgw.", "devgw.")
+_STEP_NUMBER = re.compile(r"^Step \d+/\d+ : ")  # the classic builder's own count, which we show ourselves
 
 
 @app.command()
@@ -38,9 +40,14 @@ def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     wheelhouse: Annotated[
         Path | None, typer.Option("--wheelhouse", metavar="DIR", help="Take Python packages from these wheels only.")
     ] = None,
+    index_url: Annotated[
+        str | None, typer.Option("--index-url", metavar="URL", help="Python index to take packages from.")
+    ] = None,
     ca_bundle: Annotated[
         Path | None, typer.Option("--ca-bundle", metavar="FILE", help="PEM file to trust while building.")
     ] = None,
+    keep_ca_bundle: Annotated[bool, typer.Option("--keep-ca-bundle", help="Trust it in the image too.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build even when such an image is there.")] = False,
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
 ) -> None:
@@ -53,16 +60,20 @@ def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         torch=torch,
         extra_packages=tuple(extra or ()),
         wheelhouse=wheelhouse,
+        index_url=index_url,
         ca_bundle=ca_bundle,
+        keep_ca_bundle=keep_ca_bundle,
+        rebuild=rebuild,
     )
     folder = find_image_folder()
     plan = plan_build(request, folder, folder.parent / "runner")
     out = Output(output, quiet=quiet)
     with out.steps() as show:
+        builder = invocation_of(ctx).app.image_builder
         built = build_image(
-            request, invocation_of(ctx).app.image_builder, plan, lambda now: show(now.step, now.steps, now.line)
+            request, builder, plan, lambda now: show(now.step, now.steps, _STEP_NUMBER.sub("", now.line))
         )
-    _show_built(out, built)
+    _show_built(out, built, plan.alias)
 
 
 @app.command("list")
@@ -78,12 +89,13 @@ def list_images(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: Qu
         out.note("no image yet; 'devgw image build' makes one")
 
 
-def _show_built(out: Output, built: "BuiltImage") -> None:
-    verb = "built" if built.is_new else "was there already"
+def _show_built(out: Output, built: "BuiltImage", alias: str) -> None:
+    labels = _own_labels(built.labels)
     document: dict[str, Any] = {
-        "image": {"reference": built.tag, "is_new": built.is_new, "labels": _own_labels(built.labels)}
+        "image": {"reference": built.tag, "alias": alias, "is_new": built.is_new, "labels": labels}
     }
-    out.facts({"image": built.tag, "outcome": verb, **_own_labels(built.labels)}, document)
+    outcome = "built" if built.is_new else "was there already"
+    out.facts({"image": built.tag, "alias": alias, "outcome": outcome, **labels}, document)
 
 
 def _row(image: "Image") -> tuple[str, ...]:
@@ -94,9 +106,5 @@ def _row(image: "Image") -> tuple[str, ...]:
 
 def _own_labels(labels: dict[str, str]) -> dict[str, str]:
     """Return devgw's labels by their bare name, in order."""
-    return {
-        key.removeprefix(prefix): value
-        for key, value in sorted(labels.items())
-        for prefix in _LABEL_PREFIXES
-        if key.startswith(prefix)
-    }
+    own = {key: value for key, value in sorted(labels.items()) if key.startswith(IMAGE_LABEL_PREFIX)}
+    return {key.removeprefix(IMAGE_LABEL_PREFIX): value for key, value in own.items()}

@@ -67,8 +67,7 @@ def _steps(settings: "Settings", gateway: "App", *, force: bool) -> Iterator[Ste
     yield _directory("state", settings.state_dir, 0o700)
     yield _directory("journal", settings.journal_dir, 0o700)
     yield _directory("runtime", settings.run_dir, 0o700)
-    for what, make in (("host key", gateway.authority.host_key_line), ("user CA", gateway.authority.user_ca_line)):
-        yield _key(what, settings.keys_dir, make)
+    yield from _keys(gateway)
     yield _database(gateway)
 
 
@@ -94,11 +93,16 @@ def _shipped_policy() -> str:
     return (Path(policies.__file__).parent / "default.toml").read_text()
 
 
-def _key(what: str, place: Path, make: Callable[[], str]) -> Step:
-    """Keys are made where there are none, and nothing here ever replaces one."""
-    before = set(place.glob("*")) if place.is_dir() else set()
-    make()
-    return Step(what, str(place), "made" if set(place.glob("*")) - before else "was there")
+def _keys(gateway: "App") -> Iterator[Step]:
+    """Have the authority make the keys that are not there, and check those that are; none is ever replaced."""
+    authority = gateway.authority
+    for what, path, ensure in (
+        ("host key", authority.host_keys[0], authority.host_key_line),
+        ("user CA", authority.user_ca_key, authority.user_ca_line),
+    ):
+        made = not path.exists()
+        ensure()
+        yield Step(what, str(path), "made" if made else "was there")
 
 
 def _database(gateway: "App") -> Step:

@@ -52,6 +52,10 @@ def run(arguments: Sequence[str], make_app: "Callable[[Settings], App] | None" =
             obj=Invocation(make_app),
         )
         sys.stdout.flush()
+        if returned == Exit.INTERRUPTED:  # typer has turned Ctrl-C into this number
+            report(KeyboardInterrupt())
+    except SystemExit as exc:  # how typer ends when a shell has asked it for completions
+        return exc.code if isinstance(exc.code, int) else Exit.FAILURE
     except BrokenPipeError:
         return _leave_quietly()
     except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - the one place that must let nothing through

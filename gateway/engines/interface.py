@@ -13,6 +13,9 @@ from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid
 
 Progress = Callable[[str], None]
 
+IMAGE_LABEL_PREFIX = "org.devgw."
+"""What every label of an image that devgw built begins with; containers carry other ones."""
+
 
 def ignore_progress(_line: str) -> None:
     """Drop progress lines where nobody watches."""
@@ -104,4 +107,4 @@ class Engine(Protocol):
         """Find a local image. Raises: NotFoundError `image.not-found`."""
 
     def images(self) -> list[Image]:
-        """List local images that carry devgw's labels."""
+        """List local images that carry devgw's labels, one for each name; nameless remains of builds are left out."""

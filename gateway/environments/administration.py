@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from gateway.audit.event import Event
-from gateway.auth.passwords import check_password
+from gateway.auth.passwords import hash_password
 from gateway.engines.interface import Engine, Progress, ignore_progress
 from gateway.environments.lifecycle import Environments
 from gateway.errors import ConflictError, DevgwError, NotFoundError
@@ -72,7 +72,7 @@ class Administration:
         Raises:
             ConflictError, NotFoundError, DeniedError, LeaseError, EngineError, StoreError: nothing half-made is left.
         """
-        check_password(order.password)
+        bcrypt_hash = hash_password(order.password)
         existing = self._table.get(order.ref)
         if existing is not None and existing.state not in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
             raise ConflictError("environment.exists", f"{order.ref} exists already", f"'devgw show {order.ref}'")
@@ -82,8 +82,8 @@ class Administration:
             known = self._users.get(order.ref.user) is not None
             self._users.ensure(order.ref.user, uid_start=self._uid_start)
             try:
-                made = self._environments.create(self._row(order), order.password, progress)
-            except BaseException:
+                made = self._environments.create(self._row(order), bcrypt_hash, progress)
+            except (Exception, KeyboardInterrupt, SystemExit):
                 if not known:
                     self._users.forget(order.ref.user)
                 raise
@@ -113,10 +113,10 @@ class Administration:
 
     def set_password(self, ref: EnvironmentRef, password: str) -> None:
         """Give the notebook another password."""
-        check_password(password)
+        bcrypt_hash = hash_password(password)
         self._table.require(ref)
         with self._recorded("password.changed", str(ref)):
-            self._environments.set_password(ref, password)
+            self._environments.set_password(ref, bcrypt_hash)
 
     def add_key(self, name: UserName, key: PublicKey) -> None:
         """Let a key in. Raises: NotFoundError, ConflictError."""

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.engines.image_builder import ImageBuilder, Progress
+from gateway.engines.interface import IMAGE_LABEL_PREFIX
 from gateway.environments.image_context import ContextFile, collect_context, digest_context, tar_of_text, write_tar
 from gateway.errors import ConfigError
 
 REPOSITORY = "devgw/env"
 CONTENTS_PATH = "/opt/devgw/share/devgw/contents.json"
-LABEL = "org.devgw."
+LABEL = IMAGE_LABEL_PREFIX
 # Where the image's sources lie in a checkout; an installed gateway is told by its configuration.
 CHECKOUT = Path(__file__).resolve().parents[2] / "containers"
 
@@ -84,7 +85,7 @@ def find_image_folder(containers: Path = CHECKOUT) -> Path:
     folder = containers / "image"
     if not (folder / "Dockerfile").is_file():
         raise ConfigError(
-            "image.sources_missing", f"no image sources in {folder}", "give the folder of a devgw checkout"
+            "image.sources-missing", f"no image sources in {folder}", "give the folder of a devgw checkout"
         )
     return folder
 
@@ -102,13 +103,13 @@ def load_profile(image_folder: Path, name: str) -> Profile:
     """
     known = list_profiles(image_folder)
     if name not in known:
-        raise ConfigError("image.profile_unknown", f"no image profile {name!r}", f"profiles: {', '.join(known)}")
+        raise ConfigError("image.profile-unknown", f"no image profile {name!r}", f"profiles: {', '.join(known)}")
     try:
         values = tomllib.loads((image_folder / "profiles" / f"{name}.toml").read_text(encoding="utf-8"))
         values["torch_companions"] = tuple(values.get("torch_companions", ()))
         return Profile(name=name, **values)
     except (tomllib.TOMLDecodeError, TypeError) as exc:
-        raise ConfigError("image.profile_invalid", f"image profile {name!r}: {exc}") from exc
+        raise ConfigError("image.profile-invalid", f"image profile {name!r}: {exc}") from exc
 
 
 def plan_build(request: ImageRequest, image_folder: Path, runner_folder: Path | None = None) -> BuildPlan:
@@ -155,15 +156,15 @@ def check_inputs(request: ImageRequest) -> None:
     """
     if request.wheelhouse is not None and not any(request.wheelhouse.glob("*.whl")):
         hint = f"collect_wheelhouse.py --profile {request.profile} --into {request.wheelhouse}"
-        raise ConfigError("image.wheelhouse_empty", f"no wheels in {request.wheelhouse}", hint)
+        raise ConfigError("image.wheelhouse-empty", f"no wheels in {request.wheelhouse}", hint)
     if request.ca_bundle is not None:
         try:
             text = request.ca_bundle.read_text(encoding="utf-8", errors="replace")
         except OSError as exc:
-            raise ConfigError("image.ca_bundle_unreadable", f"cannot read {request.ca_bundle}: {exc.strerror}") from exc
+            raise ConfigError("image.ca-bundle-unreadable", f"cannot read {request.ca_bundle}: {exc.strerror}") from exc
         if "BEGIN CERTIFICATE" not in text:
             raise ConfigError(
-                "image.ca_bundle_invalid", f"no certificate in {request.ca_bundle}", "a PEM file is expected"
+                "image.ca-bundle-invalid", f"no certificate in {request.ca_bundle}", "a PEM file is expected"
             )
 
 

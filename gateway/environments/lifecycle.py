@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from gateway.auth.passwords import hash_password
 from gateway.engines.interface import Engine, Progress, ignore_progress
 from gateway.environments.identity import Identity, host_key_line, write_identity, write_password_hash
 from gateway.environments.layout import Layout
@@ -59,7 +58,7 @@ class Environments:
         self._places = places
         self._locks = Locks(places.state_dir / "locks")
 
-    def create(self, environment: Environment, password: str, progress: Progress = ignore_progress) -> Environment:
+    def create(self, environment: Environment, bcrypt_hash: str, progress: Progress = ignore_progress) -> Environment:
         """Make and start an environment whose user is in the store; on failure nothing is left but old volumes.
 
         Raises:
@@ -68,7 +67,6 @@ class Environments:
         """
         ref = environment.ref
         user = self._users.require(ref.user)
-        bcrypt_hash = hash_password(password)
         with self._locks.hold(ref):
             self._clear_remains(ref)
             self._table.add(environment)
@@ -122,10 +120,10 @@ class Environments:
                 self._layout(ref).remove_volumes()
             self._table.remove(ref)
 
-    def set_password(self, ref: EnvironmentRef, password: str) -> None:
-        """Give the notebook another password, effective at the next login. Raises: NotFoundError, AuthError."""
+    def set_password(self, ref: EnvironmentRef, bcrypt_hash: str) -> None:
+        """Give the notebook another password, effective at the next login. Raises: NotFoundError, StoreError."""
         self._table.require(ref)
-        write_password_hash(self._layout(ref), hash_password(password), *self._ids(self._users.require(ref.user)))
+        write_password_hash(self._layout(ref), bcrypt_hash, *self._ids(self._users.require(ref.user)))
 
     def clear_remains(self, ref: EnvironmentRef) -> bool:
         """Roll back a create or delete that was cut off; False while another process is still at it."""
@@ -171,7 +169,6 @@ class Environments:
             for name in ("ssh.sock", "notebook.sock"):
                 (layout.run / name).unlink(missing_ok=True)
             undo.callback(engine.delete, ref)
-            progress(f"making the container from {environment.image}")
             engine.create(self._spec(environment, identity, layout), progress)
             engine.start(ref)
             wait_until_ready(engine, ref, layout.run, identity.uid, self._places.start_timeout, progress)
@@ -235,7 +232,7 @@ def _undo_on_error() -> Iterator[ExitStack]:
     with ExitStack() as undo:
         try:
             yield undo
-        except BaseException as cause:
+        except (Exception, KeyboardInterrupt, SystemExit) as cause:
             try:
                 undo.close()
             except DevgwError as exc:

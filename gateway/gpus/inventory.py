@@ -26,15 +26,14 @@ class Inventory(Protocol):
 
 
 class NvmlInventory:
-    """Asks the NVIDIA driver through `libnvidia-ml.so.1`, opened for each reading so that a driver update is seen."""
+    """Asks the NVIDIA driver through `libnvidia-ml.so.1`, initialised for each reading: handles end with a driver."""
 
     def read(self) -> Reading:
         import pynvml
 
         try:
             with _opened(pynvml):
-                gpus = tuple(gpu for index in range(pynvml.nvmlDeviceGetCount()) for gpu in _device(pynvml, index))
-                return Reading("nvml", gpus, driver_version=str(pynvml.nvmlSystemGetDriverVersion()))
+                return _read(pynvml)
         except pynvml.NVMLError as exc:
             return Reading("none", notes=(f"NVML: {exc}",))
 
@@ -81,6 +80,18 @@ def _opened(nvml: ModuleType) -> Iterator[None]:
         yield
     finally:
         nvml.nvmlShutdown()
+
+
+def _read(nvml: ModuleType) -> Reading:
+    """Read every GPU; one that has fallen off the bus is a note, and the others can still be leased."""
+    gpus: list[Gpu] = []
+    notes: list[str] = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        try:
+            gpus.extend(_device(nvml, index))
+        except nvml.NVMLError as exc:
+            notes.append(f"GPU {index}: {exc}")
+    return Reading("nvml", tuple(gpus), tuple(notes), str(nvml.nvmlSystemGetDriverVersion()))
 
 
 def _device(nvml: ModuleType, index: int) -> Iterator[Gpu]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from gateway.errors import UsageError
 from gateway.model import GpuUuid
 
-_COUNT = re.compile(r"\d{1,6}")
-_MODEL = re.compile(r"(?P<model>[A-Za-z][A-Za-z0-9-]{0,30})(?::(?P<count>\d{1,6}))?")
+_COUNT = re.compile(r"[0-9]{1,6}")
+_MODEL = re.compile(r"(?P<model>[A-Za-z][A-Za-z0-9-]{0,30})(?::(?P<count>[0-9]{1,6}))?")
 _PROFILE = re.compile(
-    r"(?P<profile>(?:\d{1,2}c\.)?\d{1,2}g\.\d{1,4}gb(?:\+[a-z.]{1,10})?)(?::(?P<count>\d{1,6}))?", re.IGNORECASE
+    r"(?P<profile>(?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb(?:\+[a-z.]{1,10})?)(?::(?P<count>[0-9]{1,6}))?",
+    re.IGNORECASE,
 )
 _UUID = re.compile(r"(?:GPU|MIG)-[0-9a-f][0-9a-f-]{6,40}[0-9a-f]", re.IGNORECASE)
 _FORMS = "such as 0, 1, h200:1, 1g.10gb or a GPU's UUID"

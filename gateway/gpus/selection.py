@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from gateway.errors import LeaseError
 from gateway.gpus.reading import Reading
@@ -57,8 +58,9 @@ def _is_of_kind(gpu: Gpu, asked: GpuRequest) -> bool:
     return not asked.model or _words(asked.model) <= _words(gpu.name)
 
 
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[a-z0-9]+", text.lower()))
+@lru_cache(maxsize=256)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def _noun(asked: GpuRequest) -> str:

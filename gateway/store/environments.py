@@ -112,7 +112,8 @@ class LeaseTable:
         return [Lease(GpuUuid(row.gpu_uuid), _ref(row), row.leased_at) for row in rows]
 
     def take(self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], at: datetime) -> None:
-        """Lease all of them or none. Raises: LeaseError `gpu.taken`."""
+        """Lease all of them or none. Raises: LeaseError `gpu.taken`, NotFoundError."""
+        self._require_environment(ref)
         rows = [
             {"gpu_uuid": uuid, "user": ref.user, "name": ref.name, "leased_at": at.astimezone(UTC)} for uuid in uuids
         ]
@@ -123,6 +124,12 @@ class LeaseTable:
             raise LeaseError(
                 "gpu.taken", f"one of {', '.join(uuids)} is leased already", "'devgw gpus' shows who holds them"
             ) from exc
+
+    def _require_environment(self, ref: EnvironmentRef) -> None:
+        with self._database.transaction() as connection:
+            known = connection.execute(select(ENVIRONMENTS.c.user).where(_is(ref))).one_or_none()
+        if known is None:
+            raise NotFoundError("environment.not-found", f"no environment {ref}", f"'devgw create {ref}' makes one")
 
     def release(self, ref: EnvironmentRef) -> None:
         """Give back whatever the environment holds."""

@@ -28,7 +28,7 @@ class Users:
         """Return the user. Raises: NotFoundError `user.not-found`."""
         user = self.get(name)
         if user is None:
-            raise NotFoundError("user.not-found", f"no user {name!r}", "'devgw list' shows who is known")
+            raise NotFoundError("user.not-found", f"no user {name!r}", "'devgw user list' shows who is known")
         return user
 
     def all(self) -> list[User]:

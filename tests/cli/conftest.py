@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from tests.cli.site import Site
@@ -17,6 +18,8 @@ def site(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     monkeypatch.setenv("DEVGW_SERVER_PUBLIC_HOST", "gw.example.org")
     monkeypatch.delenv("DEVGW_DEBUG", raising=False)
     monkeypatch.setattr("gateway.cli.quantities.host_cpus", lambda: 16.0)
+    cheap_salt = bcrypt.gensalt(4)  # the default cost takes a quarter of a second for each create
+    monkeypatch.setattr(bcrypt, "gensalt", lambda _cost: cheap_salt)
     monkeypatch.chdir(tmp_path)
     made = Site(tmp_path, capsys, monkeypatch)
     yield made

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
-from gateway.auth.authority import make_host_key
 
 from gateway.app import App
+from gateway.auth.authority import make_host_key
 from gateway.cli.program import run
 from gateway.config import Settings
 from gateway.engines.interface import Engine
@@ -19,14 +19,19 @@ from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import FakeDaemon
+from tests.fakes.image_builder import FakeImageBuilder
 
 GPUS = tuple(
     Gpu(GpuUuid(f"GPU-00000000-0000-4000-8000-00000000000{n}"), "NVIDIA A100-SXM4-80GB", 80 * 2**30, str(n))
     for n in range(2)
 )
+_CONTENTS = {"profile": "cpu", "torch": "2.8.0", "python": "3.12"}
 _VARYING = (
     (re.compile(r"SHA256:[A-Za-z0-9+/]{43}"), "SHA256:" + "FINGERPRINT".ljust(43, "x")),
     (re.compile(r"\b[a-z2-9]{5}(-[a-z2-9]{5}){3}\b"), "PASSWORD"),
+    (re.compile(r"cpu-[0-9a-f]{12}\b"), "cpu-DIGEST"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "DIGEST"),
+    (re.compile(r"(?<=state/keys/)\w+"), "KEY"),
     (re.compile(r"reference [0-9a-z]{10}\b"), "reference REFERENCE"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\.\d+\+00:00)?"), "YYYY-MM-DD hh:mm"),
     (re.compile(r"\d{4}-\d\d-\d\d"), "YYYY-MM-DD"),
@@ -44,13 +49,18 @@ class TwoGpus:
 class SiteApp(App):
     """The gateway's own parts, but for the engine and the GPUs."""
 
-    def __init__(self, settings: Settings, engine: AnsweringEngine) -> None:
+    def __init__(self, settings: Settings, engine: AnsweringEngine, builder: FakeImageBuilder) -> None:
         super().__init__(settings)
         self._fake = engine
+        self._builder = builder
 
     @cached_property
     def engine(self) -> Engine:
         return self._fake
+
+    @cached_property
+    def image_builder(self) -> FakeImageBuilder:
+        return self._builder
 
     @cached_property
     def inventory(self) -> TwoGpus:
@@ -72,8 +82,9 @@ class Site:
     def __init__(self, directory: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
         self.directory = directory
         self.daemon = FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS), cpus=16)
-        self.daemon.add_image("devgw/env:cpu", {"devgw.profile": "cpu", "devgw.torch": "2.8.0", "devgw.python": "3.12"})
+        self.daemon.add_image("devgw/env:cpu", {f"org.devgw.{name}": value for name, value in _CONTENTS.items()})
         self.engine = AnsweringEngine(self.daemon)
+        self.builder = FakeImageBuilder()
         self._capture = capture
         self._patch = patch
         _write_key_files(directory)
@@ -88,7 +99,7 @@ class Site:
             given = " ".join(shlex.split(feed)[1:]) + "\n" if feed else ""
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
             self._capture.readouterr()
-            code = run(words[1:], make_app=lambda settings: SiteApp(settings, self.engine))
+            code = run(words[1:], make_app=lambda settings: SiteApp(settings, self.engine, self.builder))
         captured = self._capture.readouterr()
         return Outcome(self._named(captured.out), self._named(captured.err), code)
 

@@ -1,7 +1,7 @@
 """Replays transcripts of the command line.
 
 `# ` a remark, `$ ` a command, `% ` something else that happens, `2> ` a line on stderr, `[exit N]` an exit code
-other than 0, every other line is stdout.
+other than 0, `~` an empty line and every other line stdout.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def replay(text: str, site: Site) -> Iterator[str]:
 
 
 def _lines_of(outcome: Outcome) -> Iterator[str]:
-    yield from outcome.stdout.splitlines()
+    yield from (line or "~" for line in outcome.stdout.splitlines())
     yield from (f"2> {line}" for line in outcome.stderr.splitlines())
     if outcome.exit_code:
         yield f"[exit {outcome.exit_code}]"

@@ -8,7 +8,8 @@ import pytest
 from tests.contract.bubblewrap_subject import bubblewrap_under_test
 from tests.contract.docker_subject import docker_under_test
 from tests.contract.fake_subject import fake_under_test
-from tests.contract.subject import EngineUnderTest
+from tests.contract.inside import Spool
+from tests.contract.subject import EngineUnderTest, started
 
 ENGINES = {"fake": fake_under_test, "docker": docker_under_test, "bubblewrap": bubblewrap_under_test}
 REAL = ["docker", "bubblewrap"]
@@ -30,3 +31,9 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnder
     """Return each engine that runs processes."""
     with ENGINES[request.param](tmp_path) as under_test:
         yield under_test
+
+
+@pytest.fixture
+def alice(real: EngineUnderTest) -> Spool:
+    """Return a way into a running environment with the plain spec."""
+    return started(real)

@@ -1,5 +1,6 @@
 """Docker under the contract: the daemon that DOCKER_HOST names, and an image of busybox that needs no registry."""
 
+import hashlib
 import io
 import os
 import secrets
@@ -7,6 +8,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import docker
@@ -19,11 +21,12 @@ from tests.contract.inside import Spool
 from tests.contract.subject import EngineUnderTest, probe_script
 
 IMAGE = "devgw-contract:probe"
+_CONTENT_LABEL = "org.devgw.contract.content"
 _CHANGES = [
     'ENTRYPOINT ["/bin/sh", "/probe.sh"]',
     "ENV PATH=/bin",
     "ENV NVIDIA_VISIBLE_DEVICES=all",
-    "LABEL devgw.contract=probe",
+    "LABEL org.devgw.contract=probe",
     "LABEL devgw.user=mallory",
     "STOPSIGNAL SIGKILL",
     "VOLUME /anonymous",
@@ -66,7 +69,21 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
 
 
 def ensure_image(api: docker.APIClient) -> None:
-    """Import busybox with the probe, unless it is there as it should be."""
+    """Import busybox with the probe, unless the very same image is there."""
+    archive = _archive()
+    content = hashlib.sha256(archive + repr(_CHANGES).encode()).hexdigest()
+    try:
+        if api.inspect_image(IMAGE)["Config"]["Labels"][_CONTENT_LABEL] == content:
+            return
+    except (docker.errors.ImageNotFound, KeyError):
+        pass
+    repository, _, tag = IMAGE.partition(":")
+    changes = [*_CHANGES, f"LABEL {_CONTENT_LABEL}={content}"]
+    api.import_image_from_data(archive, repository=repository, tag=tag, changes=changes)
+
+
+@cache
+def _archive() -> bytes:
     busybox = shutil.which("busybox")
     assert busybox, "the contract suite's image needs a static busybox: 'apt-get install busybox-static'"
     archive = io.BytesIO()
@@ -82,8 +99,7 @@ def ensure_image(api: docker.APIClient) -> None:
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
-    repository, _, tag = IMAGE.partition(":")
-    api.import_image_from_data(archive.getvalue(), repository=repository, tag=tag, changes=_CHANGES)
+    return archive.getvalue()
 
 
 def injectable_gpus(api: docker.APIClient) -> list[GpuUuid]:

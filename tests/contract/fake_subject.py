@@ -15,7 +15,7 @@ _GPUS = (GpuUuid("GPU-00000000-0000-4000-8000-000000000000"), GpuUuid("GPU-00000
 def fake_under_test(directory: Path) -> Iterator[EngineUnderTest]:
     """Yield a gateway's view of a fresh daemon."""
     daemon = FakeDaemon(gpus=frozenset(_GPUS))
-    daemon.add_image("devgw-contract:probe", {"devgw.contract": "probe"}, says="probe is ready")
+    daemon.add_image("devgw-contract:probe", {"org.devgw.contract": "probe"}, says="probe is ready")
     daemon.add_image("someone-elses:latest", {})
     engine = FakeEngine(daemon, "one")
 

@@ -17,7 +17,7 @@ UID = 23456
 class EngineUnderTest:
     """One engine and the answers to what the interface leaves open.
 
-    `image` prints `probe is ready` when it starts and carries the label `devgw.contract`. `interrupt_create` leaves
+    `image` prints `probe is ready` when it starts and carries the label `org.devgw.contract`. `interrupt_create` leaves
     what a create leaves that was killed half-way; `end` makes the entrypoint exit by itself. `other` is the same engine
     as another gateway sees it. `gpu` and `other_gpu` are UUIDs the engine can inject, None where it cannot inject any.
     """
@@ -56,6 +56,14 @@ class EngineUnderTest:
     def inside(self, ref: EnvironmentRef) -> Spool:
         """Return a way into a running environment."""
         return Spool(self.run_directory(ref))
+
+
+def started(subject: EngineUnderTest, handle: str = "alice", **changes: Any) -> Spool:
+    """Create and start an environment and return a way in."""
+    spec = subject.spec(handle, **changes)
+    subject.engine.create(spec)
+    subject.engine.start(spec.ref)
+    return subject.inside(spec.ref)
 
 
 def own(path: Path) -> None:

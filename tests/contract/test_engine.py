@@ -1,16 +1,16 @@
 """The promises of engines/interface.py, which every engine keeps, the fake one included."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.engines.digest import digest_of
-from gateway.errors import ConflictError, DevgwError, EngineError, NotFoundError
-from gateway.model import Egress, EnvironmentRef, GpuUuid, Limits, Mount
+from gateway.engines.interface import IMAGE_LABEL_PREFIX
+from gateway.errors import EngineError, NotFoundError
+from gateway.model import Egress, EnvironmentRef, GpuUuid, Mount
 from tests.contract.inside import wait_until
-from tests.contract.subject import MIB, UID, EngineUnderTest
+from tests.contract.subject import UID, EngineUnderTest
 
 ALICE = EnvironmentRef.parse("alice")
 NO_SUCH_GPU = GpuUuid("GPU-ffffffff-ffff-4fff-8fff-ffffffffffff")
@@ -52,99 +52,6 @@ def test_create_tells_its_progress(subject: EngineUnderTest) -> None:
     lines: list[str] = []
     subject.engine.create(subject.spec(), lines.append)
     assert lines
-
-
-def test_a_second_create_is_a_conflict_and_leaves_the_first_alone(subject: EngineUnderTest) -> None:
-    """Invariant 13: nobody's session ends because somebody typed `create` twice."""
-    subject.engine.create(subject.spec())
-    subject.engine.start(ALICE)
-    with pytest.raises(ConflictError) as refusal:
-        subject.engine.create(subject.spec(egress=Egress.INTERNET))
-    assert refusal.value.code == "environment.exists"
-    assert running(subject)
-
-
-def test_two_creates_at_once_make_one_environment(subject: EngineUnderTest) -> None:
-    """The one that comes second is told so, and takes nothing from the first."""
-    spec = subject.spec(egress=Egress.INTERNET)
-    outcomes: list[str] = []
-    gate = threading.Barrier(2)
-
-    def create() -> None:
-        gate.wait()
-        try:
-            subject.engine.create(spec)
-            outcomes.append("made")
-        except DevgwError as exc:
-            outcomes.append(exc.code)
-
-    threads = [threading.Thread(target=create) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes) == ["environment.exists", "made"]
-    subject.engine.start(ALICE)
-    assert running(subject)
-
-
-def test_an_unknown_image_is_not_found_and_nothing_is_left(subject: EngineUnderTest) -> None:
-    with pytest.raises(NotFoundError) as refusal:
-        subject.engine.create(subject.spec(image="no-such-image:ever", egress=Egress.INTERNET))
-    assert refusal.value.code == "image.not-found"
-    assert "devgw image" in refusal.value.hint
-    assert subject.engine.witnesses() == []
-
-
-def test_a_missing_mount_source_is_refused_and_not_made(subject: EngineUnderTest) -> None:
-    """An engine that makes it would leave a directory owned by root in someone's home."""
-    missing = subject.directory / "missing"
-    spec = subject.spec(egress=Egress.INTERNET)
-    with pytest.raises(EngineError) as refusal:
-        subject.engine.create(replace(spec, mounts=(*spec.mounts, Mount(missing, "/data"))))
-    assert refusal.value.code == "mount.missing"
-    assert not missing.exists()
-    assert subject.engine.witnesses() == []
-
-
-@pytest.mark.parametrize("name", ["NVIDIA_VISIBLE_DEVICES", "nvidia_disable_require", "LD_PRELOAD", "A=B", ""])
-def test_a_variable_that_chooses_devices_or_code_is_refused(subject: EngineUnderTest, name: str) -> None:
-    """Neither a user nor a mistake can ask for a GPU that was not leased."""
-    with pytest.raises(EngineError) as refusal:
-        subject.engine.create(subject.spec(variables={name: "all"}))
-    assert refusal.value.code == "variable.reserved"
-    assert subject.engine.witnesses() == []
-
-
-def test_a_create_that_fails_late_leaves_nothing(subject: EngineUnderTest) -> None:
-    """The engine refuses only once the network is made; the name can be used again."""
-    too_much = Limits(memory_bytes=128 * MIB, cpus=100_000.0, pids=64, shm_bytes=MIB)
-    with pytest.raises(EngineError):
-        subject.engine.create(subject.spec(limits=too_much, egress=Egress.INTERNET))
-    assert subject.engine.witnesses() == []
-    subject.engine.create(subject.spec(egress=Egress.INTERNET))
-    assert subject.engine.witness(ALICE) is not None
-
-
-def test_what_a_killed_create_left_is_witnessed_and_deleted(subject: EngineUnderTest) -> None:
-    """Reconcile finds it after a restart."""
-    subject.interrupt_create(subject.spec(egress=Egress.INTERNET))
-    witness = subject.engine.witness(ALICE)
-    assert witness.partial
-    assert not witness.running
-    assert subject.engine.witnesses() == [witness]
-    subject.engine.delete(ALICE)
-    assert subject.engine.witnesses() == []
-
-
-def test_create_builds_on_what_a_killed_create_left(subject: EngineUnderTest) -> None:
-    """The administrator types the same command again and it works."""
-    spec = subject.spec(egress=Egress.INTERNET)
-    subject.interrupt_create(spec)
-    subject.engine.create(spec)
-    subject.engine.start(ALICE)
-    assert running(subject)
-    assert not subject.engine.witness(ALICE).partial
 
 
 def test_start_of_a_half_made_environment_is_not_found(subject: EngineUnderTest) -> None:
@@ -245,7 +152,7 @@ def test_image_finds_a_local_image(subject: EngineUnderTest) -> None:
     image = subject.engine.image(subject.image)
     assert image.reference == subject.image
     assert image.digest.startswith("sha256:")
-    assert image.labels["devgw.contract"] == "probe"
+    assert image.labels["org.devgw.contract"] == "probe"
 
 
 def test_image_of_an_unknown_name_is_not_found(subject: EngineUnderTest) -> None:
@@ -258,7 +165,7 @@ def test_images_lists_those_with_our_labels(subject: EngineUnderTest) -> None:
     """Other images on the host are nobody's business here."""
     listed = subject.engine.images()
     assert subject.image in [image.reference for image in listed]
-    assert all(any(label.startswith("devgw.") for label in image.labels) for image in listed)
+    assert all(any(label.startswith(IMAGE_LABEL_PREFIX) for label in image.labels) for image in listed)
 
 
 def test_a_gpu_the_engine_does_not_know_is_refused(subject: EngineUnderTest) -> None:

@@ -1,4 +1,4 @@
-"""One gateway on a real engine with alice and bob in it, shared by the end-to-end tests of a module."""
+"""Gateways with alice and bob in them: one on a real engine, and one before a real sshd in namespaces."""
 
 import os
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import pytest
 from tests.engine.made_up_gpus import MADE_UP_GPUS
 from tests.engine_variables import engine_variables
 from tests.gateway_process import GatewayProcess
+from tests.ssh_gateway import TestGateway
 
 
 @dataclass(frozen=True)
@@ -60,3 +61,22 @@ def fresh_gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
 @pytest.fixture
 def gpus() -> tuple[str, ...]:
     return MADE_UP_GPUS
+
+
+@dataclass
+class Laboratory:
+    """A server in front of a real sshd, without an engine; alice and bob each have a key and an environment."""
+
+    gateway: TestGateway
+    alice: Path
+    bob: Path
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    gateway = TestGateway(tmp_path_factory.mktemp("gw"), max_startups="100:30:200")
+    gateway.start()
+    try:
+        yield Laboratory(gateway, gateway.add_user("alice"), gateway.add_user("bob"))
+    finally:
+        gateway.stop()

@@ -99,8 +99,8 @@ class EnvironmentContainer:
         created = self.client.create_container(self.image, user=f"{UID}:{UID}", host_config=host, environment=variables)
         self.container = created["Id"]
         self.client.start(self.container)
-        wait_for(lambda: (self.folder / "run" / "ssh.sock").exists(), 15, "ssh.sock")
-        wait_for(lambda: (self.folder / "run" / "notebook.sock").exists(), 30, "notebook.sock")
+        wait_for((self.folder / "run" / "ssh.sock").exists, 15, "ssh.sock")
+        wait_for((self.folder / "run" / "notebook.sock").exists, 30, "notebook.sock")
 
     @property
     def ssh_options(self) -> list[str]:

@@ -17,7 +17,9 @@ def refusal(gateway: GatewayProcess, *arguments: str, stdin: str = "") -> tuple[
     done = gateway.devgw(*arguments, stdin=stdin, expect=None)
     assert done.returncode != 0
     assert done.stdout == ""
-    return done.returncode, [line for line in done.stderr.splitlines() if line.startswith("devgw: ")]
+    return done.returncode, [
+        line for line in done.stderr.splitlines() if line.startswith(("devgw: error: ", "devgw: hint: "))
+    ]
 
 
 def test_nothing_is_left_by_any_refused_create(fresh_gateway: GatewayProcess, docker_client: docker.APIClient):
@@ -27,7 +29,7 @@ def test_nothing_is_left_by_any_refused_create(fresh_gateway: GatewayProcess, do
         (("create", "Alice"), 2, "not a user name"),
         (("create", "../alice"), 2, "not a user name"),
         (("create", "root"), 2, "system account"),
-        (("create", "alice", "--gpu", "-1"), 2, "gpu"),
+        (("create", "alice", "--gpu", "-1"), 2, "GPU"),
         (("create", "alice", "--gpu", "9"), None, "GPU"),
         (("create", "alice", "--image", "no/such:image"), 4, "no/such:image"),
         (("create", "alice", "--key", "/nowhere/alice.pub"), None, "/nowhere/alice.pub"),
@@ -89,8 +91,8 @@ def test_an_engine_that_does_not_answer(tmp_path: Path):
     assert gateway.devgw_json("list")["environments"] == []
 
 
-def test_a_full_disk_during_create_leaves_nothing(tmp_path: Path):
-    """The state directory is a file system with no room left: one line, and all is well once there is room."""
+def test_a_full_disk_during_create_leaves_nothing(tmp_path: Path, docker_client: docker.APIClient):
+    """The state directory is a file system with no room left: one line, and nothing half-made."""
     small = tmp_path / "state"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(small)], check=True)
@@ -104,10 +106,12 @@ def test_a_full_disk_during_create_leaves_nothing(tmp_path: Path):
                     pass
             except OSError:
                 filler.chmod(0o600)
-        _, lines = refusal(gateway, "create", "alice")
+        _, lines = refusal(gateway, "create", "alice-of-the-full-disk")
         assert "space" in lines[0] or "full" in lines[0], lines
         filler.unlink()
-        gateway.create("alice")
+        assert gateway.devgw_json("list")["environments"] == []
+        assert not (small / "environments" / "alice-of-the-full-disk").exists()
+        assert not docker_client.containers(all=True, filters={"label": "devgw.user=alice-of-the-full-disk"})
     finally:
         gateway.close()
         subprocess.run(["umount", "--lazy", str(small)], check=True)

@@ -292,7 +292,7 @@ def test_failed_build_ends_with_the_failing_steps_last_lines(engine: docker.APIC
     context = tar_of_text("Dockerfile", "FROM devgw-base:bookworm\nRUN echo fine\nRUN echo the reason; exit 3\n")
     with pytest.raises(EngineError) as caught:
         DockerImageBuilder(engine).build(context, tag=None, arguments={}, labels={}, progress=lambda _line: None)
-    assert caught.value.code == "image.build_failed"
+    assert caught.value.code == "image.build-failed"
     assert "step 3 of 3" in caught.value.message
     assert caught.value.message.endswith("the reason")
 

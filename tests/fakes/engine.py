@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.engines.digest import digest_of
-from gateway.engines.interface import EngineReport, Image, Progress, Witness, ignore_progress
+from gateway.engines.interface import IMAGE_LABEL_PREFIX, EngineReport, Image, Progress, Witness, ignore_progress
 from gateway.engines.mounts import require_sources
 from gateway.engines.variables import refuse_reserved
 from gateway.errors import ConflictError, EngineError, NotFoundError
@@ -150,7 +150,9 @@ class FakeEngine:
     def images(self) -> list[Image]:
         self._require_reachable()
         return [
-            image for image in self._daemon.images.values() if any(key.startswith("devgw.") for key in image.labels)
+            image
+            for image in self._daemon.images.values()
+            if any(key.startswith(IMAGE_LABEL_PREFIX) for key in image.labels)
         ]
 
     def end(self, ref: EnvironmentRef, code: int, detail: str = "") -> None:

@@ -30,12 +30,18 @@ def read_distribution() -> str:
     return f"{values.get('ID', 'unknown')} {values.get('VERSION_ID', '')}".replace('"', "").strip()
 
 
+def list_packages() -> dict[str, str]:
+    """Version of every installed distribution by name."""
+    found = {distribution.name: distribution.version for distribution in metadata.distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
 if __name__ == "__main__":
     contents = {
         "version": 1,
         "distribution": read_distribution(),
         "python": platform.python_version(),
         **read_torch(),
-        "packages": {found.name: found.version for found in sorted(metadata.distributions(), key=lambda d: d.name.lower())},
+        "packages": list_packages(),
     }
     print(json.dumps(contents, indent=1))

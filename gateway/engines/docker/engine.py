@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import docker
@@ -16,14 +17,12 @@ from gateway.engines.docker.errors import environment_exists, environment_not_fo
 from gateway.engines.docker.facts import Facts, facts_of, report_of
 from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
 from gateway.engines.docker.spec import container_body
-from gateway.engines.interface import EngineReport, Image, Progress, Witness, ignore_progress
+from gateway.engines.interface import IMAGE_LABEL_PREFIX, EngineReport, Image, Progress, Witness, ignore_progress
 from gateway.engines.mounts import require_sources
 from gateway.errors import DevgwError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec
 
 log = logging.getLogger(__name__)
-
-_IMAGE_LABEL_PREFIX = "devgw."
 
 
 class DockerEngine:
@@ -48,12 +47,7 @@ class DockerEngine:
             if self._inspect(api, spec.ref) is not None:
                 raise environment_exists(str(spec.ref))
             body = container_body(spec, self.gateway_id, self._facts(api, api.info()))
-            made_network = False
-            if spec.egress != Egress.NONE:
-                progress("making a network of its own")
-                made_network = ensure_network(api, self.gateway_id, spec.ref)
-            progress(f"making a container from {spec.image}")
-            self._create_container(api, spec.ref, body, made_network=made_network)
+            self._make(api, spec, body, progress)
 
     def start(self, ref: EnvironmentRef) -> None:
         with self._connection.asked_to(f"start {ref}") as api:
@@ -107,13 +101,9 @@ class DockerEngine:
 
     def images(self) -> list[Image]:
         with self._connection.asked_to("list images") as api:
-            listed = api.images()
-        ours = [image for image in listed if any(key.startswith(_IMAGE_LABEL_PREFIX) for key in image["Labels"] or {})]
-        return [
-            Image(reference, image["Id"], image["Labels"])
-            for image in ours
-            for reference in image["RepoTags"] or [image["Id"]]
-        ]
+            listed = api.images(filters={"dangling": False})
+        ours = [image for image in listed if any(key.startswith(IMAGE_LABEL_PREFIX) for key in image["Labels"] or {})]
+        return [Image(reference, image["Id"], image["Labels"]) for image in ours for reference in image["RepoTags"]]
 
     def close(self) -> None:
         """Close the connection; a later call opens it again."""
@@ -137,19 +127,22 @@ class DockerEngine:
             raise environment_not_found(str(ref))
         return container
 
-    def _create_container(
-        self, api: docker.APIClient, ref: EnvironmentRef, body: dict[str, Any], *, made_network: bool
-    ) -> None:
+    def _make(self, api: docker.APIClient, spec: EnvironmentSpec, body: dict[str, Any], progress: Progress) -> None:
+        made_network = False
         try:
-            api.create_container_from_config(body, names.container_name(self.gateway_id, ref))
+            if spec.egress != Egress.NONE:
+                progress("making a network of its own")
+                made_network = ensure_network(api, self.gateway_id, spec.ref)
+            progress(f"making a container from {spec.image}")
+            api.create_container_from_config(body, names.container_name(self.gateway_id, spec.ref))
         except docker.errors.APIError as exc:
             if exc.status_code == 409:  # another create was quicker: container and network are its
-                raise environment_exists(str(ref)) from exc
+                raise environment_exists(str(spec.ref)) from exc
             if made_network:
-                self._give_back(ref)
+                self._give_back(spec.ref)
             raise
         except BaseException:  # no answer, or Ctrl-C: the engine may have made it all the same
-            self._give_back(ref)
+            self._give_back(spec.ref)
             raise
 
     def _give_back(self, ref: EnvironmentRef) -> None:
@@ -169,4 +162,5 @@ def _remove(api: docker.APIClient, container_id: str) -> None:
     except docker.errors.APIError as exc:
         if exc.status_code != 409:
             raise
-        api.wait(container_id, condition="removed")
+        with suppress(docker.errors.NotFound):  # it was quicker than our question
+            api.wait(container_id, condition="removed")

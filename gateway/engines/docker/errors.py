@@ -62,6 +62,12 @@ def _refusal(exc: docker.errors.APIError, doing: str) -> DevgwError:
             f"the engine could not {doing}: its disk is full",
             "'docker system df' shows what takes the space",
         )
+    if "available, non-overlapping" in reason or "all predefined address pools" in reason:
+        return EngineError(
+            "engine.no-network",
+            "the engine has no address range left for another environment's network",
+            "widen default-address-pools in its daemon.json, or create with egress none",
+        )
     if match := _BIND_MISSING.search(reason):
         return EngineError("mount.missing", f"{match[1]} is not there, so it cannot be mounted", "make it first")
     if match := _CDI_UNKNOWN.search(reason):

@@ -54,7 +54,7 @@ class BuildOutput:
             self.last_lines.clear()
         elif found := BUILT.match(line):
             self.image = self.image or found[1]
-        else:
+        elif not line.startswith(" --->"):
             self.last_lines.append(line)
         self.report(self.step, self.steps, line)
 
@@ -71,7 +71,7 @@ class BuildOutput:
         hint = (
             "check the base image's name, or import it first and give --base" if self.command.startswith("FROM") else ""
         )
-        raise EngineError("image.build_failed", f"{where} failed: {self.error or 'no image was made'}{tail}", hint)
+        raise EngineError("image.build-failed", f"{where} failed: {self.error or 'no image was made'}{tail}", hint)
 
 
 class DockerImageBuilder:
@@ -158,7 +158,7 @@ class DockerImageBuilder:
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
             extracted = tar.extractfile(tar.getmembers()[0])
             if extracted is None:
-                raise EngineError("image.file_missing", f"{path} is not a file in {image}")
+                raise EngineError("image.file-missing", f"{path} is not a file in {image}")
             return extracted.read()
 
 

@@ -19,7 +19,7 @@ IMAGE = "devgw.image"
 SPEC = "devgw.spec"
 EGRESS = "devgw.egress"
 
-_UID = re.compile(r"\d{1,10}")
+_UID = re.compile(r"[0-9]{1,10}")
 
 
 def labels_of(spec: EnvironmentSpec, gateway_id: str) -> dict[str, str]:

@@ -29,9 +29,9 @@ def container_name(gateway_id: str, ref: EnvironmentRef) -> str:
 def bridge_name(gateway_id: str, ref: EnvironmentRef) -> str:
     """Name the host's bridge interface: 15 bytes at most (IFNAMSIZ), so the tail is a digest.
 
-    Every one starts with `devgw`, which lets a packet filter match them all.
+    Every one starts with `dgw-`, which lets a packet filter match them all.
     """
-    return "devgw" + hashlib.sha256(container_name(gateway_id, ref).encode()).hexdigest()[:10]
+    return "dgw-" + hashlib.sha256(container_name(gateway_id, ref).encode()).hexdigest()[:11]
 
 
 def hostname(ref: EnvironmentRef) -> str:

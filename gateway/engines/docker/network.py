@@ -1,5 +1,6 @@
 """The network of one environment: a bridge that no other environment is on. Packet filters are not made here."""
 
+from contextlib import suppress
 from typing import Any
 
 import docker
@@ -48,12 +49,12 @@ def remove_network(api: docker.APIClient, gateway_id: str, ref: EnvironmentRef) 
     for network in _networks(api, gateway_id):
         if labels.ref_in(network["Labels"] or {}, gateway_id) != ref:
             continue
-        try:
-            for endpoint in api.inspect_network(network["Id"])["Containers"] or {}:
-                api.disconnect_container_from_network(endpoint, network["Id"], force=True)
+        with suppress(docker.errors.NotFound):
+            endpoints = api.inspect_network(network["Id"])["Containers"] or {}
+            for endpoint in endpoints:
+                with suppress(docker.errors.NotFound):
+                    api.disconnect_container_from_network(endpoint, network["Id"], force=True)
             api.remove_network(network["Id"])
-        except docker.errors.NotFound:
-            continue
 
 
 def refs_with_network(api: docker.APIClient, gateway_id: str) -> set[EnvironmentRef]:

@@ -120,6 +120,18 @@ def test_wrong_password_is_refused_and_logged(server: Server) -> None:
         "argon2:$argon2id$v=19$m=10240,t=10,p=8$c2FsdA$aGFzaA",
         "\N{SNOWMAN}",
     ],
+    ids=[
+        "absent",
+        "empty",
+        "a blank line",
+        "plain text",
+        "cut off",
+        "of another kind",
+        "not base64",
+        "two",
+        "argon2",
+        "not ASCII",
+    ],
 )
 def test_unusable_password_file_lets_nobody_in(server: Server, content: str | None) -> None:
     """A missing, empty or malformed hash is a closed door, never an open one."""

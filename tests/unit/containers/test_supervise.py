@@ -163,7 +163,8 @@ def test_stop_ends_processes_that_hide_and_ignore(supervisor: Supervisor) -> Non
     hidden = supervisor.folder / "hidden"
     (supervisor.folder / "sshd").write_text(
         "#!/bin/sh\nprintf 'SSH-2.0-test\\r\\n'\n"
-        f"setsid -f sh -c 'trap \"\" TERM; echo $$ > {hidden}; while :; do sleep 0.1; done' </dev/null >/dev/null\nexit 0\n"
+        f"setsid -f sh -c 'trap \"\" TERM; echo $$ > {hidden}; while :; do sleep 0.1; done'"
+        " </dev/null >/dev/null\nexit 0\n"
     )
     supervisor.connect().close()
     pid = int(wait_for(lambda: hidden.exists() and hidden.read_text().strip()))
@@ -177,9 +178,8 @@ def test_stop_ends_processes_that_hide_and_ignore(supervisor: Supervisor) -> Non
 
 def test_second_start_gets_by_what_a_crash_left(supervisor: Supervisor) -> None:
     """After `kill -9` of the init process a new one replaces the stale socket."""
-    environ = dict(
-        item.split("=", 1) for item in Path(f"/proc/{supervisor.process.pid}/environ").read_text().split("\0") if item
-    )
+    items = Path(f"/proc/{supervisor.process.pid}/environ").read_text().split("\0")
+    environ = dict(item.split("=", 1) for item in items if item)
     left = [*supervisor.pids("listener.started"), *supervisor.pids("notebook.started")]
     supervisor.process.kill()
     supervisor.process.wait()

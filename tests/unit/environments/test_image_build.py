@@ -199,10 +199,10 @@ def test_unusable_inputs_are_refused_before_anything_is_sent(folder: Path, tmp_p
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.pem").write_text("hello")
     cases = [
-        (ImageRequest(profile="huge"), "image.profile_unknown"),
-        (ImageRequest(profile="tiny", wheelhouse=tmp_path / "empty"), "image.wheelhouse_empty"),
-        (ImageRequest(profile="tiny", ca_bundle=tmp_path / "none.pem"), "image.ca_bundle_unreadable"),
-        (ImageRequest(profile="tiny", ca_bundle=tmp_path / "text.pem"), "image.ca_bundle_invalid"),
+        (ImageRequest(profile="huge"), "image.profile-unknown"),
+        (ImageRequest(profile="tiny", wheelhouse=tmp_path / "empty"), "image.wheelhouse-empty"),
+        (ImageRequest(profile="tiny", ca_bundle=tmp_path / "none.pem"), "image.ca-bundle-unreadable"),
+        (ImageRequest(profile="tiny", ca_bundle=tmp_path / "text.pem"), "image.ca-bundle-invalid"),
     ]
     for request, code in cases:
         with pytest.raises(ConfigError) as caught:

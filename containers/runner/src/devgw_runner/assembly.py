@@ -1,0 +1,147 @@
+"""Carry out the plan: put one run together. The composition root of the runner.
+
+Each function makes one layer; `assemble` calls them in the order in which they depend on each other.
+"""
+
+import json
+from typing import Any
+
+from torch.optim import AdamW, Optimizer
+
+from devgw_runner import measure
+from devgw_runner.checkpoint.resume import Found, restore
+from devgw_runner.checkpoint.state import TrainState
+from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
+from devgw_runner.errors import TaskError, storage_error
+from devgw_runner.feeding import MEMORY_FORMATS, make_order, open_batches, open_evaluation
+from devgw_runner.metrics.peak import peak_flops
+from devgw_runner.metrics.progress import Progress
+from devgw_runner.metrics.record import Meter
+from devgw_runner.metrics.recorder import Recorder
+from devgw_runner.parallel.world import AgreedRequests
+from devgw_runner.parallel.wrapping import shard_model
+from devgw_runner.plan.throughput import count_steps
+from devgw_runner.precision import autocast_for, convert_to_fp8, scaler_for, set_matmul_precision
+from devgw_runner.preparation import Prepared
+from devgw_runner.profiling import Profiler
+from devgw_runner.sampler import Position
+from devgw_runner.signals import Signals
+from devgw_runner.task import LossStep
+from devgw_runner.training import Training
+from devgw_runner.watch import LossWatch
+
+
+def assemble(prepared: Prepared, signals: Signals) -> tuple[Training, Any]:
+    """Carry out the plan; return the run, and the batch to warm up with.
+
+    Raises:
+        ShardingError: a parameter cannot be sharded.
+        CheckpointError, StorageError: the checkpoint or the volumes cannot be used.
+    """
+    config, plan, world, device = prepared.config, prepared.plan, prepared.world, prepared.device
+    set_matmul_precision(plan.precision.value, deterministic=config.deterministic)
+    _lay_out(prepared)
+    order = make_order(prepared)
+    total_steps = count_steps(config, order.batches_per_epoch)
+    state = _make_state(prepared, total_steps)
+    progress = Progress(total_steps, config.progress_seconds, lambda: signals.request_stop(1))  # 1: SIGHUP
+    recorder = Recorder(config, prepared.places.logs, progress, prepared.places.run, is_main=world.is_main)
+    _write_plan(prepared)
+    step = LossStep(prepared.task, prepared.model)
+    run = Training(
+        task=prepared.task,
+        config=config,
+        plan=plan,
+        places=prepared.places,
+        world=world,
+        device=device,
+        state=state,
+        loss_step=step,
+        step=step,
+        autocast=autocast_for(plan.precision.value, device, sharded=plan.parallel.value == "fsdp"),
+        order=order,
+        total_steps=total_steps,
+        evaluation=open_evaluation(prepared),
+        signals=signals,
+        requests=AgreedRequests(world),
+        writer=_open_writer(prepared),
+        recorder=recorder,
+        meter=Meter(device),
+        watch=LossWatch(device, order.batches_per_epoch),
+        profiler=Profiler(config.profile if world.is_main else 0, prepared.places.logs, device),
+        micro_batch=plan.micro_batch.value,
+        peak_flops=peak_flops(prepared.facts.device, plan.precision.value, config.peak_tflops),
+    )
+    _resume(run, prepared.found)
+    warm_batch = open_batches(run, prepared)
+    if run.peak_flops:
+        run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or measure.count_flops_per_sample(
+            run.loss_step, warm_batch, run.autocast
+        )
+    return run, warm_batch
+
+
+def _lay_out(prepared: Prepared) -> None:
+    """Convert, lay out and shard the model in place."""
+    model, plan = prepared.model, prepared.plan
+    if plan.precision.value == "fp8":
+        convert_to_fp8(model)
+    if plan.parallel.value == "fsdp":
+        shard_model(model, plan.precision.value, cpu_offload=prepared.config.cpu_offload)
+    else:
+        model.to(memory_format=MEMORY_FORMATS[plan.memory_format.value])  # type: ignore[call-overload]  # torch's stub lacks the keyword-only form
+
+
+def _make_state(prepared: Prepared, total_steps: int) -> TrainState:
+    task, config = prepared.task, prepared.config
+    optimizer = _make_optimizer(prepared)
+    return TrainState(
+        model=prepared.model,
+        optimizer=optimizer,
+        scheduler=task.schedule(optimizer, config, total_steps),
+        scaler=scaler_for(prepared.plan.precision.value, prepared.device),
+        loader=prepared.data,
+        position=Position(),
+    )
+
+
+def _make_optimizer(prepared: Prepared) -> Optimizer:
+    task, config = prepared.task, prepared.config
+    trainable = [p for p in prepared.model.parameters() if p.requires_grad]
+    own = task.optimizer(iter(trainable), config)
+    if own is not None and not isinstance(own, Optimizer):
+        kind = type(task).__name__
+        raise TaskError(f"{kind}.optimizer returned a {type(own).__name__}", "return a torch.optim.Optimizer")
+    return own or AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+
+
+def _open_writer(prepared: Prepared) -> CheckpointWriter:
+    config = prepared.config
+    settings = WriterSettings(
+        root=prepared.places.checkpoints,
+        keep=config.checkpoint_keep,
+        numerics=prepared.plan.numerics(),
+        asynchronous=config.checkpoint_async,
+    )
+    return CheckpointWriter(settings, prepared.world)
+
+
+def _write_plan(prepared: Prepared) -> None:
+    if not prepared.world.is_main:
+        return
+    text = json.dumps(prepared.plan.to_json() | {"run": prepared.places.run}, indent=1)
+    try:
+        (prepared.places.logs / "plan.json").write_text(text + "\n", encoding="utf-8")
+    except OSError as exc:
+        raise storage_error(exc, "writing plan.json") from exc
+
+
+def _resume(run: Training, found: Found | None) -> None:
+    if found is None:
+        return
+    for complaint in found.passed_over:
+        run.recorder.event("passed-over", f"{complaint}; using {found.path.name}")
+    warning = restore(run.state, found, run.world)
+    run.recorder.event("resumed", f"resumed from {found.path.name}")
+    if warning:
+        run.recorder.event("not-exact", warning)

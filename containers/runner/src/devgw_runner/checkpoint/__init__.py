@@ -1,0 +1,1 @@
+"""Checkpoints: one directory per step, complete or absent, verified by checksum."""

@@ -1,0 +1,51 @@
+"""Export a checkpoint's weights to one safetensors file, without the script that made them."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+
+from devgw_runner.checkpoint import store
+from devgw_runner.checkpoint.state import MODEL_PREFIX
+from devgw_runner.errors import storage_error
+
+
+def read_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Return the model's tensors of a verified checkpoint, whole, on the CPU.
+
+    Raises:
+        CheckpointError: the checkpoint is corrupt.
+    """
+    store.verify(checkpoint)
+    reader = FileSystemReader(checkpoint)
+    entries = reader.read_metadata().state_dict_metadata
+    target = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in entries.items()
+        if name.startswith(MODEL_PREFIX) and isinstance(entry, TensorStorageMetadata)
+    }
+    load(target, storage_reader=reader, no_dist=True)
+    return {name.removeprefix(MODEL_PREFIX): value for name, value in target.items()}
+
+
+def export_weights(checkpoint: Path, output: Path) -> int:
+    """Write the model's tensors to `output` and return their number; the file appears complete or not at all.
+
+    Raises:
+        CheckpointError: the checkpoint is corrupt.
+        StorageError: the file cannot be written.
+    """
+    weights = read_weights(checkpoint)
+    manifest = store.read_manifest(checkpoint)
+    temporary = output.with_name(output.name + ".tmp")
+    try:
+        save_file(weights, temporary, metadata={"step": str(manifest.step), "torch": manifest.torch})
+        temporary.replace(output)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(exc, "exporting weights") from exc
+    return len(weights)

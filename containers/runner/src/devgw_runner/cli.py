@@ -1,0 +1,157 @@
+"""`devgw-run`: a script to train, a script to wrap, or a subcommand. The command's one entry point.
+
+Torch is imported only by what needs it, so that `doctor` works where torch does not.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from devgw_runner.errors import RunnerError, UsageError
+
+USAGE = """usage: devgw-run [--nproc N] [--detach] train.py [--batch-size 64 ...]
+       devgw-run [--nproc N] [--detach] [--tf32] --wrap -- python train.py ...
+       devgw-run COMMAND ...
+
+train.py calls devgw_runner.run(YourTask); 'devgw-run train.py --help' lists its flags.
+
+options:
+  --nproc N      processes to start, one per GPU (default: all visible GPUs; 1 without)
+  --detach       keep running after the connection is lost; prints a job id
+  --wrap -- ...  run an unmodified script: checks, caches, threads, signals, logs, GPU metrics
+  --tf32         with --wrap: let cuBLAS use TF32
+  --version      print the version
+
+commands:
+  doctor         check driver, torch, device, limits and volumes
+  jobs           list detached jobs and live runs
+  logs           print a job's output, -f until it ends
+  stop           save a checkpoint and end a job
+  checkpoint     ask every live run for a checkpoint now
+  checkpoints    list and verify a directory of checkpoints
+  export         write a checkpoint's weights as safetensors
+  feature-maps   draw a convolutional network's layers for one image"""
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "doctor": ("devgw_runner.commands.doctor", "run"),
+    "jobs": ("devgw_runner.commands.jobs", "list_all"),
+    "logs": ("devgw_runner.commands.jobs", "show_logs"),
+    "stop": ("devgw_runner.commands.jobs", "stop"),
+    "checkpoint": ("devgw_runner.commands.jobs", "checkpoint_now"),
+    "checkpoints": ("devgw_runner.commands.checkpoints", "list_checkpoints"),
+    "export": ("devgw_runner.commands.checkpoints", "export"),
+    "feature-maps": ("devgw_runner.commands.feature_maps", "run"),
+}
+
+
+@dataclass
+class LaunchOptions:
+    """What stands on the line besides the script and its own flags."""
+
+    processes: int | None = None
+    detach: bool = False
+    wrap: bool = False
+    tf32: bool = False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run devgw-run and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(given)
+    except RunnerError as exc:
+        print(f"devgw-run: error: {exc.message}", file=sys.stderr)
+        print(f"devgw-run: hint: {exc.hint}", file=sys.stderr)
+        return exc.exit_code
+
+
+def _dispatch(given: list[str]) -> int:
+    if not given or given[0] in {"-h", "--help"}:
+        print(USAGE)
+        return 0 if given else UsageError.exit_code
+    if given[0] == "--version":
+        from devgw_runner import __version__
+
+        print(f"devgw-run {__version__}")
+        return 0
+    if given[0] in COMMANDS:
+        module, function = COMMANDS[given[0]]
+        command: Callable[[Sequence[str]], int] = getattr(import_module(module), function)
+        return command(given[1:])
+    options, rest = split_launch_options(given)
+    if options.detach:
+        return _detach(options, given, rest)
+    return _wrap(options, rest) if options.wrap else _train(options, rest)
+
+
+def split_launch_options(given: Sequence[str]) -> tuple[LaunchOptions, list[str]]:
+    """Take devgw-run's own options out of the line, wherever they stand before a `--`.
+
+    Raises:
+        UsageError: --nproc has no sensible number.
+    """
+    options = LaunchOptions()
+    rest: list[str] = []
+    line = iter(given)
+    for word in line:
+        if word == "--":
+            rest.extend(line)
+        elif word == "--nproc" or word.startswith("--nproc="):
+            options.processes = _count(word.partition("=")[2] or next(line, ""))
+        elif word in {"--detach", "--wrap", "--tf32"}:
+            setattr(options, word[2:], True)
+        else:
+            rest.append(word)
+    if not rest:
+        raise UsageError("there is no script to run", "devgw-run train.py --batch-size 64")
+    return options, rest
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--nproc {text or 'without a number'} makes no sense", "for example --nproc 2")
+    return int(text)
+
+
+def _train(options: LaunchOptions, rest: list[str]) -> int:
+    target, arguments = rest[0], rest[1:]
+    if target.startswith("-"):
+        raise UsageError(f"unknown flag {target} before the script", "devgw-run train.py --batch-size 64")
+    if ":" not in target and not Path(target).is_file():
+        close = f"'devgw-run --help' lists the {len(COMMANDS)} commands"
+        raise UsageError(f"there is no script or command {target}", close)
+    from devgw_runner.launching import train_target
+
+    return train_target(target, arguments, options.processes)
+
+
+def _wrap(options: LaunchOptions, command: list[str]) -> int:
+    from devgw_runner.wrap.script import run_wrapped
+
+    return run_wrapped(command, processes=options.processes, tf32=options.tf32)
+
+
+def _detach(options: LaunchOptions, given: list[str], rest: list[str]) -> int:
+    from devgw_runner.jobs.detached import start_detached
+    from devgw_runner.places import logs_root
+
+    if not options.wrap and ":" not in rest[0] and not Path(rest[0]).is_file():
+        raise UsageError(f"there is no script {rest[0]}", "devgw-run --detach train.py")
+    script = next((word for word in rest if word.endswith(".py")), rest[0])
+    name = "".join(letter if letter.isalnum() else "-" for letter in Path(script).stem)
+    own_words = [word for word in _before_dashes(given) if word != "--detach"]
+    command = [sys.executable, "-m", "devgw_runner", *own_words, *given[len(_before_dashes(given)) :]]
+    job = start_detached(name, command, logs_root().absolute())
+    print(job.id)
+    print(f"devgw-run: runs detached; 'devgw-run logs -f {job.id}' follows it", file=sys.stderr)
+    return 0
+
+
+def _before_dashes(given: list[str]) -> list[str]:
+    return given[: given.index("--")] if "--" in given else given
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

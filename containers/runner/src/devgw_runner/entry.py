@@ -1,0 +1,134 @@
+"""`run(MyTask)`: from settings to exit code. What a script, devgw-run, torchrun and a notebook all call."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+
+from devgw_runner.assembly import assemble
+from devgw_runner.config import TrainConfig
+from devgw_runner.config_sources import read_config
+from devgw_runner.environment import prepare_compiler_environment
+from devgw_runner.errors import READ_ONLY_ERRNOS, OutOfMemoryError, RunnerError, TaskError, read_only_error
+from devgw_runner.jobs.registry import registered_run
+from devgw_runner.loop import train
+from devgw_runner.measure import find_device
+from devgw_runner.parallel.world import World, join_world, leave_world
+from devgw_runner.places import find_places, prepare_places
+from devgw_runner.preparation import prepare, script_name
+from devgw_runner.resources import usable_cpus
+from devgw_runner.signals import Signals
+from devgw_runner.task import Task, check_task
+
+Interception = Callable[[type[Task[Any]], Sequence[str]], None]
+# Set by commands that need a script's task without training it (feature-maps).
+interception: ContextVar[Interception | None] = ContextVar("interception", default=None)
+
+
+class RunStoppedError(RunnerError):
+    """A run in a notebook ended with another code than 0."""
+
+    code = "stopped"
+
+
+def run(task_type: type[Task[Any]], arguments: Sequence[str] | TrainConfig | None = None) -> int:
+    """Train `task_type` with the settings of the command line, or with those given.
+
+    In a script this exits the process with the run's code. With a TrainConfig (a notebook) it returns 0
+    or raises a RunnerError. Exit codes: `docs/reference/runner-contract.md`.
+    """
+    intercept = interception.get()
+    if intercept is not None:
+        intercept(task_type, sys.argv[1:])
+        return 0
+    if isinstance(arguments, TrainConfig):
+        return _run_in_process(task_type, arguments)
+    code = guarded(lambda: _run(task_type, sys.argv[1:] if arguments is None else arguments))
+    if arguments is None:
+        sys.exit(code)
+    return code
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run `action`, print a RunnerError as error and hint, and return the exit code."""
+    try:
+        return action()
+    except RunnerError as exc:
+        return report_failure(exc)
+    except torch.OutOfMemoryError as exc:
+        size = "a smaller --batch-size or --micro-batch"
+        return report_failure(
+            OutOfMemoryError(f"out of device memory: {str(exc).splitlines()[0]}", f"choose {size}")
+        )
+    except OSError as exc:
+        traceback.print_exc()
+        return report_failure(read_only_error(exc)) if exc.errno in READ_ONLY_ERRNOS else 1
+
+
+def report_failure(exc: RunnerError) -> int:
+    """Print the two lines that every failure has, and return its exit code."""
+    print(f"devgw-run: error: {exc.message}", file=sys.stderr)
+    print(f"devgw-run: hint: {exc.hint}", file=sys.stderr)
+    return exc.exit_code
+
+
+def _run(task_type: type[Task[Any]], arguments: Sequence[str]) -> int:
+    if arguments and set(arguments) & {"-h", "--help"}:
+        from devgw_runner.config_sources import build_parser
+
+        build_parser(task_type.config).print_help()
+        return 0
+    config = read_config(task_type.config, arguments, os.environ)
+    return _train(task_type, config)
+
+
+def _run_in_process(task_type: type[Task[Any]], config: TrainConfig) -> int:
+    code = _train(task_type, config)
+    if code != 0:
+        raise RunStoppedError(f"the run stopped with code {code}", "call run again to resume it")
+    return code
+
+
+def _train(task_type: type[Task[Any]], config: TrainConfig) -> int:
+    if not (isinstance(task_type, type) and issubclass(task_type, Task)):
+        raise TaskError(f"run was given {task_type!r}", "call run(YourTask) with the class")
+    task = task_type()
+    check_task(task)
+    places = find_places(config, script_name(task))
+    if not config.explain:
+        prepare_places(places)
+    prepare_compiler_environment(places.cache)
+    torch.set_num_threads(max(1, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    device = find_device(config.device, int(os.environ.get("LOCAL_RANK", "0")))
+    world = join_world(device.type)
+    try:
+        return _train_in_world(task, config, places, world, device)
+    finally:
+        torch.compiler.set_stance("default")
+        leave_world()
+
+
+def _train_in_world(
+    task: Task[Any], config: TrainConfig, places: Any, world: World, device: torch.device
+) -> int:
+    prepared = prepare(task, config, places, world, device)
+    if config.explain:
+        if world.is_main:
+            print(prepared.plan.explain())
+        return 0
+    with Signals().installed() as signals, registered_run(places, enabled=world.is_main):
+        training, warm_batch = assemble(prepared, signals)
+        try:
+            return train(training, warm_batch)
+        finally:
+            _close(training)
+
+
+def _close(training: Any) -> None:
+    training.profiler.close()
+    training.recorder.close()
+    training.writer.close()

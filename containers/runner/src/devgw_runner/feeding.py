@@ -1,0 +1,110 @@
+"""Feed a run: its training batches from a position on, and its validation data.
+
+Fetching is `loading`'s, the order of samples `sampler`'s.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from devgw_runner import loading
+from devgw_runner.preparation import Prepared
+from devgw_runner.sampler import Position, SampleOrder
+from devgw_runner.training import Evaluation, Order, StreamOrder, Training
+
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def make_order(prepared: Prepared) -> Order:
+    """Decide which process sees which samples when.
+
+    Raises:
+        DataError: the data does not fill one batch.
+    """
+    config, plan, data = prepared.config, prepared.plan, prepared.data
+    if prepared.facts.data.length is None:
+        return StreamOrder(len(data) if hasattr(data, "__len__") else None)
+    order = SampleOrder(
+        length=prepared.facts.data.length,
+        batch_size=plan.batch_size.value,
+        seed=config.seed,
+        rank=prepared.world.rank,
+        world=prepared.world.size,
+        last_batch=config.last_batch,
+    )
+    loading.check_order(order)
+    return order
+
+
+def open_batches(run: Training, prepared: Prepared) -> Any:
+    """Open the training batches at the run's position; return one more of the same shape for warm-up."""
+    plan, device = run.plan, run.device
+    memory_format = MEMORY_FORMATS[plan.memory_format.value]
+    host: Iterator[Any]
+    if isinstance(run.order, SampleOrder):
+        host = loading.open_dataset(
+            prepared.data, run.order, run.position, workers=plan.workers.value, pin=device.type == "cuda"
+        )
+        first = loading.load_first_batch(prepared.data, run.order)
+    else:
+        host = loading.repeat_loader(prepared.data, run.position, run.order.batches_per_epoch)
+        first = prepared.first_look
+    run.batches = loading.DevicePrefetch(host, device, memory_format, ahead=plan.prefetch.value != "off")
+    return loading.move_batch(first, device, memory_format)
+
+
+class _DatasetEvaluation:
+    """Goes through a validation data set in order, each process its share; the last batch may be short."""
+
+    def __init__(self, data: Any, prepared: Prepared) -> None:
+        self._data = data
+        self._plan = prepared.plan
+        self._device = prepared.device
+        self._order = SampleOrder(
+            length=loading.dataset_length(data, "val"),
+            batch_size=min(prepared.plan.micro_batch.value, max(1, len(data) // prepared.world.size)),
+            seed=prepared.config.seed,
+            rank=prepared.world.rank,
+            world=prepared.world.size,
+            shuffle=False,
+            last_batch="eager",
+        )
+        self.batches: int | None = self._order.batches_per_epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        host = loading.open_dataset(
+            self._data,
+            self._order,
+            Position(),
+            workers=self._plan.workers.value,
+            pin=self._device.type == "cuda",
+        )
+        for _ in range(self._order.batches_per_epoch):
+            yield loading.move_batch(next(host), self._device, MEMORY_FORMATS[self._plan.memory_format.value])
+
+
+class _LoaderEvaluation:
+    """Goes through the task's own validation loader."""
+
+    def __init__(self, data: Any, prepared: Prepared) -> None:
+        self._data = data
+        self._device = prepared.device
+        self._format = MEMORY_FORMATS[prepared.plan.memory_format.value]
+        self.batches: int | None = len(data) if hasattr(data, "__len__") else None
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._data:
+            yield loading.move_batch(batch, self._device, self._format)
+
+
+def open_evaluation(prepared: Prepared) -> Evaluation | None:
+    """Open the validation data, None if the task has none."""
+    data = prepared.task.data(prepared.config, "val")
+    if data is None:
+        return None
+    return (
+        _DatasetEvaluation(data, prepared)
+        if loading.is_map_style(data)
+        else _LoaderEvaluation(data, prepared)
+    )

@@ -1,0 +1,1 @@
+"""Runs as processes: which are alive, which run detached, and what they printed."""

@@ -1,0 +1,279 @@
+"""The training loop, top to bottom. Every place where the host waits for the device is marked SYNC.
+
+What the parts are is `training`'s, how they were made `assembly`'s, what was chosen `plan`'s.
+"""
+
+import math
+import signal
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
+
+from devgw_runner.errors import SIGNAL_EXIT_BASE, StopRequested
+from devgw_runner.graphs import LaunchMeter, WholeStepGraph, make_capturable
+from devgw_runner.ladder import count_recompiles
+from devgw_runner.loading import split_batch
+from devgw_runner.metrics.peak import model_flops_utilisation
+from devgw_runner.metrics.record import Record
+from devgw_runner.parallel.wrapping import wrap_ddp
+from devgw_runner.randomness import untouched_randomness
+from devgw_runner.task import batch_samples
+from devgw_runner.training import Training
+from devgw_runner.usage import memory_in_use
+from devgw_runner.warmup import shrink_micro_batch, warm_up
+
+# Compiling the evaluation's graph too is worth it only if it runs often enough.
+EVALUATION_COMPILE_BATCHES = 100
+
+
+def train(run: Training, warm_batch: Any) -> int:  # noqa: C901, PLR0912 - the loop is one page on purpose
+    """Train from the run's position to its end; return 0, or 128 + the signal that stopped it."""
+    run.state.model.train()
+    if run.is_done and not owes_evaluation(run):
+        run.recorder.event("done", f"nothing to do: all {run.total_steps} steps are done")
+        return 0
+
+    # Warm-up changes no state. Alone, a stop signal ends even a compilation; several processes
+    # stop together at their next step.
+    try:
+        with nullcontext() if run.world.is_distributed else run.signals.interruptible():
+            warm_up(run, warm_batch)
+    except StopRequested as stop:
+        return stop_with_checkpoint(run, stop.signal_number)
+    run.step = wrap_ddp(run.loss_step, run.device) if run.plan.parallel.value == "ddp" else run.loss_step
+    if run.plan.graphs.value != "off":
+        run.launch_meter = LaunchMeter()
+
+    stop_signal = evaluate(run) if owes_evaluation(run) else 0
+    last_checkpoint = time.monotonic()
+    first_step = run.position.step
+    while not stop_signal and not run.is_done:
+        asked = time.perf_counter()
+        batch = next(run.batches)
+        run.meter.data_wait_seconds += time.perf_counter() - asked
+
+        loss, metrics = step_within_memory(run, batch)
+        if run.state.scheduler is not None:
+            run.state.scheduler.step()
+        run.state.position = run.position.after_batch(run.order.global_batch, run.order.samples_per_epoch)
+        step = run.position.step
+        run.meter.add(loss, metrics, batch_samples(batch) * run.world.size)
+        if step == first_step + 1 and run.is_compiled:
+            # From here an odd shape costs one eager step instead of minutes of recompiling.
+            torch.compiler.set_stance("eager_on_recompile")
+
+        if run.config.nan == "stop":
+            run.watch.observe(loss, step)
+            if run.watch.reads_at_once or step % run.config.log_every == 0:
+                run.watch.check()  # SYNC: on a GPU once per interval
+        if step % run.config.log_every == 0 or run.is_done:
+            report(run)  # SYNC: once per interval
+        if trace := run.profiler.step():
+            run.recorder.event("trace", f"trace of {run.config.profile} steps written to {trace}")
+
+        overdue = 0 < run.config.checkpoint_minutes * 60 <= time.monotonic() - last_checkpoint
+        wanted = run.signals.take_checkpoint_request() or (overdue and run.world.is_main)
+        stop_signal = run.requests.exchange(run.signals.stop_signal, checkpoint=wanted)
+        if not stop_signal and owes_evaluation(run):
+            stop_signal = evaluate(run)
+        every = run.config.checkpoint_every
+        if not stop_signal and (run.requests.take_checkpoint() or (every and step % every == 0)):
+            save(run, wait=False)  # SYNC: copies the state to host memory; writing goes on behind
+            last_checkpoint = time.monotonic()
+        run.writer.poll()
+
+    run.requests.close()
+    if stop_signal:
+        return stop_with_checkpoint(run, stop_signal)
+    save(run, wait=True)
+    run.recorder.event("done", f"finished at step {run.position.step}; checkpoint saved")
+    return 0
+
+
+def step_within_memory(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Take one optimizer step; out of memory, halve the micro-batch and take it again."""
+    while True:
+        try:
+            return choose_step(run, batch)
+        except torch.OutOfMemoryError as exc:
+            shrink_micro_batch(run, exc)
+            torch.compiler.set_stance("default")  # the new shape may compile once
+
+
+def choose_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Replay the captured graph where there is one and the batch fits it; measure first whether one pays."""
+    if run.graph is not None:
+        return run.graph.replay(batch) if run.graph.fits(batch) else optimizer_step(run, batch)
+    if run.launch_meter is None or run.micro_batch < batch_samples(batch):
+        return optimizer_step(run, batch)
+    if not run.launch_meter.is_done:
+        return run.launch_meter.run(lambda example: optimizer_step(run, example), batch)
+    capture_if_worthwhile(run, batch)
+    return choose_step(run, batch)
+
+
+def optimizer_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Forward, backward and update on one batch; all of it is enqueued, nothing is waited for."""
+    optimizer, scaler = run.state.optimizer, run.state.scaler
+    samples = batch_samples(batch)
+    parts = split_batch(batch, run.micro_batch, samples)
+    total: Tensor | None = None
+    for index, part in enumerate(parts):
+        share = batch_samples(part) / samples
+        with gradient_sync(run, last=index == len(parts) - 1):
+            with run.autocast():
+                loss, metrics = run.step(part)
+            loss = loss if len(parts) == 1 else loss * share
+            scaler.scale(loss).backward()
+        total = loss.detach() if total is None else total + loss.detach()
+    assert total is not None  # noqa: S101 - narrows a type that the caller guarantees
+
+    if run.config.grad_clip or run.config.nan == "skip":
+        scaler.unscale_(optimizer)
+        norm = clip_gradients(run)
+        if run.config.nan == "skip" and not math.isfinite(
+            norm.item()
+        ):  # SYNC: every step, the price of --nan skip
+            skip_step(run)
+            return torch.nan_to_num(total, nan=0.0, posinf=0.0, neginf=0.0), metrics
+    scaler.step(optimizer)  # SYNC: with fp16 only, whose scaler asks for overflows
+    scaler.update()
+    optimizer.zero_grad(set_to_none=run.launch_meter is None)  # a graph needs gradients at fixed addresses
+    return total, metrics
+
+
+def gradient_sync(run: Training, *, last: bool) -> AbstractContextManager[Any]:
+    """Exchange gradients between processes on the last micro-batch only."""
+    if isinstance(run.step, DistributedDataParallel) and not last:
+        return run.step.no_sync()
+    if isinstance(run.state.model, FSDPModule):
+        run.state.model.set_requires_gradient_sync(last)
+    return nullcontext()
+
+
+def clip_gradients(run: Training) -> Tensor:
+    """Clip to --grad-clip and return the norm over all processes."""
+    norm = torch.nn.utils.clip_grad_norm_(run.state.model.parameters(), run.config.grad_clip or math.inf)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+def skip_step(run: Training) -> None:
+    """Leave out an update whose gradient is not finite, as --nan skip asks."""
+    run.state.skipped_steps += 1
+    run.state.scaler.update()
+    run.state.optimizer.zero_grad(set_to_none=True)
+    where = f"step {run.position.step + 1} (epoch {run.position.epoch})"
+    run.recorder.event("skipped", f"skipped {where}: its gradient is not finite")
+
+
+def capture_if_worthwhile(run: Training, batch: Any) -> None:
+    """Capture the whole step if launching it takes the host longer than computing it takes the GPU."""
+    assert run.launch_meter is not None  # noqa: S101 - narrows a type that the caller guarantees
+    times = run.launch_meter.times()  # SYNC: once
+    if run.plan.graphs.value == "auto" and not times.is_launch_bound:
+        run.launch_meter = None
+        run.recorder.event("graphs", f"graphs=off: {times.describe()}, so there is little to gain")
+        return
+    try:
+        make_capturable(run.state.optimizer)
+        run.graph = WholeStepGraph(lambda example: optimizer_step(run, example), batch)
+        run.recorder.event("graphs", f"graphs=on: {times.describe()}", rung="graph")
+    except RuntimeError as exc:  # what capture refuses; the step below the graph goes on
+        torch.cuda.synchronize()  # SYNC: once, to leave the failed capture
+        run.launch_meter = None
+        line = str(exc).splitlines()[0]
+        run.recorder.event(
+            "fall", f"fell from graph: {line}", rung="graph", cause=type(exc).__name__, line=line
+        )
+
+
+def owes_evaluation(run: Training) -> bool:
+    """Say whether the position calls for an evaluation that is not done yet, here or before a resume."""
+    step, every = run.position.step, run.config.eval_every
+    if run.evaluation is None or step in {0, run.state.evaluated_step}:
+        return False
+    return run.is_done or (step % every == 0 if every else run.position.samples == 0)
+
+
+def evaluate(run: Training) -> int:
+    """Evaluate and record; return the signal that interrupted it, or 0. Training randomness is untouched."""
+    assert run.evaluation is not None  # noqa: S101 - narrows a type that the caller guarantees
+    sums: dict[str, Tensor] = {}
+    samples = 0
+    compiles = run.is_compiled and (run.evaluation.batches or 0) >= EVALUATION_COMPILE_BATCHES
+    run.state.model.eval()
+    with torch.no_grad(), untouched_randomness():
+        for index, batch in enumerate(run.evaluation):
+            # Eager, unless there is enough to repay a graph: then the first batch makes it.
+            stance = "force_eager" if not compiles else "default" if index == 0 else "eager_on_recompile"
+            with torch.compiler.set_stance(stance), run.autocast():
+                loss, metrics = run.loss_step(batch)
+                metrics = {**metrics, **run.task.metrics(run.state.model, batch)}
+            weight = batch_samples(batch)
+            samples += weight
+            for name, value in {"loss": loss, **metrics}.items():
+                sums[name] = (
+                    sums.get(name, torch.zeros((), device=run.device)) + value.detach().float() * weight
+                )
+            stop_signal = run.requests.exchange(run.signals.stop_signal, checkpoint=False)
+            if stop_signal:
+                run.state.model.train()
+                return stop_signal
+    run.state.model.train()
+    everyones = max(1.0, run.world.total(samples))
+    means = {
+        name: run.world.total(float(own)) / everyones for name, own in sums.items()
+    }  # SYNC: per evaluation
+    run.state.evaluated_step = run.position.step
+    loss_mean = means.pop("loss", math.nan)
+    run.recorder.record(Record("val", run.position.step, run.position.epoch, loss_mean, means))
+    return 0
+
+
+def report(run: Training) -> None:
+    """Record the interval that ends here."""
+    means, step_seconds, rate, waited = run.meter.take()  # SYNC: once per interval
+    loss = run.world.total(means.pop("loss")) / run.world.size
+    position, climbed = run.position, run.climb
+    run.recorder.record(
+        Record(
+            kind="train",
+            step=position.step,
+            epoch=position.epoch,
+            batch_in_epoch=position.samples // run.order.global_batch,
+            loss=loss,
+            metrics=means,
+            learning_rate=float(run.state.optimizer.param_groups[0]["lr"]),
+            step_seconds=step_seconds,
+            samples_per_second=rate,
+            data_wait_seconds=waited,
+            mfu=model_flops_utilisation(rate / run.world.size, run.flops_per_sample, run.peak_flops),
+            memory_bytes=memory_in_use(run.device),
+            compile_seconds=climbed.seconds if climbed else 0.0,
+            recompiles=count_recompiles() - run.graphs_baseline if run.is_compiled else 0,
+            checkpoint_age_seconds=time.time() - run.writer.saved_at,
+            skipped_steps=run.state.skipped_steps,
+        )
+    )
+
+
+def save(run: Training, *, wait: bool) -> None:
+    """Save a checkpoint, unless the state is no longer finite: then stop, the older ones are better."""
+    if run.config.nan == "stop":
+        run.watch.check()  # SYNC: once per checkpoint
+    run.writer.save(run.state, wait=wait)
+
+
+def stop_with_checkpoint(run: Training, stop_signal: int) -> int:
+    """Save, say so, and return the exit code of a stop by signal."""
+    save(run, wait=True)
+    name = signal.Signals(stop_signal).name
+    run.recorder.event(
+        "stopped", f"stopped by {name} at step {run.position.step}; checkpoint saved", signal=name
+    )
+    return SIGNAL_EXIT_BASE + stop_signal

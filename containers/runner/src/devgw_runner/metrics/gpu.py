@@ -1,0 +1,117 @@
+"""Read a GPU's state by NVML: utilisation, memory, temperature, power. The runner's only door to NVML.
+
+MIG slices refuse some questions; what is not supported is left out, never guessed.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """One device; None where the driver does not answer (MIG: utilisation and power)."""
+
+    name: str
+    uuid: str
+    memory_used_bytes: int
+    memory_total_bytes: int
+    utilisation_percent: int | None = None
+    temperature_celsius: int | None = None
+    power_watts: float | None = None
+    processes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+
+class NvmlUnavailableError(Exception):
+    """There is no NVIDIA driver, or it does not answer."""
+
+
+def read_gpus() -> list[GpuState]:
+    """Return the state of every GPU or MIG slice that this process may see.
+
+    Raises:
+        NvmlUnavailableError: no driver answers.
+    """
+    import pynvml
+
+    _start(pynvml)
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        slices = [part for handle in handles for part in _mig_slices(pynvml, handle) or [handle]]
+        return [state for state in (_read(pynvml, handle) for handle in slices) if _is_visible(state.uuid)]
+    except pynvml.NVMLError as exc:
+        raise NvmlUnavailableError(str(exc)) from exc
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def driver_version() -> str:
+    """Return the driver's version, such as "580.65.06".
+
+    Raises:
+        NvmlUnavailableError: no driver answers.
+    """
+    import pynvml
+
+    _start(pynvml)
+    try:
+        return _text(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _start(nvml: Any) -> None:
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as exc:
+        raise NvmlUnavailableError(str(exc)) from exc
+
+
+def _mig_slices(nvml: Any, handle: Any) -> list[Any]:
+    enabled = _ask(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
+    if not enabled:
+        return []
+    count = nvml.nvmlDeviceGetMaxMigDeviceCount(handle)
+    ask_slice = nvml.nvmlDeviceGetMigDeviceHandleByIndex
+    found = [_ask(nvml, partial(ask_slice, handle, index)) for index in range(count)]
+    return [part for part in found if part is not None]
+
+
+def _read(nvml: Any, handle: Any) -> GpuState:
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    milliwatts = _ask(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+    return GpuState(
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        memory_used_bytes=int(memory.used),
+        memory_total_bytes=int(memory.total),
+        utilisation_percent=_ask(nvml, lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
+        temperature_celsius=_ask(
+            nvml, lambda: int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+        ),
+        power_watts=None if milliwatts is None else milliwatts / 1000,
+        processes=_ask(nvml, lambda: len(nvml.nvmlDeviceGetComputeRunningProcesses(handle))),
+    )
+
+
+def _ask(nvml: Any, question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except nvml.NVMLError:  # NOT_SUPPORTED, NOT_FOUND, NO_PERMISSION: the slice does not tell
+        return None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _is_visible(uuid: str) -> bool:
+    """Honour CUDA_VISIBLE_DEVICES where it names UUIDs; in a container only visible devices exist anyway."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name for name in visible.split(",") if name.startswith(("GPU-", "MIG-"))]
+    return not names or any(uuid.startswith(name) for name in names)

@@ -1,0 +1,73 @@
+"""Hand each record to every sink that the settings ask for. Only the main process records."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from devgw_runner.config import TrainConfig
+from devgw_runner.errors import storage_error
+from devgw_runner.metrics.progress import Progress
+from devgw_runner.metrics.prometheus import PrometheusSink
+from devgw_runner.metrics.record import Record
+from devgw_runner.metrics.sinks import CsvSink, JsonlSink, Sink, TensorBoardSink
+
+METRICS_JSONL = "metrics.jsonl"
+METRICS_CSV = "metrics.csv"
+METRICS_PROM = "metrics.prom"
+EVENTS_JSONL = "events.jsonl"
+
+
+class Recorder:
+    """Writes metrics and events, and shows progress. On other processes than the main one it is silent."""
+
+    def __init__(
+        self, config: TrainConfig, logs: Path, progress: Progress, run: str, *, is_main: bool
+    ) -> None:
+        self._progress = progress
+        self._logs = logs
+        self._is_main = is_main
+        self._sinks: list[Sink] = _open_sinks(config, logs, run) if is_main else []
+
+    def record(self, record: Record) -> None:
+        """Write one record everywhere.
+
+        Raises:
+            StorageError: the logs volume is full or gone.
+        """
+        if not self._is_main:
+            return
+        try:
+            for sink in self._sinks:
+                sink.write(record)
+        except OSError as exc:
+            raise storage_error(exc, "writing metrics") from exc
+        self._progress.show(record)
+
+    def event(self, event_name: str, text: str, **details: Any) -> None:
+        """Write one line of events.jsonl and say it."""
+        if not self._is_main:
+            return
+        entry = {"time": time.time(), "event": event_name, "text": text, **details}
+        try:
+            with (self._logs / EVENTS_JSONL).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(entry) + "\n")
+        except OSError as exc:
+            raise storage_error(exc, "writing events") from exc
+        self._progress.say(text)
+
+    def close(self) -> None:
+        self._progress.close()
+        for sink in self._sinks:
+            sink.close()
+
+
+def _open_sinks(config: TrainConfig, logs: Path, run: str) -> list[Sink]:
+    sinks: list[Sink] = [JsonlSink(logs / METRICS_JSONL)]
+    if config.csv:
+        sinks.append(CsvSink(logs / METRICS_CSV))
+    if config.tensorboard:
+        sinks.append(TensorBoardSink(logs / "tensorboard"))
+    if config.prometheus != "off":
+        sinks.append(PrometheusSink(config.prometheus, logs / METRICS_PROM, run))
+    return sinks

@@ -1,0 +1,1 @@
+"""More than one process: the group, data parallelism, sharding and its preflight."""

@@ -1,0 +1,121 @@
+"""The group of processes of one run, and what they must agree on.
+
+Starting them is left to `launch`; wrapping the model to `wrapping`.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place in the run."""
+
+    rank: int = 0
+    local_rank: int = 0
+    size: int = 1
+    local_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def is_distributed(self) -> bool:
+        return self.size > 1
+
+    def every(self, succeeded: bool) -> bool:
+        """Say whether all processes succeeded."""
+        if not self.is_distributed:
+            return succeeded
+        flag = torch.tensor([1 if succeeded else 0])
+        dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+        return bool(flag.item())
+
+    def total(self, value: float) -> float:
+        """Return the sum over all processes of a number on the host."""
+        if not self.is_distributed:
+            return value
+        sums = torch.tensor([value], dtype=torch.float64)
+        dist.all_reduce(sums)
+        return float(sums.item())
+
+    def barrier(self) -> None:
+        if self.is_distributed:
+            self.every(succeeded=True)
+
+    def from_main(self, value: Any) -> Any:
+        """Return the main process's value on every process."""
+        if not self.is_distributed:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]
+
+
+def join_world(device_kind: str) -> World:
+    """Join the group that torchrun's variables describe, or stand alone without them."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    world = World(
+        rank=int(os.environ["RANK"]),
+        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        size=size,
+        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
+    )
+    # gloo beside nccl: flags, async checkpoints and offload need host memory (pytorch/pytorch#148532).
+    backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"
+    dist.init_process_group(backend)
+    return world
+
+
+def leave_world() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+class AgreedRequests:
+    """Brings every process to the same decision at the same step: stop, or checkpoint now.
+
+    The exchange of one step is awaited at the next, so its latency hides behind the computation.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._pending: tuple[dist.Work, torch.Tensor] | None = None
+        self._checkpoint_agreed = False
+
+    def exchange(self, stop_signal: int, *, checkpoint: bool) -> int:
+        """Offer this process's wishes; return the stop signal that all agreed on one step ago, or 0."""
+        if not self._world.is_distributed:
+            self._checkpoint_agreed |= checkpoint
+            return stop_signal
+        agreed = self._collect()
+        flags = torch.tensor([stop_signal, int(checkpoint)])
+        work = dist.all_reduce(flags, op=dist.ReduceOp.MAX, async_op=True)
+        self._pending = (work, flags)
+        return agreed
+
+    def take_checkpoint(self) -> bool:
+        """Say whether a checkpoint was agreed on since the last call."""
+        agreed, self._checkpoint_agreed = self._checkpoint_agreed, False
+        return agreed
+
+    def close(self) -> None:
+        """Wait for the last exchange, so that the group can be left."""
+        self._collect()
+
+    def _collect(self) -> int:
+        if self._pending is None:
+            return 0
+        work, flags = self._pending
+        self._pending = None
+        work.wait()
+        stop_signal, checkpoint = flags.tolist()
+        self._checkpoint_agreed |= bool(checkpoint)
+        return int(stop_signal)

@@ -1,0 +1,155 @@
+"""Before anything is decided: build model and data, look at one small batch, find the facts, make the Plan.
+
+Carrying the plan out is left to `assembly`.
+"""
+
+import inspect
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from devgw_runner import loading, measure
+from devgw_runner.checkpoint.resume import Found, find_checkpoint
+from devgw_runner.checkpoint.state import check_same_model
+from devgw_runner.config import TrainConfig
+from devgw_runner.errors import DataError, TaskError
+from devgw_runner.parallel.world import World
+from devgw_runner.places import Places
+from devgw_runner.plan.build import build_plan, pin_choices
+from devgw_runner.plan.choice import Plan
+from devgw_runner.plan.facts import DataFacts, Facts
+from devgw_runner.precision import autocast_for
+from devgw_runner.randomness import make_deterministic, seed_everything
+from devgw_runner.resources import read_resources
+from devgw_runner.sampler import SampleOrder
+from devgw_runner.task import LossStep, Task, batch_samples, check_batch
+
+FIRST_LOOK_SAMPLES = 16  # enough to time a sample without a whole batch, whose size is not decided yet
+FIRST_LOOK_REPEATS = 3
+
+
+@dataclass
+class Prepared:
+    """A run up to its plan: everything that `--explain` needs."""
+
+    task: Task[Any]
+    config: TrainConfig
+    places: Places
+    world: World
+    device: torch.device
+    model: nn.Module
+    data: Any
+    first_look: Any
+    facts: Facts
+    plan: Plan
+    found: Found | None
+    has_own_optimizer: bool
+
+
+def prepare(
+    task: Task[Any], config: TrainConfig, places: Places, world: World, device: torch.device
+) -> Prepared:
+    """Build model and data, look at one small batch, find the facts, and decide.
+
+    Raises:
+        RunnerError: task, data, checkpoint, precision or settings stand in the way.
+    """
+    found = world.from_main(find_checkpoint(config.resume, places.checkpoints))
+    config = pin_choices(config, found.manifest.numerics) if found else config
+    seed_everything(config.seed)
+    if config.deterministic:
+        make_deterministic()
+    model = _build_model(task, config)
+    if found is not None:
+        check_same_model(found.manifest.model, model)
+    data = task.data(config, "train")
+    first_look, load_seconds = _look_at_data(task, data, config)
+    model.to(device)
+    facts = _find_facts(task, config, world, device, model, data, first_look, load_seconds)
+    plan = build_plan(config, facts, found.note() if found else "")
+    own = facts.has_own_optimizer
+    return Prepared(task, config, places, world, device, model, data, first_look, facts, plan, found, own)
+
+
+def _build_model(task: Task[Any], config: TrainConfig) -> nn.Module:
+    model = task.model(config)
+    if not isinstance(model, nn.Module):
+        kind = type(task).__name__
+        raise TaskError(f"{kind}.model returned a {type(model).__name__}", "return a torch.nn.Module")
+    return model
+
+
+def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any, float]:
+    """Return a first small batch on the host and the seconds one sample took to load."""
+    if data is None:
+        raise DataError("the task has no train data", f"let {type(task).__name__}.data return it for 'train'")
+    if not loading.is_map_style(data):
+        if not hasattr(data, "__iter__"):
+            raise DataError(
+                f"the train data is a {type(data).__name__}", "return a data set or an iterable of batches"
+            )
+        first = next(iter(data), None)
+        if first is None:
+            raise DataError("the train data yielded no batch", "check the loader that Task.data returns")
+        check_batch(first)
+        return first, 0.0
+    length = loading.dataset_length(data, "train")
+    order = SampleOrder(length, min(FIRST_LOOK_SAMPLES, length), config.seed, last_batch="pad")
+    loading.load_first_batch(
+        data, order
+    )  # the first access opens files and imports; those after are the usual ones
+    seconds = []
+    for _ in range(FIRST_LOOK_REPEATS):
+        started = time.perf_counter()
+        first = loading.load_first_batch(data, order)
+        seconds.append(time.perf_counter() - started)
+    check_batch(first)
+    return first, min(seconds) / order.batch_size
+
+
+def _find_facts(
+    task: Task[Any],
+    config: TrainConfig,
+    world: World,
+    device: torch.device,
+    model: nn.Module,
+    data: Any,
+    first_look: Any,
+    load_seconds: float,
+) -> Facts:
+    length = len(data) if loading.is_map_style(data) else None
+    samples = batch_samples(first_look)
+    step = LossStep(task, model)
+    batch = loading.move_batch(first_look, device, torch.contiguous_format)
+    autocast = autocast_for("fp32", device, sharded=False)
+    measure.check_first_loss(step, batch, task)
+    facts = Facts(
+        device=measure.device_facts(device),
+        model=measure.model_facts(model),
+        data=DataFacts(length, measure.batch_bytes(first_look) // samples, load_seconds),
+        resources=read_resources(),
+        world=world.size,
+        local_world=world.local_size,
+        has_compiler=measure.has_cpp_compiler(),
+        has_own_optimizer=type(task).optimizer is not Task.optimizer,
+        has_torchao=measure.has_torchao(),
+        planned_samples=config.epochs * (length or 0),
+    )
+    if config.batch_size == "auto" or config.micro_batch == "auto":
+        facts = replace(facts, bytes_per_sample=measure.measure_bytes_per_sample(step, batch, autocast))
+    if config.compile == "auto" and device.type == "cpu" and not config.deterministic:
+        facts = replace(facts, eager_seconds_per_sample=measure.time_step(step, batch, autocast) / samples)
+    return facts
+
+
+def script_name(task: Task[Any]) -> str:
+    """Return the default run name: the script's file name, or the task's class name in a notebook."""
+    try:
+        path = inspect.getfile(type(task))
+    except (TypeError, OSError):
+        return type(task).__name__.lower()
+    stem = path.rsplit("/", 1)[-1].removesuffix(".py")
+    return stem if stem.replace("_", "").replace("-", "").isalnum() else type(task).__name__.lower()

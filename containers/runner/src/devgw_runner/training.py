@@ -1,0 +1,105 @@
+"""The parts of one run, put together by `assembly` and driven by `loop`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from devgw_runner.checkpoint.state import TrainState
+from devgw_runner.checkpoint.writer import CheckpointWriter
+from devgw_runner.config import TrainConfig
+from devgw_runner.graphs import LaunchMeter, WholeStepGraph
+from devgw_runner.ladder import Climb
+from devgw_runner.metrics.record import Meter
+from devgw_runner.metrics.recorder import Recorder
+from devgw_runner.parallel.world import AgreedRequests, World
+from devgw_runner.places import Places
+from devgw_runner.plan.choice import Plan
+from devgw_runner.precision import AutocastFactory
+from devgw_runner.profiling import Profiler
+from devgw_runner.sampler import Position
+from devgw_runner.signals import Signals
+from devgw_runner.task import LossStep, Task
+from devgw_runner.watch import LossWatch
+
+
+class Order(Protocol):
+    """How long an epoch is, for a data set (SampleOrder) or a loader (StreamOrder)."""
+
+    @property
+    def global_batch(self) -> int: ...
+    @property
+    def samples_per_epoch(self) -> int: ...
+    @property
+    def batches_per_epoch(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class StreamOrder:
+    """The order of a task's own loader: its batches count as one sample each."""
+
+    batches_per_epoch: int | None
+
+    @property
+    def global_batch(self) -> int:
+        return 1
+
+    @property
+    def samples_per_epoch(self) -> int:
+        return self.batches_per_epoch or 2**62
+
+
+class Evaluation(Protocol):
+    """Validation data that can be gone through any number of times."""
+
+    batches: int | None
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@dataclass
+class Training:
+    """One run. `step` is what is called (DDP or the loss step itself), `loss_step` is what is compiled."""
+
+    task: Task[Any]
+    config: TrainConfig
+    plan: Plan
+    places: Places
+    world: World
+    device: torch.device
+    state: TrainState
+    loss_step: LossStep
+    step: nn.Module
+    autocast: AutocastFactory
+    order: Order
+    total_steps: int
+    evaluation: Evaluation | None
+    signals: Signals
+    requests: AgreedRequests
+    writer: CheckpointWriter
+    recorder: Recorder
+    meter: Meter
+    watch: LossWatch
+    profiler: Profiler
+    micro_batch: int
+    flops_per_sample: float | None = None
+    peak_flops: float | None = None
+    batches: Iterator[Any] = field(default_factory=lambda: iter(()))
+    climb: Climb | None = None
+    graph: WholeStepGraph | None = None
+    launch_meter: LaunchMeter | None = None
+    graphs_baseline: int = 0
+
+    @property
+    def position(self) -> Position:
+        return self.state.position
+
+    @property
+    def is_done(self) -> bool:
+        return self.position.step >= self.total_steps
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.climb is not None and self.climb.rung != "eager"

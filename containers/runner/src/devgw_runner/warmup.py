@@ -1,0 +1,102 @@
+"""Warm-up: climb the ladder on one batch, report what it took, and leave training state untouched."""
+
+import torch
+
+from devgw_runner.errors import OutOfMemoryError
+from devgw_runner.ladder import Climb, Rung, Trial, climb, count_recompiles
+from devgw_runner.loading import split_batch
+from devgw_runner.metrics.progress import format_seconds
+from devgw_runner.parallel.wrapping import find_blocks
+from devgw_runner.task import batch_samples
+from devgw_runner.training import Training
+
+
+def warm_up(run: Training, batch: object) -> None:
+    """Compile what the plan asks for, as high on the ladder as it goes.
+
+    Raises:
+        StopRequested: a stop signal came while compiling; the state is as it was before.
+        OutOfMemoryError: not even one sample fits.
+    """
+    if run.plan.compile.value == "off":
+        run.climb = Climb(rung=Rung.EAGER)
+        return
+    run.recorder.event(
+        "warm-up", "compiling; the first time can take minutes, later starts use the kept cache"
+    )
+    result = _climb_within_memory(run, batch)
+    run.climb = result
+    run.graphs_baseline = count_recompiles()
+    for fall in result.falls:
+        run.recorder.event(
+            "fall",
+            f"fell from {fall.rung}: {fall.cause}: {fall.line}",
+            rung=fall.rung,
+            cause=fall.cause,
+            line=fall.line,
+            seconds=fall.seconds,
+        )
+    cache = _cache_words()
+    run.recorder.event(
+        "warm-up-done",
+        f"warm-up took {format_seconds(result.seconds)} ({cache}), running on rung {result.rung}",
+        rung=result.rung,
+        seconds=result.seconds,
+    )
+
+
+def _climb_within_memory(run: Training, batch: object) -> Climb:
+    while True:
+        first_part = split_batch(batch, run.micro_batch, batch_samples(batch))[0]
+        trial = Trial(
+            step=run.loss_step,
+            batch=first_part,
+            precision=run.plan.precision.value,
+            autocast=run.autocast,
+            mode=run.plan.compile.value,
+            timeout_seconds=run.config.compile_timeout_seconds,
+            compile_targets=_targets(run),
+        )
+        try:
+            return climb(trial, run.world.every)
+        except torch.OutOfMemoryError as exc:
+            shrink_micro_batch(run, exc)
+
+
+def _targets(run: Training) -> tuple[torch.nn.Module, ...]:
+    """Under FSDP2 each block compiles alone, so that gathering the next overlaps; else the whole step."""
+    if run.plan.parallel.value == "fsdp":
+        return tuple(find_blocks(run.state.model)) or (run.loss_step,)
+    return (run.loss_step,)
+
+
+def shrink_micro_batch(run: Training, exc: torch.OutOfMemoryError) -> None:
+    """Halve the micro-batch after an out-of-memory error.
+
+    Raises:
+        OutOfMemoryError: the policy is to stop, one sample is too many, or processes would have to agree.
+    """
+    size = run.micro_batch
+    if run.config.oom == "stop" or size == 1 or run.world.is_distributed:
+        raise OutOfMemoryError(
+            f"out of device memory with {size} samples at once at step {run.position.step + 1}",
+            f"--micro-batch {max(1, size // 2)} accumulates gradients over smaller parts",
+        ) from exc
+    run.loss_step.zero_grad(set_to_none=True)
+    if run.device.type == "cuda":
+        torch.cuda.empty_cache()
+    run.micro_batch = -(-size // 2)
+    run.writer.note_numerics(micro_batch=run.micro_batch)
+    run.recorder.event(
+        "oom",
+        f"out of device memory with {size} samples at once; going on with micro-batches of {run.micro_batch}",
+        micro_batch=run.micro_batch,
+    )
+
+
+def _cache_words() -> str:
+    counters = torch._dynamo.utils.counters["inductor"]  # noqa: SLF001 - torch has no public name for it
+    hits, misses = counters["fxgraph_cache_hit"], counters["fxgraph_cache_miss"]
+    if not hits and not misses:
+        return "nothing cacheable"
+    return "compile cache warm" if hits and not misses else f"compile cache: {hits} hits, {misses} misses"

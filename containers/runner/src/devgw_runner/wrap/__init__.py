@@ -1,0 +1,1 @@
+"""Run a script that knows nothing of the runner: environment, signals, logs and GPU metrics around it."""

@@ -1,0 +1,169 @@
+"""Who could read a dataset in a span of time, and who did: from the journal and the kept policies alone.
+
+Who had it mounted in an environment they used is known; which files they opened inside it is not recorded.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from gateway.audit.policy_history import InForce, in_force_between
+from gateway.audit.read import Filter, stream
+from gateway.audit.record import Record
+from policies.reach import Reach, who_can
+
+_MOMENT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Could:
+    """Somebody the policy permitted the dataset at some time in the span."""
+
+    user: str
+    first_at: datetime
+    reach: Reach
+    policy_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Did:
+    """Somebody who was connected to an environment that had the dataset mounted."""
+
+    user: str
+    environment: str
+    mounted_since: datetime
+    mounted_until: datetime | None
+    openings: int
+    first_at: datetime
+    last_at: datetime
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Both answers. `mounted` holds environments that had it, used or not."""
+
+    dataset: str
+    since: datetime
+    until: datetime
+    could: tuple[Could, ...]
+    did: tuple[Did, ...]
+    mounted: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `-o json` prints."""
+        return {
+            "version": 1,
+            "dataset": self.dataset,
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "could": [
+                {**one.reach.as_dict(), "first_at": one.first_at.isoformat(), "policy_sha256": one.policy_digest}
+                for one in self.could
+            ],
+            "did": [
+                {
+                    "user": one.user,
+                    "environment": one.environment,
+                    "mounted_since": one.mounted_since.isoformat(),
+                    "mounted_until": one.mounted_until.isoformat() if one.mounted_until else None,
+                    "openings": one.openings,
+                    "first_at": one.first_at.isoformat(),
+                    "last_at": one.last_at.isoformat(),
+                    "addresses": list(one.addresses),
+                }
+                for one in self.did
+            ],
+            "mounted": list(self.mounted),
+        }
+
+
+@dataclass(slots=True)
+class _Mounted:
+    environment: str
+    since: datetime
+    until: datetime | None = None
+
+
+def exposure(journal: Path, archive: Path, dataset: str, since: datetime, until: datetime) -> Exposure:
+    """Answer for one dataset and one span. Raises: JournalError, OSError, ValueError."""
+    users = known_users(journal, until)
+    could: dict[str, Could] = {}
+    for one in _moments(in_force_between(journal, archive, since, until), users, since, until):
+        in_force, at = one
+        people = sorted(users | set(in_force.policy.holders.users()))
+        for reach in who_can(in_force.policy, people, f"dataset {dataset}", at):
+            if reach.decision.allowed:
+                could.setdefault(reach.user, Could(reach.user, at, reach, in_force.digest))
+    mounted = [one for one in _mounts(journal, dataset, until) if one.until is None or one.until > since]
+    did = tuple(_did(journal, mounted, since, until))
+    names = tuple(dict.fromkeys(one.environment for one in mounted))
+    return Exposure(dataset, since, until, tuple(could[user] for user in sorted(could)), did, names)
+
+
+def known_users(journal: Path, until: datetime) -> set[str]:
+    """Return every user the journal says was made before a moment."""
+    return {
+        str(record.detail.get("user", "")) for record in stream(journal, Filter(action="user.created", until=until))
+    }
+
+
+def _moments(
+    policies: Iterable[InForce], users: set[str], since: datetime, until: datetime
+) -> Iterator[tuple[InForce, datetime]]:
+    """Yield each policy with every moment in its span at which somebody's roles may differ."""
+    several = list(policies)
+    ends = [*(one.since for one in several[1:]), until]
+    for one, end in zip(several, ends, strict=True):
+        begin = max(since, one.since)
+        holders = one.policy.holders
+        edges = {
+            edge
+            for user in {*holders.users(), *users}
+            for holding in holders.holdings(user)
+            for edge in (holding.begins, holding.ends)
+            if edge is not None and begin < edge < end
+        }
+        yield from ((one, at) for at in sorted({begin, end - _MOMENT} | edges))
+
+
+def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
+    """Follow every environment's life: what it was created with, and when it was deleted."""
+    asked: dict[str, str] = {}
+    mounted: list[_Mounted] = []
+    for record in _merged(journal, ("create.allowed", "environment.created", "environment.deleted"), until):
+        name = record.environment
+        if record.code == "create.allowed":
+            asked[name] = str(record.detail.get("datasets") or "")
+        elif record.code == "environment.created":
+            datasets = str(record.detail.get("datasets") or asked.get(name, ""))
+            if dataset in datasets.split(","):
+                mounted.append(_Mounted(name, record.at))
+        else:
+            for one in mounted:
+                if one.environment == name and one.until is None:
+                    one.until = record.at
+    return mounted
+
+
+def _merged(journal: Path, codes: tuple[str, ...], until: datetime) -> list[Record]:
+    found = [record for code in codes for record in stream(journal, Filter(action=code, until=until))]
+    return sorted(found, key=lambda record: record.number)
+
+
+def _did(journal: Path, mounted: list[_Mounted], since: datetime, until: datetime) -> Iterator[Did]:
+    opened = [
+        record
+        for code in ("session.opened", "forward.opened")
+        for record in stream(journal, Filter(action=code, since=since, until=until))
+    ]
+    for one in mounted:
+        end = one.until or until
+        inside = [record for record in opened if record.environment == one.environment and one.since <= record.at < end]
+        for user in sorted({record.actor["name"] for record in inside}):
+            theirs = [record for record in inside if record.actor["name"] == user]
+            times = [record.at for record in theirs]
+            addresses = tuple(sorted({record.actor["address"] for record in theirs if record.actor["address"]}))
+            yield Did(user, one.environment, one.since, one.until, len(theirs), min(times), max(times), addresses)

@@ -1,0 +1,179 @@
+"""Slows down guessing: counts failed logins by address and by (address, user) and bans for a growing time.
+
+Never counts offered keys, so an agent with many keys does not ban its owner. Refusing is the caller's work.
+"""
+
+import ipaddress
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a ban begins and how long it lasts; each further ban is `growth` times the one before, up to `cap`."""
+
+    failures_per_user: int = 10
+    """Of one user name from one address, within the window."""
+    failures_per_address: int = 30
+    """Of all user names from one address; generous, since a laboratory may share one address."""
+    window_seconds: float = 600
+    ban_seconds: float = 60
+    growth: float = 2
+    cap_seconds: float = 3600
+    entries_max: int = 50_000
+    """Beyond this many remembered sources the oldest are forgotten (invariant 10)."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is remembered of one source."""
+
+    failures: int = 0
+    since: float = 0.0
+    banned_until: float = 0.0
+    bans: int = 0
+
+
+class Memory(Protocol):
+    """Keeps the tallies over a restart."""
+
+    def load(self) -> dict[str, Tally]:
+        """Return what was saved, or nothing where it cannot be read."""
+
+    def save(self, tallies: dict[str, Tally]) -> None:
+        """Replace what was saved."""
+
+
+class NoMemory:
+    """Forgets at restart."""
+
+    def load(self) -> dict[str, Tally]:
+        return {}
+
+    def save(self, tallies: dict[str, Tally]) -> None:
+        """Keep nothing."""
+
+
+class FileMemory:
+    """Keeps the tallies in one JSON file, replaced whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> dict[str, Tally]:
+        try:
+            return {source: Tally(**fields) for source, fields in json.loads(self._path.read_text()).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}  # a throttle that cannot remember must not keep the gateway from starting
+
+    def save(self, tallies: dict[str, Tally]) -> None:
+        beside = self._path.with_suffix(".new")
+        with suppress(OSError):
+            beside.write_text(json.dumps({source: asdict(tally) for source, tally in tallies.items()}))
+            os.replace(beside, self._path)  # noqa: PTH105 - the atomic call by its POSIX name
+
+
+class Throttle:
+    """Answers whether a source is banned. Thread-safe; `clock` is wall time so that bans survive a restart."""
+
+    def __init__(
+        self, clock: Clock, limits: Limits | None = None, exempt: Iterable[str] = (), memory: Memory | None = None
+    ) -> None:
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._exempt: tuple[Network, ...] = tuple(ipaddress.ip_network(network) for network in exempt)
+        self._memory = memory or NoMemory()
+        self._lock = threading.Lock()
+        self._tallies = self._memory.load()
+
+    def ban_left_seconds(self, address: str, user: str | None = None) -> float:
+        """Return for how long this address, or this user from it, is refused; 0 when it is not."""
+        if self._is_exempt(address):
+            return 0.0
+        with self._lock:
+            return max((self._left(source) for source in _sources(address, user)), default=0.0)
+
+    def failed(self, address: str, user: str | None = None) -> float:
+        """Count one connection that failed to log in; return the ban it brings, 0 for none."""
+        if self._is_exempt(address):
+            return 0.0
+        with self._lock:
+            limits = (self._limits.failures_per_address, self._limits.failures_per_user)
+            ban = max(
+                self._count(source, limit) for source, limit in zip(_sources(address, user), limits, strict=False)
+            )
+            if ban:
+                self._memory.save(self._tallies)
+        return ban
+
+    def succeeded(self, address: str, user: str) -> None:
+        """Forget the failures of this user from this address; the address's own stay, else one key would reset all."""
+        with self._lock:
+            self._tallies.pop(_sources(address, user)[-1], None)
+
+    def lift(self, address: str) -> bool:
+        """Forget all about an address, as an administrator may ask; say whether there was anything."""
+        with self._lock:
+            known = [source for source in self._tallies if source.split(" ", 1)[0] == _canonical(address)]
+            for source in known:
+                del self._tallies[source]
+            self._memory.save(self._tallies)
+        return bool(known)
+
+    def _is_exempt(self, address: str) -> bool:
+        try:
+            ip = ipaddress.ip_address(_canonical(address))
+        except ValueError:
+            return False
+        return any(ip.version == network.version and ip in network for network in self._exempt)
+
+    def _left(self, source: str) -> float:
+        tally = self._tallies.get(source)
+        return max(0.0, tally.banned_until - self._clock()) if tally else 0.0
+
+    def _count(self, source: str, limit: int) -> float:
+        now = self._clock()
+        tally = self._tallies.pop(source, None) or Tally(since=now)
+        self._tallies[source] = tally  # to the end: insertion order is the order of last failure
+        self._forget_oldest(now)
+        if now - tally.since > self._limits.window_seconds:
+            tally.failures, tally.since = 0, now
+        tally.failures += 1
+        if tally.failures < limit:
+            return 0.0
+        seconds = min(self._limits.ban_seconds * self._limits.growth**tally.bans, self._limits.cap_seconds)
+        tally.bans, tally.failures, tally.banned_until = tally.bans + 1, 0, now + seconds
+        return seconds
+
+    def _forget_oldest(self, now: float) -> None:
+        keep = self._limits.window_seconds + self._limits.cap_seconds
+        while self._tallies:
+            source, oldest = next(iter(self._tallies.items()))
+            stale = now - max(oldest.since, oldest.banned_until) > keep
+            if not stale and len(self._tallies) <= self._limits.entries_max:
+                return
+            del self._tallies[source]
+
+
+def _canonical(address: str) -> str:
+    """Give an IPv4 address one spelling, also where it arrives mapped into IPv6; drop the zone."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:64]
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped or ip)
+
+
+def _sources(address: str, user: str | None) -> tuple[str, ...]:
+    spelled = _canonical(address)
+    return (spelled,) if user is None else (spelled, f"{spelled} {user[:64]!a}")

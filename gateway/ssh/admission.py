@@ -1,0 +1,154 @@
+"""Decides at accept time which TCP connections are talked to: MaxStartups, per-source limits, bans and draining.
+
+Whoever is turned away is told why in an SSH disconnect message (RFC 4253 §11.1), which costs no key exchange.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from gateway.auth.throttle import Throttle
+from gateway.config import SshSettings
+
+TURN_AWAY_SECONDS = 2.0
+VERSION = "devgw"
+_DISCONNECT_TOO_MANY_CONNECTIONS = 12
+
+
+class Admission:
+    """Counts connections by state and source. Lives on the event loop."""
+
+    def __init__(self, settings: SshSettings, throttle: Throttle, chance: Callable[[], float] = random.random) -> None:
+        self._settings = settings
+        self._throttle = throttle
+        self._chance = chance
+        self._startups: Counter[str] = Counter()
+        self._connections: Counter[str] = Counter()
+        self._startups_total = 0
+        self.draining = False
+
+    def why_not(self, address: str) -> str | None:
+        """Return why an address is turned away now, or None."""
+        if self.draining:
+            return "this gateway is shutting down; connect again"
+        left = self._throttle.ban_left_seconds(address)
+        if left:
+            return f"too many failed logins from {address}; try again in {left:.0f} s"
+        if self._startups[address] >= self._settings.per_source_max_startups:
+            return f"too many connections from {address} that have not logged in"
+        if self._connections[address] >= self._settings.per_source_max_connections:
+            return f"too many connections from {address}"
+        return "the gateway is busy; try again" if self._drop_early() else None
+
+    def _drop_early(self) -> bool:
+        """Sshd's MaxStartups: from `begin` on with a chance that grows from `rate` to 100 at `full`."""
+        limit, count = self._settings.max_startups, self._startups_total
+        if count < limit.begin:
+            return False
+        if count >= limit.full:
+            return True
+        share = (count - limit.begin) / (limit.full - limit.begin)
+        return self._chance() * 100 < limit.rate_percent + (100 - limit.rate_percent) * share
+
+    def enter(self, address: str) -> "Admitted":
+        """Count a connection until it is closed."""
+        self._connections[address] += 1
+        self._startups[address] += 1
+        self._startups_total += 1
+        return Admitted(self, address)
+
+    def logged_in(self, address: str) -> None:
+        """Count it no longer as one that has not logged in."""
+        self._startups_total -= 1
+        _take(self._startups, address)
+
+    def left(self, address: str) -> None:
+        """Forget a closed connection."""
+        _take(self._connections, address)
+
+
+def _take(counter: "Counter[str]", address: str) -> None:
+    counter[address] -= 1
+    if counter[address] <= 0:
+        del counter[address]
+
+
+class Admitted:
+    """One connection's place; each step is counted once whatever order things end in."""
+
+    def __init__(self, admission: Admission, address: str) -> None:
+        self._admission = admission
+        self.address = address
+        self._is_startup = True
+        self._is_open = True
+
+    def logged_in(self) -> None:
+        if self._is_startup:
+            self._is_startup = False
+            self._admission.logged_in(self.address)
+
+    def left(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self.logged_in()
+            self._admission.left(self.address)
+
+
+class Accepted(Protocol):
+    """The SSH connection made for an admitted TCP connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to talk."""
+
+
+class Doorkeeper(asyncio.Protocol):
+    """The first protocol of every accepted connection: hands it on or turns it away."""
+
+    def __init__(self, admission: Admission, accept: Callable[[Admitted], asyncio.Protocol]) -> None:
+        self._admission = admission
+        self._accept = accept
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast("asyncio.Transport", transport)
+        peer = stream.get_extra_info("peername")
+        if not peer:  # the client was gone before it was accepted
+            stream.abort()
+            return
+        address = str(peer[0])
+        reason = self._admission.why_not(address)
+        protocol = TurnedAway(reason) if reason else self._accept(self._admission.enter(address))
+        stream.set_protocol(protocol)
+        protocol.connection_made(stream)
+
+
+class TurnedAway(asyncio.Protocol):
+    """Says why and waits a moment for the client to read it."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast("asyncio.Transport", transport)
+        stream.write(f"SSH-2.0-{VERSION}\r\n".encode() + disconnect_packet(self._reason))
+        stream.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(TURN_AWAY_SECONDS, stream.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Drop what the client says; the timer bounds how long."""
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+
+def disconnect_packet(reason: str) -> bytes:
+    """Return an unencrypted SSH_MSG_DISCONNECT (RFC 4253 §6, §11.1)."""
+    text = reason.encode()
+    payload = b"\x01" + _DISCONNECT_TOO_MANY_CONNECTIONS.to_bytes(4, "big")
+    payload += len(text).to_bytes(4, "big") + text + b"\0\0\0\0"
+    padding = 8 - (5 + len(payload)) % 8
+    padding += 8 if padding < 4 else 0
+    return (1 + len(payload) + padding).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)

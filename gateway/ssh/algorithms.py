@@ -1,0 +1,26 @@
+"""The algorithms the gateway speaks, first choice first (RFC 9142, RFC 8332, RFC 8709). Nothing rests on SHA-1."""
+
+KEY_EXCHANGES = ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org")
+"""Without finite-field groups: they let a client burn the server's time (DHEat, CVE-2002-20001)."""
+CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes256-ctr",
+    "aes128-ctr",
+)
+MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+SIGNATURES = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+"""Accepted from users; `ssh-rsa` would be RSA with SHA-1."""
+HOST_KEY = "ssh-ed25519"
+UPSTREAM_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+"""Towards environments, over a local socket: the quickest."""

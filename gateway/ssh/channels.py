@@ -1,0 +1,119 @@
+"""asyncssh's channels with data held back while their connection is full, and bounded requests (RFC 4254 §5, §6)."""
+
+from typing import Any, Final, Protocol, cast
+
+import asyncssh
+from asyncssh.channel import (
+    SSHAgentChannel,
+    SSHChannel,
+    SSHClientChannel,
+    SSHServerChannel,
+    SSHTCPChannel,
+    SSHUNIXChannel,
+)
+from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA, MSG_CHANNEL_REQUEST
+from asyncssh.packet import SSHPacket, UInt32
+
+REQUESTS_MAX: Final = 64
+"""Channel requests that may wait for an answer."""
+VARIABLES_MAX: Final = 64
+VARIABLE_MAX_BYTES: Final = 32 << 10
+"""Environment variables of one session: how many, and name and value together."""
+
+
+class Congestible(Protocol):
+    """What a channel asks of its connection."""
+
+    def may_send_data(self) -> bool:
+        """Say whether data may be handed over now."""
+
+    def wait_to_send(self, channel: Any) -> None:
+        """Be told when it may."""
+
+
+class ChannelGuard(SSHChannel[bytes]):
+    """Mixed in before an asyncssh channel class."""
+
+    def _may_send(self) -> bool:
+        return self._conn is None or cast("Congestible", self._conn).may_send_data()
+
+    def _flush_send_buf(self) -> None:
+        if not self._send_buf or self._may_send():
+            super()._flush_send_buf()
+            return
+        cast("Congestible", self._conn).wait_to_send(self)
+        if self._session is not None:
+            self._pause_resume_writing()
+
+    def write(self, data: bytes, datatype: int | None = None) -> None:
+        """Send at once, without copying into the buffer, what the peer's window and the connection take."""
+        if self._send_buf or self._send_state != "open" or len(data) > self._send_window or not self._may_send():
+            super().write(data, datatype)
+            return
+        self._send_window -= len(data)
+        view = memoryview(data)
+        for start in range(0, len(data), self._send_pktsize):
+            part = cast("bytes", view[start : start + self._send_pktsize])
+            if datatype is None:
+                self.send_packet(MSG_CHANNEL_DATA, UInt32(len(part)), part)
+            else:
+                self.send_packet(MSG_CHANNEL_EXTENDED_DATA, UInt32(datatype), UInt32(len(part)), part)
+
+    def _bounded_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        if len(self._request_queue) >= REQUESTS_MAX:
+            raise asyncssh.ProtocolError("Too many channel requests")
+        SSHChannel._process_request(self, pkttype, pktid, packet)  # noqa: SLF001 - the method this one stands before
+
+    _packet_handlers = {**SSHChannel._packet_handlers, MSG_CHANNEL_REQUEST: _bounded_request}  # noqa: RUF012, SLF001 - asyncssh dispatches by this table
+
+
+class ForwardChannel(ChannelGuard, SSHTCPChannel[bytes]):
+    """direct-tcpip and forwarded-tcpip (RFC 4254 §7.2)."""
+
+
+class StreamlocalChannel(ChannelGuard, SSHUNIXChannel[bytes]):
+    """direct-streamlocal and forwarded-streamlocal (OpenSSH's PROTOCOL §2.4)."""
+
+
+class AgentChannel(ChannelGuard, SSHAgentChannel):
+    """auth-agent@openssh.com towards a user's client."""
+
+
+class EnvironmentChannel(ChannelGuard, SSHClientChannel[bytes]):
+    """A session channel towards an environment."""
+
+
+class SessionChannel(ChannelGuard, SSHServerChannel[bytes]):
+    """A session channel towards a user (RFC 4254 §6)."""
+
+    def _process_env_request(self, packet: SSHPacket) -> bool:
+        """Take a bounded number of variables; which of them pass is decided when the session starts (RFC 4254 §6.4)."""
+        key, value = packet.get_string(), packet.get_string()
+        packet.check_end()
+        if len(self._env) >= VARIABLES_MAX or len(key) + len(value) > VARIABLE_MAX_BYTES or b"\0" in key + value:
+            return False
+        self._env[key] = value
+        return True
+
+    def _process_exec_request(self, packet: SSHPacket) -> bool:
+        """Take any bytes as a command: file names of `scp -O` need not be UTF-8."""
+        command = packet.get_string()
+        packet.check_end()
+        if b"\0" in command:
+            return False
+        return self._start_session(command=command.decode("utf-8", "surrogateescape"))
+
+    def _process_auth_agent_req_at_openssh_dot_com_request(self, packet: SSHPacket) -> None:
+        """Ask the session, never make a socket on the gateway as asyncssh would; the answer comes later."""
+        packet.check_end()
+        asker = getattr(self._session, "agent_requested", None)
+        self._conn.create_task(self._answer_agent(asker), self.logger)
+
+    async def _answer_agent(self, asker: Any) -> None:
+        allowed = bool(asker and await asker())
+        if self._request_queue:
+            self._report_response(allowed)
+
+    def _process_x11_req_request(self, packet: SSHPacket) -> bool:  # noqa: ARG002 - refused whatever it holds
+        """Refuse X11: its socket would stand on the gateway."""
+        return False

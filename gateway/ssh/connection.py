@@ -1,0 +1,121 @@
+"""The SSH connection to a user: asyncssh's server connection with sshd's limits on login and on channels.
+
+Who they are and what they may do is `visit`'s; this class only counts and times.
+"""
+
+from typing import Any, Protocol
+
+import asyncssh
+from asyncssh.connection import SSHServerConnection
+from asyncssh.packet import SSHPacket
+
+from gateway.config import SshSettings
+from gateway.ssh import algorithms
+from gateway.ssh.channels import AgentChannel, SessionChannel
+from gateway.ssh.guard import ConnectionGuard
+from gateway.ssh.relay import ChannelEnd
+
+WINDOW_MIN_BYTES = 64 << 10
+PACKET_BYTES = 32768
+_SIGNATURES = frozenset(name.encode() for name in algorithms.SIGNATURES)
+
+
+class LoginJudge(Protocol):
+    """Who answers for the login; see `gateway.ssh.login.Login`."""
+
+    async def admit(self, name: str, key_data: bytes) -> str | None:
+        """Return None when they are in, else why not."""
+
+    async def delay(self, started: float) -> None:
+        """Wait out the time of a refusal."""
+
+
+class UserConnection(ConnectionGuard, SSHServerConnection):
+    """One TCP connection of a client."""
+
+    def __init__(
+        self, *args: Any, settings: SshSettings, owner: asyncssh.SSHServer, judge: LoginJudge, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._protocol_factory = lambda: owner
+        self._settings = settings
+        self._judge = judge
+        self._auth_method = b""
+        self._auth_failures = 0
+        self._asked_none = False
+
+    async def reload_config(self) -> None:
+        """There are no configuration files that could differ by user."""
+
+    # Login (RFC 4252)
+
+    async def _finish_userauth(self, begin_auth: bool, method: bytes, packet: SSHPacket) -> None:
+        self._auth_method = method
+        await super()._finish_userauth(begin_auth, method, packet)
+
+    async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        """Check a key, its signature's algorithm and the gate; refuse in a time that does not depend on the user."""
+        started = self._loop.time()
+        good = not msg or SSHPacket(signature).get_string() in _SIGNATURES
+        good = await super().validate_public_key(username, key_data, msg, signature) and good
+        if good and msg:
+            refusal = await self._judge.admit(username, key_data)
+            if refusal:
+                self.send_auth_banner(f"devgw: {refusal}\r\n")
+            good = refusal is None
+        if not good:
+            await self._judge.delay(started)
+        return good
+
+    def send_userauth_failure(self, partial_success: bool) -> None:
+        """Count failures as sshd does: every refused offer but the first `none`."""
+        if self._auth_method == b"none" and not self._asked_none:
+            self._asked_none = True
+        else:
+            self._auth_failures += 1
+        if self._auth_failures >= self._settings.max_auth_tries:
+            raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Too many authentication failures")
+        super().send_userauth_failure(partial_success)
+
+    # Channels (RFC 4254 §5)
+
+    def require_channel(self) -> None:
+        """Refuse one channel more than a connection may have. Raises: asyncssh.ChannelOpenError."""
+        if len(self._channels) >= self._settings.max_channels:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_RESOURCE_SHORTAGE, f"more than {self._settings.max_channels} channels on one connection"
+            )
+
+    def require_session(self) -> None:
+        """The same for session channels (MaxSessions)."""
+        self.require_channel()
+        sessions = sum(isinstance(channel, SessionChannel) for channel in self._channels.values())
+        if sessions >= self._settings.max_sessions:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_RESOURCE_SHORTAGE, f"more than {self._settings.max_sessions} sessions on one connection"
+            )
+
+    def create_session_channel(self) -> SessionChannel:
+        """Make the channel of a session: bytes only, no line editor."""
+        self._update_recv_pktlen(PACKET_BYTES)
+        return SessionChannel(
+            self, self._loop, True, False, False, 0, 0, None, "strict", self.window_for(), PACKET_BYTES
+        )
+
+    async def open_agent(self) -> ChannelEnd:
+        """Open a channel to the client's agent. Raises: asyncssh.ChannelOpenError."""
+        self._update_recv_pktlen(PACKET_BYTES)
+        end = ChannelEnd(lambda _size: None, wait=True)
+        channel = AgentChannel(self, self._loop, None, "strict", self.window_for(), PACKET_BYTES)
+        await channel.open(lambda: end)
+        return end
+
+    def window_for(self, asked: int = 0) -> int:
+        """Share a bounded window among the channels: full for the first ones, small for the hundredth."""
+        used = sum(channel.get_recv_window() for channel in self._channels.values())
+        left = (self._settings.connection_window_bytes - used) // 4
+        return max(WINDOW_MIN_BYTES, min(asked or self._settings.channel_window_bytes, left))
+
+    def listeners(self) -> int:
+        """Return how many reverse forwards there are."""
+        return len(self._local_listeners)

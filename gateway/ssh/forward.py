@@ -1,0 +1,177 @@
+"""Channels into an environment's loopback and Unix sockets (RFC 4254 §7.2, direct-streamlocal): open, join, record.
+
+The gate decides on each. Nothing here ever connects from the gateway's own network: the notebook is reached through
+its Unix socket, everything else from within the environment.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import asyncssh
+
+from gateway.audit.event import Event, new_reference
+from gateway.errors import DevgwError
+from gateway.ssh.host import Host
+from gateway.ssh.relay import ChannelEnd, SocketEnd, Traffic, join
+from gateway.ssh.sessions import LiveChannel
+from gateway.ssh.wake import tell_nobody
+from policies.requests import ForwardRequest, Request, StreamlocalRequest
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+HOST_MAX = 255
+PATH_MAX = 107
+"""Of a Unix socket (sun_path)."""
+SSH_PORT = 22
+
+_log = logging.getLogger(__name__)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a destination is the environment itself; other spellings of the address are not."""
+    return host.lower() in LOOPBACK
+
+
+class Forwarder:
+    """Opens the channels that one connection asks for."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def tcp(self, host: str, port: int, origin: tuple[str, int]) -> ChannelEnd:
+        """Open direct-tcpip. Raises: asyncssh.ChannelOpenError, with the reason for the user's screen."""
+        shown = f"{host[:HOST_MAX]}:{port}"
+        if len(host) > HOST_MAX or not 0 < port < 65536:
+            self._refuse(shown, "there is no such host or port")
+        request = ForwardRequest(self._host.identity.subject, datetime.now(UTC), host, port)
+        await self._require(request)
+        if is_loopback(host) and port == self._host.runtime.settings.notebook_port:
+            return await self._opened(request, shown, self._notebook)
+        if is_loopback(host) and port == SSH_PORT:
+            self._refuse(shown, "this gateway lands in your environment directly; leave out -J")
+
+        async def open_far(far: ChannelEnd) -> ChannelEnd:
+            upstream = await self._host.upstream(tell_nobody)
+            await upstream.create_connection(lambda: far, host, port, *origin)
+            return far
+
+        return await self._opened(request, shown, self._through(open_far))
+
+    async def streamlocal(self, path: str) -> ChannelEnd:
+        """Open direct-streamlocal@openssh.com. Raises: asyncssh.ChannelOpenError."""
+        if len(path.encode()) > PATH_MAX or "\0" in path:
+            self._refuse(path[:PATH_MAX], "there is no such path")
+        request = StreamlocalRequest(self._host.identity.subject, datetime.now(UTC), path)
+        await self._require(request)
+
+        async def open_far(far: ChannelEnd) -> ChannelEnd:
+            upstream = await self._host.upstream(tell_nobody)
+            await upstream.create_unix_connection(lambda: far, path)
+            return far
+
+        return await self._opened(request, path, self._through(open_far))
+
+    async def _require(self, request: Request) -> None:
+        try:
+            answer = await self._host.ask(request)
+        except DevgwError as error:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, error.message) from error
+        if not answer.allowed:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, str(answer))
+
+    def _refuse(self, shown: str, reason: str) -> None:
+        """Refuse what no policy could allow, and write that down too."""
+        identity, reference = self._host.identity, new_reference()
+        detail: dict[str, str | int | float | bool | None] = {"destination": shown}
+        self._host.runtime.services.recorder.submit(
+            Event("forward.denied", identity.actor, str(identity.ref), "denied", "gateway", reason, detail, reference)
+        )
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, f"{reason} (reference {reference})")
+
+    def _through(
+        self, open_far: Callable[[ChannelEnd], Awaitable[ChannelEnd]]
+    ) -> Callable[[Traffic], Awaitable[ChannelEnd]]:
+        """Make the far end a channel of the connection to the environment."""
+
+        async def connect(traffic: Traffic) -> ChannelEnd:
+            return await open_far(ChannelEnd(counter(traffic, "sent_bytes"), wait=True))
+
+        return connect
+
+    async def _notebook(self, traffic: Traffic) -> SocketEnd:
+        """Make the far end the notebook's own socket: one decryption, no second handshake."""
+        sock = await self._host.runtime.waker.dial(self._host.identity.ref, "notebook")
+        loop = asyncio.get_running_loop()
+        _, far = await loop.create_unix_connection(lambda: SocketEnd(counter(traffic, "sent_bytes")), sock=sock)
+        return far
+
+    async def _opened(
+        self, request: Request, shown: str, connect: Callable[[Traffic], Awaitable[ChannelEnd | SocketEnd]]
+    ) -> ChannelEnd:
+        traffic = Traffic()
+        try:
+            timeout = (
+                self._host.runtime.settings.open_timeout_seconds + self._host.runtime.settings.start_timeout_seconds
+            )
+            far = await asyncio.wait_for(connect(traffic), timeout)
+        except asyncssh.ChannelOpenError as error:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, _plain(error.reason)) from error
+        except DevgwError as error:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, error.message) from error
+        except (asyncssh.Error, OSError, TimeoutError) as error:
+            _log.warning("a forward of %s failed: %s", self._host.identity.ref, type(error).__name__)
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_CONNECT_FAILED, "your environment does not answer there"
+            ) from error
+        near = ChannelEnd(counter(traffic, "received_bytes"))
+        join(near, far)
+        self.record(request, shown, traffic, near, far)
+        return near
+
+    def record(
+        self, request: Request, shown: str, traffic: Traffic, near: ChannelEnd, far: ChannelEnd | SocketEnd
+    ) -> None:
+        """Keep a joined pair in the register until both its ends are closed, then journal what it moved."""
+        reasons: list[str] = []
+
+        def end(reason: str) -> None:
+            reasons.append(reason)
+            far.close()
+            near.close()
+
+        live = LiveChannel(request, end, traffic, detail=shown)
+        self._host.opened(live, self._event("forward.opened", live, ""))
+
+        def closed(_far: "asyncio.Future[None]") -> None:
+            self._host.closed(live, self._event("forward.closed", live, "".join(reasons[:1])))
+
+        far.closed.add_done_callback(closed)
+
+    def _event(self, code: str, live: LiveChannel, reason: str) -> Event:
+        identity = self._host.identity
+        detail: dict[str, str | int | float | bool | None] = {
+            "kind": live.request.action,
+            "destination": live.detail,
+            "sent_bytes": live.traffic.sent_bytes,
+            "received_bytes": live.traffic.received_bytes,
+        }
+        return Event(code, identity.actor, str(identity.ref), reason=reason, detail=detail)
+
+
+def counter(traffic: Traffic, name: str) -> Callable[[int], None]:
+    if name == "sent_bytes":
+
+        def count(size: int) -> None:
+            traffic.sent_bytes += size
+    else:
+
+        def count(size: int) -> None:
+            traffic.received_bytes += size
+
+    return count
+
+
+def _plain(text: str) -> str:
+    """Make an environment's own words harmless on a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:200]

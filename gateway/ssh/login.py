@@ -1,0 +1,145 @@
+"""Decides who a connection is: public key only, the same answer in the same time to all who are not let in.
+
+The signature itself is checked by asyncssh; what a user may do once in is asked channel by channel.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from datetime import UTC, datetime
+
+import asyncssh
+
+from gateway.audit.event import Event, new_reference
+from gateway.auth.keys import fingerprint_of
+from gateway.errors import DevgwError, UsageError
+from gateway.model import Actor, EnvironmentRef, PublicKey, User, UserName
+from gateway.ssh.runtime import Runtime
+from gateway.ssh.sessions import Identity
+from policies.requests import LoginRequest
+
+FAIL_DELAY_SECONDS = 0.012
+"""The least time after which a refused key is answered; a lookup takes a part of it."""
+FINGERPRINTS_MAX = 6
+_PLACEHOLDER = UserName("a-user-that-does-not-exist")
+_DELAY_SALT = secrets.token_bytes(16)
+
+_log = logging.getLogger(__name__)
+
+
+class Login:
+    """The authentication of one connection, from its first request to its end."""
+
+    def __init__(self, runtime: Runtime, address: str) -> None:
+        self._runtime = runtime
+        self._address = address
+        self._name = ""
+        self._offered: list[str] = []
+        self._refused_already = False
+        self.attempts = 0
+        self.identity: Identity | None = None
+
+    def begin(self, name: str) -> None:
+        """Note an attempt; a user name that is banned at this address is turned away.
+
+        Raises:
+            asyncssh.DisconnectError: with the time left.
+        """
+        self._name = name
+        self.attempts += 1
+        left = self._runtime.services.throttle.ban_left_seconds(self._address, name)
+        if left:
+            raise asyncssh.DisconnectError(
+                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE,
+                f"too many failed logins of this user from {self._address}; try again in {left:.0f} s",
+            )
+
+    async def is_known(self, name: str, key: asyncssh.SSHKey) -> bool:
+        """Say whether a key is one of this user's: the answer to an unsigned offer and the first half of a login."""
+        fingerprint = key.get_fingerprint()
+        if len(self._offered) < FINGERPRINTS_MAX and fingerprint not in self._offered:
+            self._offered.append(fingerprint)
+        return await self._look_up(name, fingerprint) is not None
+
+    async def admit(self, name: str, key_data: bytes) -> str | None:
+        """After a good signature: ask the gate. Return None when they are in, else why not, for their screen."""
+        fingerprint = fingerprint_of(key_data)
+        found = await self._look_up(name, fingerprint)
+        if found is None:
+            return ""
+        ref, user, key = found
+        identity = Identity(ref, user, key, self._address)
+        refusal = await self._why_not(identity)
+        if refusal is not None:
+            self._refused_already = True
+            return refusal
+        self.identity = identity
+        self._runtime.services.throttle.succeeded(self._address, name)
+        self._note_use(identity)
+        return None
+
+    async def _why_not(self, identity: Identity) -> str | None:
+        services = self._runtime.services
+        if identity.user.disabled:
+            return self._refuse(identity.actor, "the user is disabled")
+        if self._runtime.registry.count(identity.user.name) >= self._runtime.settings.max_connections_per_user:
+            return self._refuse(identity.actor, "you have too many connections open")
+        try:
+            request = LoginRequest(identity.subject, datetime.now(UTC))
+            answer = await services.gate.ask_async(request, identity.actor, str(identity.ref))
+        except DevgwError as error:
+            _log.error("a login could not be decided: %s", error.message)
+            return error.message
+        return None if answer.allowed else str(answer)
+
+    def closed(self) -> None:
+        """The connection is over: one that tried and did not get in counts as one failure, however many keys it had."""
+        if self.identity is not None or not self.attempts:
+            return
+        self._runtime.services.throttle.failed(self._address, self._name)
+        if not self._refused_already:
+            self._refuse(Actor("user", self._name[:64], "", self._address), "no key of this user was offered")
+
+    async def delay(self, started: float) -> None:
+        """Wait until a time that depends on the name alone, so that it says nothing about the name."""
+        digest = hashlib.blake2b(self._name.encode("utf-8", "replace"), key=_DELAY_SALT, digest_size=2).digest()
+        target = FAIL_DELAY_SECONDS * (1 + int.from_bytes(digest, "big") / 65536)
+        elapsed = asyncio.get_running_loop().time() - started
+        while target < elapsed:
+            target *= 2
+        await asyncio.sleep(target - elapsed)
+
+    async def _look_up(self, name: str, fingerprint: str) -> tuple[EnvironmentRef, User, PublicKey] | None:
+        try:
+            ref = EnvironmentRef.parse(name)
+        except UsageError:
+            ref = None
+        wanted = ref.user if ref else _PLACEHOLDER  # the same work for a name that cannot be one
+        user, keys = await self._runtime.offload.quick(self._read, wanted)
+        key = next((key for key in keys if key.fingerprint == fingerprint), None)
+        return (ref, user, key) if ref and user and key else None
+
+    def _read(self, name: UserName) -> tuple[User | None, list[PublicKey]]:
+        directory = self._runtime.services.directory
+        return directory.user(name), list(directory.keys(name))
+
+    def _refuse(self, actor: Actor, reason: str) -> str:
+        reference = new_reference()
+        detail: dict[str, str | int | float | bool | None] = {
+            "user": self._name[:64],
+            "offered_keys": " ".join(self._offered),
+        }
+        event = Event("login.refused", actor, decision="denied", reason=reason, detail=detail, reference=reference)
+        self._runtime.services.recorder.submit(event)
+        return f"{reason} (reference {reference})"
+
+    def _note_use(self, identity: Identity) -> None:
+        directory = self._runtime.services.directory
+        used = self._runtime.offload.quick(directory.key_used, identity.user.name, identity.key.fingerprint)
+        asyncio.ensure_future(used).add_done_callback(_log_failure)
+
+
+def _log_failure(task: "asyncio.Future[None]") -> None:
+    if not task.cancelled() and task.exception():
+        _log.warning("the use of a key could not be noted: %s", task.exception())

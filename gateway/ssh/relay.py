@@ -1,0 +1,194 @@
+"""Joins two byte streams, each an SSH channel or a socket, with back-pressure and half-close in both directions.
+
+What may be joined is decided before; a relay only moves bytes and counts them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import asyncssh
+
+SOCKET_HIGH_BYTES = 256 << 10
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes moved so far, seen from the user: `sent_bytes` went to the user, `received_bytes` came from them."""
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+class End(Protocol):
+    """What one end of a relay lets the other do."""
+
+    def write(self, data: bytes) -> None:
+        """Send on; dropped when this end is gone already."""
+
+    def write_eof(self) -> None:
+        """Say that nothing more will be sent."""
+
+    def pause_reading(self) -> None:
+        """Stop delivering to the other end."""
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
+    def close(self) -> None:
+        """Close after what was written."""
+
+
+class _Half:
+    """What both kinds of end share: the other end, and which directions are finished."""
+
+    def __init__(self) -> None:
+        self.other: End | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._eof_received = False
+        self._eof_sent = False
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def _close_when_finished(self) -> None:
+        if self._eof_received and self._eof_sent:
+            self.close()
+
+    def _pass_eof(self) -> None:
+        self._eof_received = True
+        if self.other:
+            self.other.write_eof()
+        self._close_when_finished()
+
+    def _lost(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+        if self.other:
+            self.other.close()
+
+
+class ChannelEnd(_Half, asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
+    """A direct-tcpip, forwarded-tcpip, streamlocal or agent channel as one end."""
+
+    def __init__(self, count: Callable[[int], None], *, wait: bool = False) -> None:
+        """`wait` holds back what arrives until `resume_reading`, for the end that is open before the other."""
+        super().__init__()
+        self._count = count
+        self._wait = wait
+        self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
+
+    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:  # type: ignore[override]  # both kinds of channel arrive here
+        self._channel = chan
+        if self._wait:
+            chan.pause_reading()
+
+    def session_started(self) -> None:
+        if not self._wait and self.other:
+            self.other.resume_reading()
+
+    def data_received(self, data: bytes, _datatype: int | None) -> None:
+        self._count(len(data))
+        if self.other:
+            self.other.write(data)
+
+    def eof_received(self) -> bool:
+        self._pass_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        if self.other:
+            self.other.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other:
+            self.other.resume_reading()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._channel = None
+        self._lost()
+
+    def write(self, data: bytes) -> None:
+        if self._channel and not self._channel.is_closing():
+            self._channel.write(data)
+
+    def write_eof(self) -> None:
+        self._eof_sent = True
+        if self._channel and not self._channel.is_closing():
+            self._channel.write_eof()
+        self._close_when_finished()
+
+    def pause_reading(self) -> None:
+        if self._channel:
+            self._channel.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._channel:
+            self._channel.resume_reading()
+
+    def close(self) -> None:
+        if self._channel:
+            self._channel.close()
+
+
+class SocketEnd(_Half, asyncio.Protocol):
+    """A Unix stream socket as one end. It delivers nothing until the other end has started."""
+
+    def __init__(self, count: Callable[[int], None]) -> None:
+        super().__init__()
+        self._count = count
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=SOCKET_HIGH_BYTES)
+        self._transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._count(len(data))
+        if self.other:
+            self.other.write(data)
+
+    def eof_received(self) -> bool:
+        self._pass_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        if self.other:
+            self.other.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other:
+            self.other.resume_reading()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._transport = None
+        self._lost()
+
+    def write(self, data: bytes) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def write_eof(self) -> None:
+        self._eof_sent = True
+        if self._transport and not self._transport.is_closing():
+            self._transport.write_eof()
+        self._close_when_finished()
+
+    def pause_reading(self) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+
+def join(near: ChannelEnd, far: ChannelEnd | SocketEnd) -> None:
+    """Make two ends each other's; the far one begins to deliver when the near one has started."""
+    near.other, far.other = far, near

@@ -1,0 +1,105 @@
+"""Listeners inside an environment for `-R` and streamlocal-forward (RFC 4254 §7.1), where the gate allows them."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import asyncssh
+
+from gateway.errors import DevgwError
+from gateway.ssh.forward import HOST_MAX, PATH_MAX, Forwarder, counter
+from gateway.ssh.host import Host
+from gateway.ssh.relay import ChannelEnd, Traffic, join
+from gateway.ssh.sessions import LiveChannel
+from gateway.ssh.wake import tell_nobody
+from policies.requests import Request, ReverseForwardRequest, StreamlocalRequest
+
+_log = logging.getLogger(__name__)
+
+
+class ReverseForwarder:
+    """Makes the listeners that one connection asks for; a refusal is told on its sessions' stderr."""
+
+    def __init__(self, host: Host, forwarder: Forwarder) -> None:
+        self._host = host
+        self._forwarder = forwarder
+
+    async def tcp(self, listen_host: str, listen_port: int) -> asyncssh.SSHListener | None:
+        """Listen on a port of the environment's; None refuses."""
+        if len(listen_host) > HOST_MAX or not 0 <= listen_port < 65536:
+            return None
+        request = ReverseForwardRequest(self._host.identity.subject, datetime.now(UTC), listen_host, listen_port)
+        listener: asyncssh.SSHListener | None = None
+
+        async def accepted(origin_host: str, origin_port: int) -> ChannelEnd:
+            port = listener.get_port() if listener else listen_port
+
+            async def open_near(near: ChannelEnd) -> None:
+                await self._host.connection.create_connection(lambda: near, listen_host, port, origin_host, origin_port)
+
+            return await self._accepted(request, f"{listen_host}:{port}", open_near)
+
+        async def listen() -> asyncssh.SSHListener:
+            upstream = await self._host.upstream(tell_nobody)
+            return await upstream.create_server(accepted, listen_host, listen_port)
+
+        listener = await self._listen(request, f"{listen_host}:{listen_port}", listen)
+        return listener
+
+    async def streamlocal(self, path: str) -> asyncssh.SSHListener | None:
+        """Listen on a Unix socket in the environment; None refuses."""
+        if len(path.encode()) > PATH_MAX or "\0" in path:
+            return None
+        request = StreamlocalRequest(self._host.identity.subject, datetime.now(UTC), path, listen=True)
+
+        async def accepted() -> ChannelEnd:
+            async def open_near(near: ChannelEnd) -> None:
+                await self._host.connection.create_unix_connection(lambda: near, path)
+
+            return await self._accepted(request, path, open_near)
+
+        async def listen() -> asyncssh.SSHListener:
+            upstream = await self._host.upstream(tell_nobody)
+            return await upstream.create_unix_server(accepted, path)
+
+        return await self._listen(request, path, listen)
+
+    async def _listen(
+        self, request: Request, shown: str, listen: Callable[[], Awaitable[asyncssh.SSHListener]]
+    ) -> asyncssh.SSHListener | None:
+        if self._host.connection.listeners() >= self._host.runtime.settings.max_listeners:
+            self._host.tell("too many reverse forwards on one connection")
+            return None
+        try:
+            answer = await self._host.ask(request)
+            if not answer.allowed:
+                self._host.tell(f"reverse forward refused: {answer}")
+                return None
+            listener = await listen()
+        except DevgwError as error:
+            self._host.tell(error.message)
+            return None
+        except (asyncssh.Error, OSError):
+            self._host.tell(f"your environment cannot listen on {shown}")
+            return None
+        live = LiveChannel(request, lambda _reason: listener.close(), detail=f"listen {shown}")
+        self._host.opened(live, None)
+        return listener
+
+    async def _accepted(
+        self, request: Request, shown: str, open_near: Callable[[ChannelEnd], Awaitable[None]]
+    ) -> ChannelEnd:
+        """Someone in the environment has connected: open the channel to the user's client."""
+        traffic = Traffic()
+        near = ChannelEnd(counter(traffic, "received_bytes"), wait=True)
+        far = ChannelEnd(counter(traffic, "sent_bytes"))
+        join(near, far)
+        try:
+            await open_near(near)
+        except asyncssh.ChannelOpenError:
+            raise
+        except Exception as error:  # on the shared connection an exception would end other people's channels
+            _log.warning("a reverse forward failed: %s", type(error).__name__)
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "the client is gone") from error
+        self._forwarder.record(request, shown, traffic, near, far)
+        return far

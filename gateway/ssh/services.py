@@ -1,0 +1,88 @@
+"""What the SSH server asks of the rest of the gateway, as protocols; who answers is decided in `gateway.app`.
+
+Every call of Directory and Environments blocks; `Offload` takes them off the event loop.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, ParamSpec, Protocol, TypeVar
+
+from gateway.auth.throttle import Throttle
+from gateway.gate import Gate, Recorder
+from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
+
+Service = Literal["ssh", "notebook"]
+Progress = Callable[[str], None]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Directory(Protocol):
+    """Users and their keys, as the store has them at this moment."""
+
+    def user(self, name: UserName) -> User | None:
+        """Return the user, disabled or not."""
+
+    def keys(self, user: UserName) -> Sequence[PublicKey]:
+        """Return the keys that may log in as this user."""
+
+    def key_used(self, user: UserName, fingerprint: Fingerprint) -> None:
+        """Note that a key has logged in just now."""
+
+
+class Environments(Protocol):
+    """The environments and their sockets. Errors are DevgwErrors whose message is safe for the user."""
+
+    def exists(self, ref: EnvironmentRef) -> bool:
+        """Say whether there is such an environment, running or not."""
+
+    def ensure_running(self, ref: EnvironmentRef, progress: Progress) -> None:
+        """Return when its services answer, starting it if need be; `progress` is called only if it takes a moment."""
+
+    def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
+        """Return a connected, non-blocking Unix stream socket (invariant 5)."""
+
+    def host_key(self, ref: EnvironmentRef) -> str:
+        """Return the pinned public host key line of the environment's sshd."""
+
+    def touch(self, ref: EnvironmentRef, moved_bytes: int) -> None:
+        """Note that the environment is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All that `gateway.ssh.server.serve` needs besides its settings."""
+
+    directory: Directory
+    environments: Environments
+    gate: Gate
+    recorder: Recorder
+    throttle: Throttle
+    user_ca_key: Path
+    host_keys: tuple[Path, ...]
+
+
+class Offload:
+    """Runs blocking calls in two bounded pools, so that a slow start never delays a login."""
+
+    def __init__(self, quick_threads: int = 8, slow_threads: int = 16) -> None:
+        self._quick = ThreadPoolExecutor(quick_threads, "devgw-quick")
+        self._slow = ThreadPoolExecutor(slow_threads, "devgw-slow")
+
+    async def quick(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run a call that answers within milliseconds."""
+        return await asyncio.get_running_loop().run_in_executor(self._quick, lambda: call(*args, **kwargs))
+
+    async def slow(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run a call that may take minutes, such as starting an environment."""
+        return await asyncio.get_running_loop().run_in_executor(self._slow, lambda: call(*args, **kwargs))
+
+    def close(self) -> None:
+        """Let running calls finish and take no more."""
+        self._quick.shutdown(wait=False, cancel_futures=True)
+        self._slow.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,318 @@
+"""A session channel (RFC 4254 §6): shell, exec or sftp, bridged byte for byte to the environment's sshd.
+
+Whether it may start is asked of the gate; how the environment is reached is `upstream`'s.
+"""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Literal
+
+import asyncssh
+
+from gateway.audit.event import Event
+from gateway.errors import DevgwError
+from gateway.ssh.channels import EnvironmentChannel, SessionChannel
+from gateway.ssh.host import Host
+from gateway.ssh.sessions import LiveChannel
+from gateway.ssh.upstream import UpstreamConnection
+from policies.requests import SessionRequest, VariableRequest
+
+Kind = Literal["shell", "exec", "sftp"]
+Terminal = tuple[str, tuple[int, int, int, int], dict[int, int]]
+LOST_TEXT = "the connection to your environment was lost"
+
+_log = logging.getLogger(__name__)
+
+
+class BridgeSession(asyncssh.SSHServerSession[bytes]):
+    """The side towards the user."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._channel: SessionChannel | None = None
+        self._far: FarSession | None = None
+        self._live: LiveChannel | None = None
+        self._terminal: Terminal | None = None
+        self._early: list[bytes] = []
+        self._early_eof = False
+        self._held_back = False
+        self.exit_code: int | None = None
+        self.exit_reason = ""
+
+    # What the user's client asks
+
+    def connection_made(self, chan: "asyncssh.SSHServerChannel[bytes]") -> None:
+        assert isinstance(chan, SessionChannel)  # noqa: S101 - UserConnection makes no other
+        self._channel = chan
+
+    def pty_requested(
+        self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
+    ) -> bool:
+        self._terminal = (term_type, term_size, dict(term_modes))
+        return True
+
+    def shell_requested(self) -> bool:
+        return self._start("shell", None)
+
+    def exec_requested(self, command: str) -> bool:
+        return self._start("exec", command)
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        return subsystem == "sftp" and self._start("sftp", None)
+
+    async def agent_requested(self) -> bool:
+        """Answer auth-agent-req@openssh.com."""
+        return await self._host.allow_agent()
+
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+        if self._far and self._far.channel:
+            self._far.channel.change_terminal_size(width, height, pixwidth, pixheight)
+        elif self._terminal:
+            self._terminal = (self._terminal[0], (width, height, pixwidth, pixheight), self._terminal[2])
+
+    def signal_received(self, signal: str) -> None:
+        if self._far and self._far.channel:
+            self._far.channel.send_signal(signal)
+
+    def break_received(self, msec: int) -> bool:
+        if not self._far or not self._far.channel:
+            return False
+        self._far.channel.send_break(msec)
+        return True
+
+    # Bytes from the user
+
+    def data_received(self, data: bytes, _datatype: int | None) -> None:
+        if self._live:
+            self._live.traffic.received_bytes += len(data)
+        if self._far and self._far.channel:
+            self._far.write(data)
+        else:
+            self._early.append(data)
+            self.pause_reading()
+
+    def eof_received(self) -> bool:
+        if self._far and self._far.channel:
+            self._far.channel.write_eof()
+        else:
+            self._early_eof = True
+        return True
+
+    def pause_writing(self) -> None:
+        self._held_back = True
+        if self._far and self._far.channel:
+            self._far.channel.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._held_back = False
+        if self._far and self._far.channel:
+            self._far.channel.resume_reading()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._channel = None
+        if self._far and self._far.channel:
+            self._far.channel.close()
+        self._note_closed()
+
+    # Bytes to the user, called by the far side and by the connection
+
+    def write(self, data: bytes, datatype: int | None) -> None:
+        """Pass output on."""
+        if self._channel and not self._channel.is_closing():
+            if self._live:
+                self._live.traffic.sent_bytes += len(data)
+            self._channel.write(data, datatype)
+
+    def write_eof(self) -> None:
+        """Pass the end of output on."""
+        if self._channel and not self._channel.is_closing():
+            self._channel.write_eof()
+
+    def pause_reading(self) -> None:
+        if self._channel:
+            self._channel.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._channel:
+            self._channel.resume_reading()
+
+    def tell(self, line: str) -> None:
+        """Show a line of the gateway's own on the user's stderr."""
+        if self._channel and not self._channel.is_closing():
+            end = "\r\n" if self._terminal else "\n"
+            self._channel.write_stderr(f"devgw: {line}{end}".encode())
+
+    def is_open(self) -> bool:
+        """Say whether there is still a screen to show anything on."""
+        return self._channel is not None and not self._channel.is_closing()
+
+    def end(self, reason: str) -> None:
+        """End the session from the gateway's side, saying why."""
+        self.exit_reason = reason
+        self.tell(reason)
+        self._exit(self._host.runtime.settings.exit_status_on_refusal)
+
+    def finish(self) -> None:
+        """The far side has closed: pass its exit status or signal on and close."""
+        far = self._far
+        if self._channel is None or far is None:
+            return
+        if far.exit_signal is not None:
+            self.exit_reason = f"signal {far.exit_signal[0][:16]}"
+            self._channel.exit_with_signal(*far.exit_signal)
+        elif far.exit_status is not None:
+            self._exit(far.exit_status)
+        else:
+            self.end(LOST_TEXT)
+
+    def _exit(self, code: int) -> None:
+        self.exit_code = code
+        if self._channel:
+            self._channel.exit(code)
+
+    # Starting
+
+    def _start(self, kind: Kind, command: str | None) -> bool:
+        """Answer yes at once; whatever is wrong is then said on stderr, where the user sees it."""
+        self._host.spawn(self._run(kind, command))
+        return True
+
+    async def _run(self, kind: Kind, command: str | None) -> None:
+        request = SessionRequest(self._host.identity.subject, datetime.now(UTC), kind)
+        try:
+            answer = await self._host.ask(request)
+            if not answer.allowed:
+                self.end(f"refused: {answer}")
+                return
+            upstream = await self._host.upstream(self.tell)
+            if self._channel is None:
+                return  # the user left while the environment started
+            self._note_opened(request, command)
+            await self._connect(upstream, kind, command)
+        except DevgwError as error:
+            self.end(error.message)
+            if error.hint:
+                _log.info("session of %s failed: %s (%s)", self._host.identity.ref, error.message, error.hint)
+        except (asyncssh.Error, OSError) as error:
+            _log.warning("session of %s failed: %s", self._host.identity.ref, type(error).__name__)
+            self.end("your environment did not start the program")
+
+    async def _connect(self, upstream: UpstreamConnection, kind: Kind, command: str | None) -> None:
+        variables = await self._allowed_variables()
+        far = self._far = FarSession(self)
+        await upstream.start_program(
+            lambda: far,
+            command=command.encode("utf-8", "surrogateescape") if command is not None else None,
+            subsystem="sftp" if kind == "sftp" else None,
+            variables=variables,
+            terminal=self._terminal,
+            window=self._host.runtime.settings.channel_window_bytes,
+        )
+        self._far_ready(far)
+
+    def _far_ready(self, far: "FarSession") -> None:
+        """The program runs: hand over what came before."""
+        channel = far.start()
+        if channel is None:
+            return
+        if self._channel is None:
+            channel.close()
+            return
+        for data in self._early:
+            far.write(data)
+        self._early.clear()
+        if self._early_eof:
+            channel.write_eof()
+        if self._held_back:
+            channel.pause_reading()
+        self.resume_reading()
+
+    async def _allowed_variables(self) -> dict[bytes, bytes]:
+        """Ask for each variable the client sent; those refused are dropped silently, as sshd does (AcceptEnv)."""
+        allowed = {}
+        for name, value in dict(self._channel.get_environment_bytes() if self._channel else {}).items():
+            subject = self._host.identity.subject
+            request = VariableRequest(subject, datetime.now(UTC), name.decode("utf-8", "replace")[:128])
+            if (await self._host.ask(request)).allowed:
+                allowed[name] = value
+        return allowed
+
+    # The record
+
+    def _note_opened(self, request: SessionRequest, command: str | None) -> None:
+        shown = (command or "").encode("utf-8", "backslashreplace").decode()
+        self._live = LiveChannel(request, self.end, detail=f"{request.kind} {shown[:200]}".strip())
+        self._host.opened(self._live, self._event("session.opened", request.kind, shown))
+
+    def _note_closed(self) -> None:
+        live, self._live = self._live, None
+        if live is None:
+            return
+        assert isinstance(live.request, SessionRequest)  # noqa: S101 - set in _note_opened
+        event = self._event("session.closed", live.request.kind, "")
+        event.detail.update(
+            exit_code=self.exit_code,
+            sent_bytes=live.traffic.sent_bytes,
+            received_bytes=live.traffic.received_bytes,
+            seconds=round((datetime.now(UTC) - live.since).total_seconds(), 3),
+        )
+        self._host.closed(live, event)
+
+    def _event(self, code: str, kind: Kind, command: str) -> Event:
+        identity = self._host.identity
+        detail: dict[str, str | int | float | bool | None] = {"kind": kind, "terminal": self._terminal is not None}
+        if command:
+            detail["command"] = command[:4096]
+        return Event(code, identity.actor, str(identity.ref), reason=self.exit_reason, detail=detail)
+
+
+class FarSession(asyncssh.SSHClientSession[bytes]):
+    """The side towards the environment."""
+
+    def __init__(self, near: BridgeSession) -> None:
+        self._near = near
+        self._opening: EnvironmentChannel | None = None
+        self._lost = False
+        self.channel: EnvironmentChannel | None = None
+        """None until the program runs, and again when the channel is gone."""
+        self.exit_status: int | None = None
+        self.exit_signal: tuple[str, bool, str, str] | None = None
+
+    def connection_made(self, chan: "asyncssh.SSHClientChannel[bytes]") -> None:
+        assert isinstance(chan, EnvironmentChannel)  # noqa: S101 - UpstreamConnection makes no other
+        self._opening = chan
+
+    def start(self) -> EnvironmentChannel | None:
+        """The program runs: take input from now on, unless it has ended already."""
+        if not self._lost:
+            self.channel = self._opening
+        return self.channel
+
+    def write(self, data: bytes) -> None:
+        """Pass input on; dropped when the program has closed it."""
+        if self.channel and not self.channel.is_closing():
+            self.channel.write(data)
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        self._near.write(data, datatype)
+
+    def eof_received(self) -> bool:
+        self._near.write_eof()
+        return True
+
+    def exit_status_received(self, status: int) -> None:
+        self.exit_status = status
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        self.exit_signal = (signal, core_dumped, msg, lang)
+
+    def pause_writing(self) -> None:
+        self._near.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._near.resume_reading()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.channel, self._lost = None, True
+        self._near.finish()

@@ -1,0 +1,186 @@
+"""The register of live connections and their channels: who is in, with which key, doing what; and how to end it.
+
+`recheck` holds every one of them against the users, keys and policy of this moment (invariant 8). When to call it is
+for others to know; what is allowed is said by the decision function it is given.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from gateway.gate import Decide
+from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.ssh.relay import Traffic
+from gateway.ssh.services import Directory, Environments, Offload
+from policies.requests import LoginRequest, Request, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who logged in, proven by a signature: never taken from an offered key alone."""
+
+    ref: EnvironmentRef
+    user: User
+    key: PublicKey
+    address: str
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.user.name, self.address, self.key.algorithm, self.key.bits, self.key.fingerprint)
+
+    @property
+    def actor(self) -> Actor:
+        return Actor("user", self.user.name, self.key.fingerprint, self.address)
+
+
+@dataclass(slots=True)
+class LiveChannel:
+    """A session, forward or listener under way; `end` closes it and shows the reason."""
+
+    request: Request
+    end: Callable[[str], None]
+    traffic: Traffic = field(default_factory=Traffic)
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class LiveConnection:
+    """A logged-in connection; `end` closes it and shows the reason."""
+
+    identity: Identity
+    end: Callable[[str], None]
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    channels: list[LiveChannel] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
+    """Of channels that are closed already."""
+
+    def report(self) -> "ConnectionReport":
+        """Describe the connection as it is now."""
+        open_traffic = [channel.traffic for channel in self.channels]
+        return ConnectionReport(
+            id=self.id,
+            user=self.identity.user.name,
+            fingerprint=self.identity.key.fingerprint,
+            address=self.identity.address,
+            environment=str(self.identity.ref),
+            since=self.since,
+            channels=tuple(f"{channel.request.action} {channel.detail}".strip() for channel in self.channels),
+            sent_bytes=self.traffic.sent_bytes + sum(traffic.sent_bytes for traffic in open_traffic),
+            received_bytes=self.traffic.received_bytes + sum(traffic.received_bytes for traffic in open_traffic),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReport:
+    """A live connection as `devgw sessions list` shows it. Bytes are those sent to and received from the user."""
+
+    id: str
+    user: str
+    fingerprint: str
+    address: str
+    environment: str
+    since: datetime
+    channels: tuple[str, ...]
+    sent_bytes: int
+    received_bytes: int
+
+
+class SessionRegistry:
+    """All live connections of this process. Its methods are called on the event loop."""
+
+    def __init__(self, directory: Directory, environments: Environments, offload: Offload) -> None:
+        self._directory = directory
+        self._environments = environments
+        self._offload = offload
+        self._live: dict[str, LiveConnection] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def add(self, connection: LiveConnection) -> None:
+        self._live[connection.id] = connection
+        self._empty.clear()
+
+    def remove(self, connection: LiveConnection) -> None:
+        self._live.pop(connection.id, None)
+        if not self._live:
+            self._empty.set()
+
+    async def wait_empty(self, timeout_seconds: float) -> bool:
+        """Wait until nobody is connected; say whether that was so in time."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def count(self, user: UserName) -> int:
+        """Return how many connections a user has."""
+        return sum(live.identity.user.name == user for live in self._live.values())
+
+    def report(self) -> list[ConnectionReport]:
+        """Describe all connections, oldest first."""
+        return [live.report() for live in self._live.values()]
+
+    def close(self, ids: Iterable[str], reason: str) -> list[str]:
+        """End connections, with the reason on their users' screens; return the ids that were there."""
+        found = [self._live[wanted] for wanted in ids if wanted in self._live]
+        for live in found:
+            live.end(reason)
+        return [live.id for live in found]
+
+    async def recheck(self, decide: Decide) -> list[str]:
+        """End what is no longer allowed, at once, and touch nothing else; return the ids of connections ended."""
+        identities = [live.identity for live in self._live.values()]
+        standing = await self._offload.quick(self._standing, identities)
+        ended = []
+        for live in list(self._live.values()):
+            now = datetime.now(UTC)
+            why = _why_out(live.identity, standing, decide, now)
+            if why is not None:
+                live.end(why)
+                ended.append(live.id)
+                continue
+            for channel in list(live.channels):
+                decision = decide(replace(channel.request, at=now))
+                if not decision.allowed:
+                    channel.end(f"{decision.reason} (rule: {decision.rule})")
+        return ended
+
+    def _standing(self, identities: list[Identity]) -> "_Standing":
+        """Read once for all: each user, their keys, and which environments there are."""
+        standing = _Standing()
+        for name in {identity.user.name for identity in identities}:
+            standing.users[name] = self._directory.user(name)
+            standing.keys[name] = {key.fingerprint for key in self._directory.keys(name)}
+        standing.environments = {ref for ref in {i.ref for i in identities} if self._environments.exists(ref)}
+        return standing
+
+
+@dataclass(slots=True)
+class _Standing:
+    users: dict[UserName, User | None] = field(default_factory=dict)
+    keys: dict[UserName, set[Fingerprint]] = field(default_factory=dict)
+    environments: set[EnvironmentRef] = field(default_factory=set)
+
+
+def _why_out(identity: Identity, standing: _Standing, decide: Decide, now: datetime) -> str | None:
+    """Return why a connection may not go on, or None. Someone who logged in a moment ago was decided on just then."""
+    name = identity.user.name
+    if name not in standing.users:
+        return None
+    user = standing.users[name]
+    if user is None:
+        return "the user was deleted"
+    if user.disabled:
+        return "the user is disabled"
+    if identity.key.fingerprint not in standing.keys[name]:
+        return "the key was removed"
+    decision = decide(LoginRequest(identity.subject, now))
+    return None if decision.allowed else f"{decision.reason} (rule: {decision.rule})"

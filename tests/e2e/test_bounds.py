@@ -1,0 +1,182 @@
+"""No client makes the gateway's memory grow without bound, before or after login (invariant 10)."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from gateway.auth.throttle import Limits
+from tests.e2e.conftest import Laboratory
+from tests.ssh_clients import poll
+from tests.ssh_gateway import TestGateway
+
+MIB = 1 << 20
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Iterator[TestGateway]:
+    made = TestGateway(
+        tmp_path,
+        login_grace_seconds=1.0,
+        per_source_max_startups=5,
+        max_channels=6,
+        max_sessions=3,
+        throttle_limits=Limits(failures_per_user=3, failures_per_address=100, ban_seconds=30),
+    )
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+class Deaf(asyncssh.SSHTCPSession[bytes]):
+    """A channel whose client never reads its socket."""
+
+
+async def connect(gateway: TestGateway, key: Path) -> asyncssh.SSHClientConnection:
+    return await asyncssh.connect(
+        "127.0.0.1", gateway.port, username="alice", client_keys=[str(key)], known_hosts=None, config=None
+    )
+
+
+async def stop_reading(gateway: TestGateway, key: Path, megabytes: int) -> int:
+    """Ask for much with a window of 4 GiB, then never read; return how far the test's memory grew."""
+    connection = await connect(gateway, key)
+    channel, _ = await connection.create_connection(Deaf, "localhost", 8888, window=0xFFFFFFFF)
+    before = resident_bytes()
+    transport = connection._transport
+    assert transport is not None
+    channel.write(f"GET /?size={megabytes * MIB} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    transport.pause_reading()
+    peak = before
+    for _ in range(30):
+        await asyncio.sleep(0.1)
+        peak = max(peak, resident_bytes())
+    connection.abort()
+    return peak - before
+
+
+def test_a_client_that_stops_reading_stops_its_own_sender(laboratory: Laboratory) -> None:
+    """96 MiB towards a deaf client with a 4 GiB window cost a few MiB, and bob notices nothing."""
+    gateway = laboratory.gateway
+    grown = asyncio.run(stop_reading(gateway, laboratory.alice, 96))
+    assert grown < 12 * MIB
+    began = time.monotonic()
+    assert gateway.run("bob", laboratory.bob, "echo hi").stdout == b"hi\n"
+    assert time.monotonic() - began < 5
+
+
+def test_an_exec_whose_output_nobody_reads_waits(laboratory: Laboratory) -> None:
+    """The program in the environment blocks; the gateway does not collect its output."""
+    gateway = laboratory.gateway
+    before = resident_bytes()
+    command = gateway.ssh("alice", laboratory.alice, "head -c 200000000 /dev/zero")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    try:
+        time.sleep(1.5)  # time in which a gateway without bounds would collect it all
+        assert resident_bytes() - before < 16 * MIB
+        assert process.stdout is not None
+        assert len(process.stdout.read()) == 200_000_000
+    finally:
+        process.wait(20)
+
+
+def test_input_that_nobody_reads_waits(laboratory: Laboratory) -> None:
+    """Upload into a program that does not read: the client blocks, the gateway stays small."""
+    gateway = laboratory.gateway
+    before = resident_bytes()
+    with Path("/dev/zero").open("rb") as zero:
+        process = subprocess.Popen(gateway.ssh("alice", laboratory.alice, "sleep 2; echo end"), stdin=zero)
+        time.sleep(1.5)  # as above
+        assert resident_bytes() - before < 16 * MIB
+        process.terminate()
+        process.wait(10)
+
+
+def test_login_grace_ends_a_silent_connection(strict: TestGateway) -> None:
+    """One byte per second does not prolong it."""
+    with socket.create_connection(("127.0.0.1", strict.port), 5) as sock:
+        sock.settimeout(5)
+        began = time.monotonic()
+        while sock.recv(1000):
+            pass
+        assert 0.5 < time.monotonic() - began < 3
+
+
+def test_a_source_that_hogs_startups_is_told_so(strict: TestGateway) -> None:
+    """The sixth idle connection gets a disconnect message instead of a key exchange."""
+    idle = [socket.create_connection(("127.0.0.1", strict.port), 5) for _ in range(5)]
+    try:
+        poll(lambda: strict.server and strict.server._admission._startups_total == 5, "five startups")
+        with socket.create_connection(("127.0.0.1", strict.port), 5) as sock:
+            sock.settimeout(5)
+            said = b""
+            while data := sock.recv(1000):
+                said += data
+        assert b"that have not logged in" in said
+    finally:
+        for sock in idle:
+            sock.close()
+
+
+def test_megabytes_before_login_are_cut(strict: TestGateway) -> None:
+    """An endless stream of ignorable packets ends the connection, not the memory."""
+    with socket.create_connection(("127.0.0.1", strict.port), 5) as sock:
+        sock.settimeout(5)
+        packet = (1 + 5 + 65536 + 6).to_bytes(4, "big") + b"\x06\x02" + (65536).to_bytes(4, "big") + bytes(65542)
+        with pytest.raises(ConnectionError):
+            sock.sendall(b"SSH-2.0-flood\r\n")
+            for _ in range(1000):
+                sock.sendall(packet)
+
+
+def test_channels_and_sessions_are_counted(strict: TestGateway) -> None:
+    """MaxSessions and the limit of channels refuse the next one and keep the connection."""
+    key = strict.add_user("alice")
+
+    async def open_many() -> tuple[int, int]:
+        connection = await connect(strict, key)
+        sessions = [await connection.create_process("sleep 30", encoding=None) for _ in range(3)]
+        with pytest.raises(asyncssh.ChannelOpenError, match="more than 3 sessions"):
+            await connection.create_process("true")
+        forwards = [await connection.create_connection(Deaf, "localhost", 8888) for _ in range(3)]
+        with pytest.raises(asyncssh.ChannelOpenError, match="more than 6 channels"):
+            await connection.create_connection(Deaf, "localhost", 8888)
+        connection.abort()
+        return len(sessions), len(forwards)
+
+    assert asyncio.run(open_many()) == (3, 3)
+
+
+def test_failed_connections_are_banned_and_told(strict: TestGateway) -> None:
+    """Three failed connections of one user name ban that name at this address; another name gets in."""
+    alice, bob = strict.add_user("alice"), strict.add_user("bob")
+    for _ in range(3):
+        strict.run("alice", bob, "true")
+    poll(lambda: strict.throttle.ban_left_seconds("127.0.0.1", "alice"), "the ban")
+    done = strict.run("alice", alice, "true")
+    assert b"too many failed logins" in done.stderr
+    assert strict.run("bob", bob, "true").returncode == 0
+
+
+def test_a_rekey_storm_ends_its_connection(laboratory: Laboratory) -> None:
+    """A client that exchanges keys without end is cut; ordinary rekeying goes on."""
+    done = laboratory.gateway.run(
+        "alice", laboratory.alice, "head -c 30000000 /dev/zero", before=["-o", "RekeyLimit=5M"]
+    )
+    assert len(done.stdout) == 30_000_000
+    storm = laboratory.gateway.run(
+        "alice", laboratory.alice, "head -c 30000000 /dev/zero", before=["-o", "RekeyLimit=16K"]
+    )
+    assert storm.returncode == 255

@@ -1,0 +1,119 @@
+"""What runs inside the test environment, as `python environment_inside.py ROOT USER UID` in fresh namespaces.
+
+Standard library only, imported at the top: it becomes the user before it listens, and may then read no more modules.
+"""
+
+import encodings.idna  # noqa: F401 - loaded lazily by sockets otherwise, when it may no longer be read
+import fcntl
+import hashlib
+import http.server
+import os
+import signal
+import socket
+import socketserver
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+SSHD = "/usr/sbin/sshd"
+LOOPBACK_PORT = 6006
+"""A second HTTP server of the environment, on its loopback."""
+
+
+def blob(size: int, seed: str = "notebook") -> bytes:
+    """Return reproducible bytes that compress badly."""
+    block = b"".join(hashlib.sha256(f"{seed}{index}".encode()).digest() for index in range(2048))
+    return (block * (size // len(block) + 1))[:size]
+
+
+def _enter(root: Path, uid: int) -> None:
+    for name in ("passwd", "group"):
+        subprocess.run(["mount", "--bind", str(root / name), f"/etc/{name}"], check=True)
+    terminals = "newinstance,gid=5,mode=620,ptmxmode=666"  # sshd wants terminals of the group tty
+    subprocess.run(["mount", "-t", "devpts", "-o", terminals, "devpts", "/dev/pts"], check=True)
+    subprocess.run(["mount", "--bind", "/dev/pts/ptmx", "/dev/ptmx"], check=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: up and running
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+
+
+def _listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(128)
+    return listener
+
+
+def _serve_ssh(root: Path) -> None:
+    listener = _listen(root / "ssh.sock")
+    log = (root / "sshd.log").open("ab")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    children: list[subprocess.Popen[bytes]] = []
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            children = [child for child in children if child.poll() is None]
+            command = [SSHD, "-i", "-e", "-f", str(root / "sshd_config")]
+            children.append(subprocess.Popen(command, stdin=connection, stdout=connection, stderr=log, cwd="/"))
+
+
+def _serve_http(user: str, server_socket: socket.socket) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            query = parse_qs(urlparse(self.path).query)
+            size = int(query.get("size", ["0"])[0])
+            self._answer(blob(size) if size else f"notebook of {user}\n".encode())
+
+        def do_POST(self) -> None:
+            digest, left = hashlib.sha256(), int(self.headers["Content-Length"])
+            while left:
+                data = self.rfile.read(min(left, 1 << 20))
+                digest.update(data)
+                left -= len(data)
+            self._answer(digest.hexdigest().encode())
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "gateway"
+
+        def log_message(self, *_args: object) -> None:
+            """Say nothing."""
+
+    class Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
+        daemon_threads = True
+
+        def fileno(self) -> int:
+            return server_socket.fileno()
+
+        def get_request(self) -> tuple[socket.socket, str]:
+            return server_socket.accept()[0], "gateway"
+
+        def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]  # stream sockets only
+            request.close()
+
+    Server("unused", Handler).serve_forever()
+
+
+def _main(root: Path, user: str, uid: int) -> None:
+    _enter(root, uid)
+    tcp = socket.create_server(("127.0.0.1", LOOPBACK_PORT))
+    for server_socket in (_listen(root / "notebook.sock"), tcp):
+        threading.Thread(target=_serve_http, args=(user, server_socket), daemon=True).start()
+    _serve_ssh(root)
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

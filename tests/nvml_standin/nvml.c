@@ -1,0 +1,126 @@
+/* A stand-in for libnvidia-ml.so.1: answers nvidia-ml-py from a text file instead of a driver.
+ *
+ * The file named by NVML_STANDIN has one fact per line (sizes in MiB; a name runs to the end of the line):
+ *   init STATUS                                      what nvmlInit returns (nvmlReturn_t)
+ *   driver VERSION
+ *   gpu UUID MEMORY MIG NAME                         MIG: 1 on, 0 off, -1 not supported by this GPU
+ *   slice GPU PLACE UUID MEMORY GI CI NAME           PLACE in the GPU's table, GI and CI slice counts
+ *   lost GPU                                         this GPU has fallen off the bus
+ * Signatures: NVIDIA Management Library reference (docs.nvidia.com/deploy/nvml-api).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OK = 0, UNINITIALIZED = 1, BAD_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, GPU_IS_LOST = 15 };
+enum { MAX_DEVICES = 64, PLACES = 7 };
+
+struct device {
+    char uuid[96], name[96];
+    unsigned long long memory_mib;
+    int mig, lost;
+    unsigned gi, ci;
+    struct device *slices[PLACES];
+};
+struct memory { unsigned long long total, free, used; };
+struct attributes {
+    unsigned multiprocessors, copy, decoder, encoder, jpeg, ofa, gi, ci;
+    unsigned long long memory_mib;
+};
+
+static struct device gpus[MAX_DEVICES], slices[MAX_DEVICES];
+static unsigned gpu_count, slice_count;
+static int init_status, opened;
+static char driver[81];
+
+static void learn(const char *line) {
+    struct device *d;
+    unsigned gpu, place;
+    char uuid[96];
+    if (sscanf(line, "init %d", &init_status) == 1 || sscanf(line, "driver %80s", driver) == 1) return;
+    if (sscanf(line, "lost %u", &gpu) == 1 && gpu < MAX_DEVICES) gpus[gpu].lost = 1;
+    if (strncmp(line, "gpu ", 4) == 0 && gpu_count < MAX_DEVICES) {
+        d = &gpus[gpu_count++];
+        sscanf(line, "gpu %95s %llu %d %95[^\n]", d->uuid, &d->memory_mib, &d->mig, d->name);
+    }
+    if (sscanf(line, "slice %u %u %95s", &gpu, &place, uuid) == 3 && gpu < gpu_count && place < PLACES) {
+        d = gpus[gpu].slices[place] = &slices[slice_count++];
+        sscanf(line, "slice %*u %*u %95s %llu %u %u %95[^\n]", d->uuid, &d->memory_mib, &d->gi, &d->ci, d->name);
+    }
+}
+
+int nvmlInitWithFlags(unsigned flags) {
+    char line[512];
+    FILE *file;
+    (void)flags;
+    if (opened++) return init_status;
+    file = fopen(getenv("NVML_STANDIN"), "r");
+    if (!file) return UNINITIALIZED;
+    while (fgets(line, sizeof line, file)) learn(line);
+    fclose(file);
+    return init_status;
+}
+
+int nvmlShutdown(void) {
+    opened--;
+    memset(gpus, 0, sizeof gpus);
+    memset(slices, 0, sizeof slices);
+    gpu_count = slice_count = 0;
+    return OK;
+}
+
+const char *nvmlErrorString(int status) {
+    return status == 9 ? "Driver Not Loaded" : status == 18 ? "Driver/library version mismatch" : "Stand-in error";
+}
+
+static int say(char *buffer, unsigned length, const char *text) {
+    snprintf(buffer, length, "%s", text);
+    return OK;
+}
+
+int nvmlSystemGetDriverVersion(char *buffer, unsigned length) { return say(buffer, length, driver); }
+
+int nvmlDeviceGetCount_v2(unsigned *count) {
+    *count = gpu_count;
+    return opened ? OK : UNINITIALIZED;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, struct device **device) {
+    if (index >= gpu_count) return BAD_ARGUMENT;
+    *device = &gpus[index];
+    return gpus[index].lost ? GPU_IS_LOST : OK;
+}
+
+int nvmlDeviceGetUUID(struct device *d, char *buffer, unsigned length) { return say(buffer, length, d->uuid); }
+int nvmlDeviceGetName(struct device *d, char *buffer, unsigned length) { return say(buffer, length, d->name); }
+
+int nvmlDeviceGetMemoryInfo(struct device *d, struct memory *memory) {
+    memory->total = memory->free = d->memory_mib << 20;
+    memory->used = 0;
+    return d->memory_mib ? OK : NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetMigMode(struct device *d, unsigned *current, unsigned *pending) {
+    *current = *pending = d->mig == 1;
+    return d->mig < 0 ? NOT_SUPPORTED : OK;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(struct device *d, unsigned *count) {
+    (void)d;
+    *count = PLACES;
+    return OK;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(struct device *d, unsigned index, struct device **slice) {
+    if (index >= PLACES) return BAD_ARGUMENT;
+    *slice = d->slices[index];
+    return *slice ? OK : NOT_FOUND;
+}
+
+int nvmlDeviceGetAttributes_v2(struct device *d, struct attributes *attributes) {
+    memset(attributes, 0, sizeof *attributes);
+    attributes->gi = d->gi;
+    attributes->ci = d->ci;
+    attributes->memory_mib = d->memory_mib;
+    return d->gi ? OK : NOT_SUPPORTED;
+}

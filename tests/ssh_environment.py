@@ -1,0 +1,129 @@
+"""An environment without a container engine, for tests of the gateway: the real sshd and a small notebook server.
+
+It keeps the environment contract: `ssh.sock` starts `sshd -i` per connection, `notebook.sock` speaks HTTP, all as an
+ordinary user in mount and network namespaces of its own, so that its loopback is not the gateway's. Needs root.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gateway.auth.authority import make_host_key
+
+UID_BASE = 23000
+INSIDE = Path(__file__).with_name("environment_inside.py")
+
+_CONFIG = """
+HostKey {root}/host_key
+TrustedUserCAKeys {root}/user_ca.pub
+AuthorizedKeysFile none
+AuthenticationMethods publickey
+UsePAM no
+PidFile none
+StrictModes no
+MaxSessions 1000
+PrintMotd no
+PrintLastLog no
+AcceptEnv *
+AllowAgentForwarding yes
+AllowTcpForwarding yes
+AllowStreamLocalForwarding yes
+Subsystem sftp internal-sftp
+LogLevel VERBOSE
+"""
+
+
+class SshEnvironment:
+    """One user's environment; `start` and `stop` may alternate."""
+
+    def __init__(self, user: str, user_ca_line: str, uid: int = UID_BASE) -> None:
+        self.user = user
+        self.uid = uid
+        self.root = Path(tempfile.mkdtemp(prefix=f"devgw-{user}-", dir="/tmp"))  # sun_path is short
+        self.home = self.root / "home"
+        self.home.mkdir()
+        private, self.host_key = make_host_key(f"{user}'s environment")
+        (self.root / "host_key").write_text(private)
+        (self.root / "host_key").chmod(0o600)
+        (self.root / "user_ca.pub").write_text(user_ca_line + "\n")
+        (self.root / "sshd_config").write_text(_CONFIG.format(root=self.root))
+        self._write_accounts()
+        for path in (self.root, self.home, self.root / "host_key"):
+            os.chown(path, uid, uid)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _write_accounts(self) -> None:
+        passwd = Path("/etc/passwd").read_text() + f"{self.user}:x:{self.uid}:{self.uid}::{self.home}:/bin/bash\n"
+        (self.root / "passwd").write_text(passwd)
+        (self.root / "group").write_text(Path("/etc/group").read_text() + f"{self.user}:x:{self.uid}:\n")
+
+    def start(self) -> None:
+        """Start it and wait until both sockets answer."""
+        if self._process is not None:
+            return
+        self._process = subprocess.Popen(
+            [
+                "unshare",
+                "--mount",
+                "--net",
+                "--",
+                sys.executable,
+                str(INSIDE),
+                str(self.root),
+                self.user,
+                str(self.uid),
+            ],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 15
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the test environment did not start; it needs root and unshare(1)")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            for service in ("ssh", "notebook"):
+                self.dial(service).close()
+        except OSError:
+            return False
+        return True
+
+    def dial(self, service: str) -> socket.socket:
+        """Connect to one of its sockets."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(str(self.root / f"{service}.sock"))
+        except OSError:
+            sock.close()
+            raise
+        sock.setblocking(False)
+        return sock
+
+    def sshd_processes(self) -> int:
+        """Count the sshd processes that serve connections right now."""
+        found = subprocess.run(["pgrep", "-c", "-u", str(self.uid), "-f", "sshd"], capture_output=True, check=False)
+        return int(found.stdout or 0)
+
+    def stop(self) -> None:
+        """Kill it with all that runs in it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for service in ("ssh", "notebook"):
+            (self.root / f"{service}.sock").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Stop it and delete its files."""
+        self.stop()
+        shutil.rmtree(self.root, ignore_errors=True)

@@ -1,0 +1,50 @@
+"""Journals in a temporary directory, and events to put in them."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.audit.event import Event
+from gateway.audit.journal import Journal
+from gateway.model import Actor
+
+ALICE = Actor("user", "alice", "SHA256:" + "a" * 43, "192.0.2.7")
+NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
+
+MakeEvent = Callable[..., Event]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def journal(directory: Path) -> Iterator[Journal]:
+    journal = Journal(directory)
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def event() -> MakeEvent:
+    """Make an event; what a test does not say is an allowed forward of alice's at noon."""
+
+    def make(code: str = "forward.allowed", **fields: Any) -> Event:
+        plain: dict[str, Any] = {"actor": ALICE, "environment": "alice", "decision": "allowed", "at": NOON}
+        return Event(code, **(plain | fields))
+
+    return make
+
+
+@pytest.fixture
+def written(directory: Path, event: MakeEvent) -> Path:
+    """A closed journal of one opening record and nine events; the n-th event is record n + 1."""
+    journal = Journal(directory)
+    for number in range(1, 10):
+        journal.append(event(detail={"n": number}))
+    journal.close()
+    return directory

@@ -1,0 +1,144 @@
+"""Who could read a dataset on a day, and who did; and whether the store agrees with the journal."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.audit.event import Event
+from gateway.audit.exposure import exposure
+from gateway.audit.journal import Journal
+from gateway.audit.policy_history import keep, loaded_event
+from gateway.audit.witness import compare
+from gateway.errors import JournalError
+from gateway.model import Actor
+from policies.load import parse_policy
+
+ADMIN = Actor("admin", "root")
+GATEWAY = Actor("gateway", "devgw")
+MAY = datetime(2026, 5, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+OPEN = """
+version = 1
+default_roles = ["member"]
+[roles.member]
+images = ["*"]
+max_environments = 1
+datasets = ["imagenet"]
+[roles.guest]
+[[grants]]
+users = ["guest"]
+roles = ["guest"]
+"""
+CLOSED = OPEN.replace('datasets = ["imagenet"]', "datasets = []")
+
+
+def day(number: int, hour: int = 0) -> datetime:
+    return MAY.replace(day=number, hour=hour)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return tmp_path / "policies"
+
+
+@pytest.fixture
+def story(directory: Path, archive: Path) -> Path:
+    """The dataset is open to members until the evening of 3 May; alice uses it that day, bob the day before."""
+    journal = Journal(directory)
+
+    def note(at: datetime, code: str, who: str, **detail: str) -> None:
+        actor = ADMIN if code.startswith(("environment", "user", "create")) else Actor("user", who, "", "192.0.2.7")
+        journal.append(Event(code, actor, "" if code == "user.created" else who, detail=dict(detail), at=at))
+
+    def load(at: datetime, text: str) -> None:
+        event = loaded_event(GATEWAY, Path("policy.toml"), keep(archive, text), None, parse_policy(text, "p"))
+        journal.append(Event(event.code, event.actor, detail=event.detail, at=at))
+
+    load(day(1), OPEN)
+    for name in ("alice", "bob", "carol"):
+        note(day(1, 1), "user.created", name, user=name)
+    for name in ("alice", "bob"):
+        note(day(1, 2), "create.allowed", name, datasets="coco,imagenet")
+        note(day(1, 2), "environment.created", name)
+    note(day(1, 2), "environment.created", "carol", datasets="coco")
+    note(day(2, 9), "session.opened", "bob")
+    note(day(2, 20), "environment.deleted", "bob")
+    note(day(3, 9), "session.opened", "alice")
+    note(day(3, 11), "forward.opened", "alice")
+    note(day(3, 12), "session.opened", "carol")
+    load(day(3, 18), CLOSED)
+    note(day(4, 9), "session.opened", "alice")
+    note(day(5), "user.created", "late", user="late")
+    journal.close()
+    return directory
+
+
+def test_who_could_and_who_did_on_a_day(story: Path, archive: Path) -> None:
+    answer = exposure(story, archive, "imagenet", day(3), day(4))
+    assert [one.user for one in answer.could] == ["alice", "bob", "carol"]
+    assert [(one.user, one.openings, one.first_at, one.last_at) for one in answer.did] == [
+        ("alice", 2, day(3, 9), day(3, 11))
+    ]
+    assert (answer.mounted, answer.did[0].addresses) == (("alice",), ("192.0.2.7",))
+    assert answer.could[0].reach.grants[0][0] == "member"
+
+
+def test_a_narrowed_policy_and_a_deleted_environment_show(story: Path, archive: Path) -> None:
+    """After the change nobody could get it, yet alice still had it mounted: the review must see that."""
+    after = exposure(story, archive, "imagenet", day(4), day(5))
+    assert (after.could, after.mounted, [one.user for one in after.did]) == ((), ("alice",), ["alice"])
+    before = exposure(story, archive, "imagenet", day(2), day(3))
+    assert [one.user for one in before.did] == ["bob"]
+
+
+def test_a_kept_policy_that_was_edited_is_not_believed(story: Path, archive: Path) -> None:
+    for path in archive.glob("*.toml"):
+        path.chmod(0o600)
+        path.write_text(path.read_text().replace("imagenet", "nothing"))
+    with pytest.raises(JournalError, match="edited"):
+        exposure(story, archive, "imagenet", day(3), day(4))
+
+
+def test_a_loaded_policy_is_recorded_with_its_effects() -> None:
+    event = loaded_event(GATEWAY, Path("p.toml"), "00", parse_policy(OPEN, "a"), parse_policy(CLOSED, "b"))
+    assert (event.detail["change_count"], event.detail["changes"]) == (1, "* loses: mount the dataset imagenet")
+
+
+@pytest.fixture
+def keys(directory: Path) -> Path:
+    journal = Journal(directory)
+    for code, user, fingerprint in [
+        ("key.added", "alice", "SHA256:a1"),
+        ("key.added", "alice", "SHA256:a2"),
+        ("key.removed", "alice", "SHA256:a2"),
+        ("key.added", "bob", "SHA256:b"),
+    ]:
+        journal.append(Event(code, ADMIN, detail={"user": user, "fingerprint": fingerprint}))
+    journal.append(Event("user.disabled", ADMIN, detail={"user": "bob"}))
+    journal.close()
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("stored", "disabled", "kinds"),
+    [
+        ({"alice": ["SHA256:a1"], "bob": ["SHA256:b"]}, ["bob"], []),
+        # an editor of the database lets a key in
+        ({"alice": ["SHA256:a1", "SHA256:x"], "bob": ["SHA256:b"]}, ["bob"], ["key.unrecorded"]),
+        # swaps one
+        ({"alice": ["SHA256:x"], "bob": ["SHA256:b"]}, ["bob"], ["key.unrecorded", "key.vanished"]),
+        # gives one to somebody else
+        ({"alice": ["SHA256:a1", "SHA256:b"], "bob": ["SHA256:b"]}, ["bob"], ["key.unrecorded"]),
+        # brings back a removed one
+        ({"alice": ["SHA256:a1", "SHA256:a2"], "bob": ["SHA256:b"]}, ["bob"], ["key.came-back"]),
+        # enables a disabled user, or disables one
+        ({"alice": ["SHA256:a1"], "bob": ["SHA256:b"]}, [], ["user.came-back"]),
+        ({"alice": ["SHA256:a1"], "bob": ["SHA256:b"]}, ["alice", "bob"], ["user.disabled-unrecorded"]),
+    ],
+)
+def test_an_edited_database_disagrees_with_the_journal(
+    keys: Path, stored: dict[str, list[str]], disabled: list[str], kinds: list[str]
+) -> None:
+    assert sorted(one.kind for one in compare(keys, stored, disabled)) == kinds

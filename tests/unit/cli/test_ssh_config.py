@@ -1,0 +1,58 @@
+"""A client's own ssh configuration: what is theirs is kept."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import ssh_config
+from gateway.errors import StoreError
+from gateway.model import EnvironmentRef
+
+_GATEWAY = ssh_config.Gateway("gw.example.org", 2222, 8888)
+_ALICE = EnvironmentRef.parse("alice")
+_TEXT = ssh_config.blocks(_GATEWAY, [_ALICE])
+
+
+def test_write_keeps_what_the_person_wrote(tmp_path: Path) -> None:
+    """The Include goes before the first Host, where ssh_config(5) applies it to every host."""
+    (tmp_path / "config").write_text("Host mine\n    User me\n")
+    ssh_config.write(ssh_config.plan(tmp_path, _TEXT))
+    assert (tmp_path / "config").read_text() == "Include devgw.conf\n\nHost mine\n    User me\n"
+    assert (tmp_path / "devgw.conf").read_text().endswith(_TEXT)
+    assert (tmp_path / "devgw.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_second_write_changes_nothing(tmp_path: Path) -> None:
+    """Not one Include more."""
+    ssh_config.write(ssh_config.plan(tmp_path, _TEXT))
+    assert ssh_config.plan(tmp_path, _TEXT) == []
+
+
+def test_planning_changes_nothing(tmp_path: Path) -> None:
+    """What --dry-run relies on."""
+    changes = ssh_config.plan(tmp_path / "absent", _TEXT)
+    assert [change.path.name for change in changes] == ["devgw.conf", "config"]
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_linked_config_stays_a_link(tmp_path: Path) -> None:
+    """Many people keep ~/.ssh/config in a repository of theirs."""
+    theirs = tmp_path / "dotfiles"
+    theirs.write_text("Host mine\n")
+    (tmp_path / "config").symlink_to(theirs)
+    ssh_config.write(ssh_config.plan(tmp_path, _TEXT))
+    assert (tmp_path / "config").is_symlink()
+    assert theirs.read_text() == "Include devgw.conf\n\nHost mine\n"
+
+
+def test_a_config_that_is_no_file_is_an_error(tmp_path: Path) -> None:
+    """And the message names it."""
+    (tmp_path / "config").mkdir()
+    with pytest.raises(StoreError, match="config: is a directory"):
+        ssh_config.plan(tmp_path, _TEXT)
+
+
+def test_aliases_of_different_environments_differ() -> None:
+    """`alice-proj` may be a user, so the hyphen cannot part user and name."""
+    handles = ("alice", "alice+proj", "alice-proj", "alice-proj+main2")
+    assert len({ssh_config.alias_of(EnvironmentRef.parse(handle)) for handle in handles}) == len(handles)

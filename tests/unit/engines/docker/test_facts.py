@@ -1,0 +1,46 @@
+"""What an administrator is told about an engine."""
+
+import pytest
+
+from gateway.engines.docker.facts import facts_of, report_of
+from tests.fakes.docker_daemon import HEALTHY_INFO
+
+
+@pytest.mark.parametrize(
+    ("change", "api", "ceilings", "words"),
+    [
+        ({"SecurityOptions": ["name=apparmor"]}, "1.45", {}, "no seccomp"),
+        ({"SecurityOptions": ["name=seccomp,profile=unconfined"]}, "1.45", {}, "'unconfined'"),
+        ({"DefaultRuntime": "nvidia"}, "1.45", {}, "default runtime is 'nvidia'"),
+        ({}, "1.43", {}, "API below 1.44"),
+        ({"SwapLimit": False}, "1.45", {}, "cannot limit swap"),
+        ({"PidsLimit": False}, "1.45", {}, "cannot limit processes"),
+        ({}, "1.45", {"memlock": 8388608}, "cannot raise memlock above 8388608"),
+        ({"SecurityOptions": ["name=seccomp,profile=builtin", "name=userns"]}, "1.45", {}, "remapping"),
+    ],
+)
+def test_a_fault_is_noted(change: dict[str, object], api: str, ceilings: dict[str, int], words: str) -> None:
+    info = {**HEALTHY_INFO, **change}
+    report = report_of(info, facts_of(info, api, ceilings))
+    assert any(words in note for note in report.notes)
+
+
+def test_a_sound_engine_has_only_its_way_of_injection_to_tell() -> None:
+    report = report_of(HEALTHY_INFO, facts_of(HEALTHY_INFO, "1.45", {}))
+    assert (report.name, report.version, report.gpu_injection) == ("docker", "26.1.5", "cdi")
+    assert report.notes == ("CDI specs are read from /etc/cdi",)
+
+
+@pytest.mark.parametrize(
+    ("options", "profile"),
+    [
+        (["name=seccomp,profile=builtin"], "builtin"),
+        (["name=seccomp,profile=default"], "default"),
+        (["name=seccomp"], "builtin"),
+        (["name=apparmor", "name=seccomp,profile=/etc/p.json"], "/etc/p.json"),
+        ([], ""),
+        (None, ""),
+    ],
+)
+def test_the_default_seccomp_profile_is_read(options: list[str] | None, profile: str) -> None:
+    assert facts_of({"SecurityOptions": options}, "1.45", {}).seccomp == profile

@@ -1,0 +1,28 @@
+"""Names inside the engine never run into one another."""
+
+import itertools
+
+from gateway.engines.docker.names import bridge_name, container_name, hostname
+from gateway.model import EnvironmentRef
+
+HANDLES = ["a", "a-b", "a+b", "a-b+c", "a+b-c", "a-main", "b"]
+
+
+def test_names_are_unique_over_gateways_users_and_environments() -> None:
+    """Hyphens may stand in every part; the dots between the parts keep them apart."""
+    owners = list(itertools.product(["a", "a-b", "b"], map(EnvironmentRef.parse, HANDLES)))
+    assert len({container_name(*owner) for owner in owners}) == len(owners)
+    assert len({bridge_name(*owner) for owner in owners}) == len(owners)
+
+
+def test_a_bridge_fits_in_an_interface_name() -> None:
+    """IFNAMSIZ is 16 with the zero at the end; a packet filter matches `dgw-*`."""
+    name = bridge_name("g" * 31, EnvironmentRef.parse("u" * 31))
+    assert len(name) == 15
+    assert name.startswith("dgw-")
+
+
+def test_a_hostname_is_a_dns_label() -> None:
+    assert hostname(EnvironmentRef.parse("alice")) == "alice"
+    assert hostname(EnvironmentRef.parse("alice+proj-")) == "alice-proj"
+    assert len(hostname(EnvironmentRef.parse("u" * 31 + "+" + "e" * 31))) == 63

@@ -1,0 +1,138 @@
+"""The hardening of a container, key by key. That the daemon honours it is tried in tests/contract."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.engines.docker.facts import Facts
+from gateway.engines.docker.injection import Injection
+from gateway.engines.docker.spec import container_body
+from gateway.errors import EngineError
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, Limits, Mount
+
+FACTS = Facts((1, 45), Injection("none", ""), "builtin")
+SPEC = EnvironmentSpec(
+    ref=EnvironmentRef.parse("alice+proj"),
+    uid=1001,
+    gid=1002,
+    image="img",
+    limits=Limits(memory_bytes=8 * 2**30, cpus=1.5, pids=512, shm_bytes=2**30),
+    mounts=(Mount(Path("/srv/home"), "/home/alice"), Mount(Path("/srv/data"), "/datasets/d", read_only=True)),
+    variables={"A": "1"},
+)
+
+
+def host_config(spec: EnvironmentSpec = SPEC, facts: Facts = FACTS) -> dict[str, Any]:
+    return dict(container_body(spec, "one", facts)["HostConfig"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        # no privilege
+        ("Privileged", False),
+        ("CapDrop", ["ALL"]),
+        ("CapAdd", []),
+        ("SecurityOpt", ["no-new-privileges:true"]),
+        ("ReadonlyRootfs", True),
+        # nothing shared
+        ("IpcMode", "private"),
+        ("CgroupnsMode", "private"),
+        ("NetworkMode", "none"),
+        ("PublishAllPorts", False),
+        ("PortBindings", {}),
+        # limits
+        ("Memory", 8 * 2**30),
+        ("MemorySwap", 8 * 2**30),
+        ("NanoCpus", 1_500_000_000),
+        ("PidsLimit", 512),
+        ("ShmSize", 2**30),
+        # life
+        ("Init", True),
+        ("RestartPolicy", {"Name": "no"}),
+        ("DeviceRequests", []),
+    ],
+)
+def test_the_host_config_is_confined(key: str, value: object) -> None:
+    assert host_config()[key] == value
+
+
+@pytest.mark.parametrize(
+    "key", ["PidMode", "UTSMode", "UsernsMode", "Devices", "Binds", "VolumesFrom", "Runtime", "Links"]
+)
+def test_nothing_of_the_host_is_asked_for(key: str) -> None:
+    """Absent means the engine's private default."""
+    assert key not in host_config()
+
+
+def test_the_user_is_numeric() -> None:
+    """A name would be looked up in the image."""
+    assert container_body(SPEC, "one", FACTS)["User"] == "1001:1002"
+
+
+def test_logs_are_rotated() -> None:
+    assert host_config()["LogConfig"] == {"Type": "local", "Config": {"max-size": "20m", "max-file": "3"}}
+
+
+def test_only_an_unconfined_default_is_overruled() -> None:
+    """A site's own seccomp profile stays."""
+    assert host_config(facts=replace(FACTS, seccomp="unconfined"))["SecurityOpt"][1:] == ["seccomp=builtin"]
+    assert host_config(facts=replace(FACTS, seccomp="/etc/docker/site.json"))["SecurityOpt"][1:] == []
+
+
+def test_an_engine_without_seccomp_gets_no_environment() -> None:
+    with pytest.raises(EngineError) as refusal:
+        container_body(SPEC, "one", replace(FACTS, seccomp=""))
+    assert refusal.value.code == "engine.unconfined"
+
+
+def test_mounts_are_binds_that_the_engine_never_makes() -> None:
+    home, dataset = host_config()["Mounts"]
+    assert (home["Type"], home["Source"], home["Target"], home["ReadOnly"]) == (
+        "bind",
+        "/srv/home",
+        "/home/alice",
+        False,
+    )
+    assert dataset["ReadOnly"]
+    assert dataset["BindOptions"] == {"Propagation": "rprivate", "ReadOnlyForceRecursive": True}
+    assert "ReadOnlyForceRecursive" not in home["BindOptions"]
+
+
+def test_an_older_api_is_not_sent_what_it_does_not_know() -> None:
+    """Below 1.44 the key would be an error, or be ignored; the report says so."""
+    [_home, dataset] = host_config(facts=replace(FACTS, api_version=(1, 43)))["Mounts"]
+    assert "ReadOnlyForceRecursive" not in dataset["BindOptions"]
+
+
+def test_temporary_file_systems_belong_to_the_user() -> None:
+    tmpfs = host_config()["Tmpfs"]
+    assert set(tmpfs) == {"/tmp", "/run"}
+    assert "uid=1001,gid=1002" in tmpfs["/run"]
+    assert all({"nosuid", "nodev"} <= set(options.split(",")) for options in tmpfs.values())
+
+
+def test_limits_are_raised_as_far_as_the_daemon_may() -> None:
+    assert ulimits(FACTS) == {"memlock": (-1, -1), "stack": (2**26, 2**26), "nofile": (65_536, 1_048_576)}
+    lower = replace(FACTS, ceilings={"memlock": 8 * 2**20, "nofile": 20_000})
+    assert ulimits(lower) == {"memlock": (2**23, 2**23), "stack": (2**26, 2**26), "nofile": (20_000, 20_000)}
+
+
+def ulimits(facts: Facts) -> dict[str, tuple[int, int]]:
+    return {each["Name"]: (each["Soft"], each["Hard"]) for each in host_config(facts=facts)["Ulimits"]}
+
+
+def test_egress_gives_a_network_of_its_own() -> None:
+    assert host_config(replace(SPEC, egress=Egress.INTERNET))["NetworkMode"] == "devgw-one.alice.proj"
+
+
+def test_a_health_check_of_the_image_is_switched_off() -> None:
+    """It would be an exec, every few seconds, for ever."""
+    assert container_body(SPEC, "one", FACTS)["Healthcheck"] == {"Test": ["NONE"]}
+
+
+def test_visible_devices_come_last() -> None:
+    """Whatever else is set, NVIDIA's runtime reads void."""
+    assert container_body(SPEC, "one", FACTS)["Env"] == ["A=1", "NVIDIA_VISIBLE_DEVICES=void"]

@@ -1,0 +1,193 @@
+"""Create, start, stop, delete under failures and crashes at every step: nothing half-made, nothing leaked."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gateway.environments.lifecycle import Environments, Places
+from gateway.environments.reconcile import Reconciler
+from gateway.errors import ConflictError, EngineError, LeaseError
+from gateway.gpus.leases import Leases
+from gateway.gpus.reading import Reading
+from gateway.model import Egress, Environment, EnvironmentRef, EnvironmentState, Gpu, GpuUuid, Limits
+from gateway.store.database import Database
+from gateway.store.environments import EnvironmentTable, LeaseTable
+from gateway.store.users import Users
+from tests.cli.services import AnsweringEngine
+from tests.fakes.engine import Crash, FakeDaemon
+
+ALICE, BOB = EnvironmentRef.parse("alice"), EnvironmentRef.parse("bob")
+GPU = GpuUuid("GPU-00000000-0000-4000-8000-000000000000")
+STEPS = ("create.container", "create.container/done", "start.process", "start.process/done")
+
+
+class OneGpu:
+    """An inventory of a single GPU."""
+
+    def read(self) -> Reading:
+        return Reading("nvml", (Gpu(GPU, "NVIDIA A100", 80 * 2**30, "0"),))
+
+
+@dataclass
+class Site:
+    """A gateway's lifecycle on a fake daemon; `revive` makes a new process of it."""
+
+    root: Path
+    daemon: FakeDaemon = field(default_factory=lambda: FakeDaemon(gpus=frozenset({GPU})))
+
+    def __post_init__(self) -> None:
+        self.daemon.add_image("image", {})
+        self.revive()
+
+    def revive(self) -> None:
+        """Start over from what is on disk and in the daemon, as a new process would."""
+        database = Database(f"sqlite:///{self.root / 'devgw.db'}")
+        self.engine = AnsweringEngine(self.daemon)
+        self.table, self.leases, self.users = EnvironmentTable(database), LeaseTable(database), Users(database)
+        places = Places(self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1)
+        leasing = Leases(self.leases, OneGpu())
+        self.environments = Environments(self.table, self.users, lambda: self.engine, leasing, places)
+
+    def create(self, ref: EnvironmentRef = ALICE) -> Environment:
+        """Create an environment with the one GPU."""
+        self.users.ensure(ref.user, uid_start=200000)
+        limits = Limits(2**30, 1, 64, 2**29)
+        row = Environment(
+            ref, EnvironmentState.CREATING, "fake", "image", limits, "1", (), (), Egress.NONE, datetime.now(UTC),
+            should_run=True,
+        )  # fmt: skip
+        return self.environments.create(row, "$2b$hash")
+
+    def reconcile(self) -> dict[EnvironmentRef, str]:
+        """Run the reconciler; return each finding's code."""
+        found = Reconciler(self.table, self.engine, self.environments).run()
+        return {finding.ref: finding.code for finding in found}
+
+    def held(self) -> dict[GpuUuid, EnvironmentRef]:
+        return {lease.gpu: lease.ref for lease in self.leases.held()}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.engine.close()
+
+
+def raising(step: str, error: BaseException) -> Callable[[str], None]:
+    """Return a hook that fails once, at this step."""
+    pending = [error]
+
+    def hook(now: str) -> None:
+        if now == step and pending:
+            raise pending.pop()
+
+    return hook
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_create_that_fails_gives_everything_back(site: Site, step: str):
+    """No row, no lease, no container, no directory; and the next create succeeds."""
+    site.daemon.at_step = raising(step, EngineError("engine.failed", "the engine failed"))
+    with pytest.raises(EngineError):
+        site.create()
+    assert (site.table.all(), site.held(), site.daemon.containers) == ([], {}, {})
+    assert not (site.root / "environments" / "alice").exists()
+    assert not (site.root / "volumes" / "alice").exists()
+    assert site.create().gpus == (GPU,)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_create_that_was_killed_is_rolled_back_at_the_next_start(site: Site, step: str):
+    """Kill -9 at any step; the reconciler of the next process leaves nothing, and the GPU is free."""
+    site.daemon.at_step = raising(step, Crash())
+    with pytest.raises(Crash):
+        site.create()
+    site.daemon.at_step = lambda _step: None
+    site.revive()
+    site.reconcile()
+    assert (site.table.all(), site.held(), site.daemon.containers) == ([], {}, {})
+
+
+def test_a_failed_start_frees_the_gpu_and_keeps_the_environment(site: Site):
+    """The person's files are not the price of a broken start."""
+    site.create()
+    site.environments.stop(ALICE)
+    site.daemon.at_step = raising("start.process", EngineError("engine.failed", "the engine failed"))
+    with pytest.raises(EngineError):
+        site.environments.start(ALICE)
+    assert site.held() == {}
+    assert site.table.require(ALICE).state is EnvironmentState.FAILED
+    assert site.environments.start(ALICE).gpus == (GPU,)
+
+
+def test_a_gpu_is_held_while_its_environment_runs_and_no_longer(site: Site):
+    """Stop gives it back; meanwhile somebody else may have it."""
+    site.create(ALICE)
+    with pytest.raises(LeaseError):
+        site.create(BOB)
+    assert site.table.get(BOB) is None
+    site.environments.stop(ALICE)
+    site.create(BOB)
+    assert site.held() == {GPU: BOB}
+    with pytest.raises(LeaseError):
+        site.environments.start(ALICE)
+
+
+def test_a_running_environment_is_adopted_not_restarted(site: Site):
+    """A new gateway process finds it, and its lease, as they were."""
+    site.create()
+    container = next(iter(site.daemon.containers.values()))
+    site.revive()
+    assert site.reconcile() == {ALICE: "environment.adopted"}
+    assert next(iter(site.daemon.containers.values())) is container
+    assert site.held() == {GPU: ALICE}
+
+
+def test_what_should_run_and_does_not_is_started_again(site: Site):
+    """After a reboot the containers are dead; the environments come back, stopped ones stay stopped."""
+    site.create()
+    site.engine.end(ALICE, 137)
+    site.engine.close()
+    site.revive()
+    assert site.reconcile() == {ALICE: "environment.started"}
+    site.environments.stop(ALICE)
+    site.revive()
+    assert site.reconcile() == {}
+
+
+def test_an_environment_unknown_to_the_store_is_reported_and_left_alone(site: Site):
+    """A store restored from an old backup is no reason to kill somebody's training."""
+    site.create()
+    site.table.remove(ALICE)
+    site.revive()
+    assert site.reconcile() == {ALICE: "environment.orphaned"}
+    assert len(site.daemon.containers) == 1
+
+
+def test_delete_of_a_running_environment_asks_for_force(site: Site):
+    """Nothing is lost by a slip; with force the files stay, with purge they go."""
+    site.create()
+    note = site.root / "volumes" / "alice" / "main" / "home" / "note"
+    note.write_text("precious")
+    with pytest.raises(ConflictError):
+        site.environments.delete(ALICE)
+    site.environments.delete(ALICE, force=True)
+    assert note.read_text() == "precious"
+    site.create()
+    site.environments.delete(ALICE, force=True, purge=True)
+    assert not note.exists()
+
+
+def test_files_of_an_environment_belong_to_whom_they_should(site: Site):
+    """The host key and the password hash are readable by the environment alone; the parents by the gateway alone."""
+    site.create()
+    config = site.root / "environments" / "alice" / "main" / "config"
+    assert {oct((config / name).stat().st_mode & 0o777) for name in ("ssh_host_ed25519_key", "notebook_password")} == {
+        "0o400"
+    }
+    assert (config / "notebook_password").read_text() == "$2b$hash\n"
+    assert "alice:x:" in (config / "passwd").read_text()

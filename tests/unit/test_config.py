@@ -1,0 +1,75 @@
+"""Settings: precedence, places, and errors that name file and key."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config import default_directories, load_settings, parse_duration, parse_size
+from gateway.errors import ConfigError
+
+
+def environ(tmp_path: Path, **variables: str) -> dict[str, str]:
+    return {"HOME": str(tmp_path), "DEVGW_CONFIG_DIR": str(tmp_path)} | variables
+
+
+def test_variable_beats_file_beats_default(tmp_path: Path):
+    """One key from each source."""
+    (tmp_path / "devgw.toml").write_text("[server]\nport = 2022\nmax_sessions = 3\n")
+    settings = load_settings(environ(tmp_path, DEVGW_SERVER_PORT="2023"))
+    assert (settings.server.port, settings.server.max_sessions, settings.server.max_auth_tries) == (2023, 3, 6)
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[server]\nport = 70000\n", "server.port"),
+        ("[server]\nprot = 22\n", "server.prot: is not a setting"),
+        ("[environments]\nmemory = '16 gigs'\n", "environments.memory"),
+        ("[server\n", "devgw.toml"),
+    ],
+)
+def test_an_error_names_file_and_key(tmp_path: Path, toml: str, words: str):
+    """The administrator need not search."""
+    (tmp_path / "devgw.toml").write_text(toml)
+    with pytest.raises(ConfigError) as wrong:
+        load_settings(environ(tmp_path))
+    assert words in wrong.value.message
+    assert str(tmp_path / "devgw.toml") in wrong.value.message
+
+
+def test_an_error_in_a_variable_names_the_variable(tmp_path: Path):
+    """The file is not to blame."""
+    with pytest.raises(ConfigError, match=r"DEVGW_SERVER_PORT: server\.port"):
+        load_settings(environ(tmp_path, DEVGW_SERVER_PORT="ssh"))
+
+
+def test_a_list_of_directories_is_split_like_path(tmp_path: Path):
+    """As in PATH."""
+    settings = load_settings(environ(tmp_path, DEVGW_GPUS_CDI_SPEC_DIRS="/a:/b"))
+    assert settings.gpus.cdi_spec_dirs == (Path("/a"), Path("/b"))
+
+
+def test_root_and_users_have_their_own_places():
+    """The system's directories for root, XDG for everybody else, DEVGW_*_DIR above both."""
+    assert default_directories({}, 0)["state_dir"] == Path("/var/lib/devgw")
+    assert default_directories({"HOME": "/home/a"}, 1000)["state_dir"] == Path("/home/a/.local/state/devgw")
+    assert default_directories({"DEVGW_STATE_DIR": "/s"}, 0)["state_dir"] == Path("/s")
+
+
+@pytest.mark.parametrize(("text", "size"), [("16GiB", 16 * 2**30), ("1.5 MB", 1_500_000), ("7", 7), (9, 9)])
+def test_sizes(text: object, size: int):
+    """Binary and decimal units."""
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("1h30m", 5400), ("7d", 604800), ("5s", 5), (3, 3)])
+def test_durations(text: object, seconds: int):
+    """Compound durations too."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "h", "5 h", "-1h", "1h x"])
+def test_malformed_durations_are_refused(text: str):
+    """A bare number could be anything."""
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
