@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from gateway.engines.bubblewrap import cgroups
@@ -21,9 +22,11 @@ from gateway.engines.bubblewrap.process import Process
 from gateway.engines.bubblewrap.records import Ended, Record, Running, ref_of
 from gateway.engines.bubblewrap.staging import enter_own_mounts, stage
 from gateway.engines.bubblewrap.witness import out_of_memory
-from gateway.errors import DevgwError
+from gateway.errors import DevgwError, EngineError
 
 _LOOK_SECONDS = 1.0
+_TRIALS = 3
+_CHANCE = "Failed RTM_NEWADDR: No child processes"  # bwrap 0.8 misreads the kernel's answer once in some hundred starts
 
 
 def main() -> int:
@@ -67,14 +70,27 @@ def _start(order: Order, record: Record) -> tuple[Bwrap, tuple[Path, ...], Log]:
         staged = stage(order.sandbox)
     except OSError as exc:
         raise failed("lay out the sandbox", str(exc)) from exc
-    bwrap = spawn(order, staged, lambda first: record.write_running(Running(Process.own(), first, groups)))
-    try:
-        bwrap.wait_until_up()
-        log.write(bwrap.first_words)
-    except BaseException:
-        bwrap.kill()
-        raise
+    bwrap = _spawn(order, staged, lambda first: record.write_running(Running(Process.own(), first, groups)))
+    log.write(bwrap.first_words)
     return bwrap, groups, log
+
+
+def _spawn(order: Order, staged: dict[str, str], note_first: Callable[[Process], None]) -> Bwrap:
+    """Start bwrap and see it through its set-up; what it fails at by chance is tried again."""
+    for left in reversed(range(_TRIALS)):
+        try:
+            bwrap = spawn(order, staged, note_first)
+            try:
+                bwrap.wait_until_up()
+            except BaseException:
+                bwrap.kill()
+                raise
+        except EngineError as exc:
+            if left == 0 or _CHANCE not in exc.message:
+                raise
+        else:
+            return bwrap
+    raise AssertionError  # the last trial returns or raises
 
 
 def _follow(bwrap: Bwrap, log: Log, signals: int) -> None:
