@@ -16,7 +16,12 @@ REAL = ["docker", "bubblewrap"]
 
 
 def _parameters(names: list[str]) -> list[object]:
-    return [pytest.param(name, marks=[pytest.mark.engine] if name in REAL else []) for name in names]
+    return [pytest.param(name, marks=_marks(name)) for name in names]
+
+
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.engine] if name in REAL else []
+    return [*marks, pytest.mark.docker] if name == "docker" else marks
 
 
 @pytest.fixture(params=_parameters(list(ENGINES)))
