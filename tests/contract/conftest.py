@@ -15,7 +15,8 @@ ENGINES = {"fake": fake_under_test, "docker": docker_under_test, "bubblewrap": b
 REAL = ["docker", "bubblewrap"]
 
 
-def _parameters(names: list[str]) -> list[object]:
+def parameters(names: list[str]) -> list[object]:
+    """Return pytest parameters with the marks of each engine."""
     return [pytest.param(name, marks=_marks(name)) for name in names]
 
 
@@ -24,14 +25,14 @@ def _marks(name: str) -> list[pytest.MarkDecorator]:
     return [*marks, pytest.mark.docker] if name == "docker" else marks
 
 
-@pytest.fixture(params=_parameters(list(ENGINES)))
+@pytest.fixture(params=parameters(list(ENGINES)))
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnderTest]:
     """Return each engine in turn."""
     with ENGINES[request.param](tmp_path) as under_test:
         yield under_test
 
 
-@pytest.fixture(params=_parameters(REAL))
+@pytest.fixture(params=parameters(REAL))
 def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnderTest]:
     """Return each engine that runs processes."""
     with ENGINES[request.param](tmp_path) as under_test:

@@ -1,5 +1,6 @@
 """What an environment can and cannot do, seen from inside it. Every engine that runs processes keeps all of it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
