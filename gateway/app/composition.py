@@ -94,7 +94,7 @@ class App:
         """Where bubblewrap's images lie."""
         from gateway.engines.bubblewrap.software import PreparedRoots
 
-        return PreparedRoots(self.settings.engine.roots_dir or self.settings.state_dir / "roots")
+        return PreparedRoots(Path(self.settings.engine.roots_dir or self.settings.state_dir / "roots"))
 
     @property
     def docker_url(self) -> str:

@@ -27,7 +27,7 @@ def run_script(
     arguments: Mapping[str, str],
     show: Callable[[str], None],
 ) -> None:
-    """Run /build/`script` with writable `places`, by their target. Raises: EngineError `image.build_failed`."""
+    """Run /build/`script` with writable `places`, by their target. Raises: EngineError `image.build-failed`."""
     process = subprocess.Popen(
         [bwrap, *_options(places, facts), "--", "/usr/bin/sh", f"/build/{script}"],
         env=_variables(arguments),
@@ -45,7 +45,7 @@ def run_script(
             show(line.rstrip())
     if process.returncode != 0:
         tail = "".join(f"\n  {line}" for line in last)
-        raise EngineError("image.build_failed", f"{script} failed with {process.returncode}{tail}")
+        raise EngineError("image.build-failed", f"{script} failed with {process.returncode}{tail}")
 
 
 def _options(places: Mapping[str, Path], facts: HostFacts) -> list[str]:

@@ -45,14 +45,14 @@ class HostFacts:
 
 
 def find_host_facts() -> HostFacts:
-    """Look at the host. Raises: EngineError `image.host_lacks`, naming the packages to install."""
+    """Look at the host. Raises: EngineError `image.host-lacks`, naming the packages to install."""
     needed = {"/usr/bin/python3": "python3", "/usr/sbin/sshd": "openssh-server", "/usr/bin/bash": "bash"}
     missing = [package for path, package in needed.items() if not Path(path).exists()]
     if not missing and _asked("import ensurepip, venv") is None:
         missing = ["python3-venv"]
     if missing:
         raise EngineError(
-            "image.host_lacks",
+            "image.host-lacks",
             f"environments on this engine use the host's own programs, and it lacks {', '.join(missing)}",
             f"as root: apt-get install {' '.join(missing)}",
         )

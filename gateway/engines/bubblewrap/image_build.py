@@ -68,7 +68,7 @@ class BubblewrapImageBuilder:
         """Make a root from a context; one whose Dockerfile is a single FROM labels the root it names.
 
         Raises:
-            EngineError: `image.host_lacks`, or `image.build_failed` with the last lines of the failing step.
+            EngineError: `image.host-lacks`, or `image.build-failed` with the last lines of the failing step.
         """
         place = f"root-{secrets.token_hex(6)}"
         with self._unpacked(context) as folder:
@@ -103,7 +103,7 @@ class BubblewrapImageBuilder:
             self._roots.write(place, _manifest(lent, facts, labels, arguments))
         except OSError as exc:
             raise EngineError(
-                "image.build_failed", f"cannot write the root: {exc}", "is there room on the disk?"
+                "image.build-failed", f"cannot write the root: {exc}", "is there room on the disk?"
             ) from exc
         finally:
             shutil.rmtree(draft, ignore_errors=True)
