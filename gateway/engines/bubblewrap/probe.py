@@ -39,12 +39,12 @@ def require_namespaces(bwrap: str, ids: tuple[int, int] | None) -> None:
             extra_groups=[] if ids else None,
         )
     except (OSError, subprocess.SubprocessError) as exc:
-        raise no_namespaces(f"bwrap cannot be run: {exc}", _fix()) from exc
+        raise no_namespaces(f"bwrap cannot be run: {exc}", fix()) from exc
     if tried.returncode != 0:
-        raise no_namespaces(tried.stderr.strip() or f"bwrap ended with {tried.returncode}", _fix())
+        raise no_namespaces(tried.stderr.strip() or f"bwrap ended with {tried.returncode}", fix())
 
 
-def _fix(settings: Path = Path("/proc/sys")) -> str:
+def fix(settings: Path = Path("/proc/sys")) -> str:
     """Name the switch that forbids it, as far as one is known."""
     for name, forbids, command in _SWITCHES:
         file = settings / name
