@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from devgw_runner import LossOut, Task, TrainConfig, run
 from torch import nn
 from torch.utils.data import Dataset
-
-from devgw_runner import LossOut, Task, TrainConfig, run
 
 FEATURES, CLASSES = 12, 3
 
