@@ -33,11 +33,13 @@ def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, 
         "ssh_command": reach.ssh_line,
         "notebook_url": reach.notebook_url,
         "engine_answers": not seen.silence,
+        "caveats": list(seen.caveats),
     }
     out = Output(output, quiet=quiet)
     out.facts({**_facts(environment, reach), "files": volumes}, document)
-    if seen.note:
-        out.note(seen.note)
+    for note in (seen.note, *seen.caveats):
+        if note:
+            out.note(note)
 
 
 def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
