@@ -38,6 +38,8 @@ REGISTRY: dict[str, Entry] = {
     "init": Entry("init", SITE),
     "serve": Entry("serve", SITE),
     "gpus": Entry("gpus", SITE),
+    "queue": Entry("queue", SITE),
+    "reap": Entry("reap", SITE),
     "image": Entry("image", SITE),
     "completion": Entry("completion", SITE),
     "version": Entry("version", SITE),
