@@ -15,6 +15,7 @@ from gateway.environments.reconcile import Reconciler
 from gateway.gate import Gate
 from gateway.gpus.inventory import Inventory, inventory_of
 from gateway.gpus.leases import Leases
+from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
 from gateway.model import Actor
 from gateway.policy import PolicyInForce
 from gateway.store.database import Database
@@ -24,6 +25,8 @@ from gateway.store.users import Users
 if TYPE_CHECKING:
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
+    from gateway.doctor.doctor import Doctor
+    from gateway.engines.examination import Examined
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
 
@@ -56,6 +59,13 @@ class App:
         from gateway.engines.docker.engine import DockerEngine
 
         return DockerEngine(self.docker_url, gateway_id=self.gateway_id)
+
+    @cached_property
+    def engine_examiner(self) -> "Examined":
+        """What `devgw doctor` asks of the engine."""
+        from gateway.engines.docker.examination import DockerExaminer
+
+        return DockerExaminer(self.docker_url, gateway_id=self.gateway_id)
 
     @cached_property
     def image_builder(self) -> "ImageBuilder":
@@ -96,6 +106,16 @@ class App:
     @cached_property
     def inventory(self) -> Inventory:
         return inventory_of(self.settings.gpus.inventory, self.settings.gpus.cdi_spec_dirs)
+
+    @cached_property
+    def sensors(self) -> Measuring:
+        return NoSensors() if self.settings.gpus.inventory == "none" else NvmlSensors()
+
+    @cached_property
+    def doctor(self) -> "Doctor":
+        from gateway.app.examination import doctor_of
+
+        return doctor_of(self)
 
     @cached_property
     def leases(self) -> Leases:
