@@ -63,34 +63,40 @@ def _serve_ssh(root: Path) -> None:
             children.append(subprocess.Popen(command, stdin=connection, stdout=connection, stderr=log, cwd="/"))
 
 
+class Notebook(http.server.BaseHTTPRequestHandler):
+    """Answers GET with reproducible bytes and POST with the digest of what it got."""
+
+    user = ""
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        query = parse_qs(urlparse(self.path).query)
+        size = int(query.get("size", ["0"])[0])
+        self._answer(blob(size) if size else f"notebook of {self.user}\n".encode())
+
+    def do_POST(self) -> None:
+        digest, left = hashlib.sha256(), int(self.headers["Content-Length"])
+        while left:
+            data = self.rfile.read(min(left, 1 << 20))
+            digest.update(data)
+            left -= len(data)
+        self._answer(digest.hexdigest().encode())
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "gateway"
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
 def _serve_http(user: str, server_socket: socket.socket) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            query = parse_qs(urlparse(self.path).query)
-            size = int(query.get("size", ["0"])[0])
-            self._answer(blob(size) if size else f"notebook of {user}\n".encode())
-
-        def do_POST(self) -> None:
-            digest, left = hashlib.sha256(), int(self.headers["Content-Length"])
-            while left:
-                data = self.rfile.read(min(left, 1 << 20))
-                digest.update(data)
-                left -= len(data)
-            self._answer(digest.hexdigest().encode())
-
-        def _answer(self, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def address_string(self) -> str:
-            return "gateway"
-
-        def log_message(self, *_args: object) -> None:
-            """Say nothing."""
+    Notebook.user = user
 
     class Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
         daemon_threads = True
@@ -98,13 +104,16 @@ def _serve_http(user: str, server_socket: socket.socket) -> None:
         def fileno(self) -> int:
             return server_socket.fileno()
 
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that leaves in the middle is no error here."""
+
         def get_request(self) -> tuple[socket.socket, str]:
             return server_socket.accept()[0], "gateway"
 
         def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]  # stream sockets only
             request.close()
 
-    Server("unused", Handler).serve_forever()
+    Server("unused", Notebook).serve_forever()
 
 
 def _main(root: Path, user: str, uid: int) -> None:

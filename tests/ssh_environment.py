@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gateway.auth.authority import make_host_key
 
-UID_BASE = 23000
+UID_BASE = 1_000_000
 INSIDE = Path(__file__).with_name("environment_inside.py")
 
 _CONFIG = """
@@ -67,21 +67,12 @@ class SshEnvironment:
         """Start it and wait until both sockets answer."""
         if self._process is not None:
             return
-        self._process = subprocess.Popen(
-            [
-                "unshare",
-                "--mount",
-                "--net",
-                "--",
-                sys.executable,
-                str(INSIDE),
-                str(self.root),
-                self.user,
-                str(self.uid),
-            ],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        inside = [sys.executable, str(INSIDE), str(self.root), self.user, str(self.uid)]
+        command = ["unshare", "--mount", "--net", "--", *inside]
+        with (self.root / "inside.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         deadline = time.monotonic() + 15
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -1,6 +1,7 @@
 """A gateway for tests: the real SSH server on a thread of its own, with a directory, policy and journal in memory."""
 
 import asyncio
+import itertools
 import os
 import subprocess
 import threading
@@ -35,6 +36,8 @@ from policies.requests import (
 from tests.ssh_environment import UID_BASE, SshEnvironment
 
 T = TypeVar("T")
+_UIDS = itertools.count(UID_BASE + os.getpid() * 64)
+"""Each environment of a test run has a uid of its own: stopping one kills by uid."""
 
 
 def lab_policy(request: Request) -> Decision:
@@ -132,7 +135,7 @@ class MemoryEnvironments:
         try:
             return self.by_ref[ref].dial(service)
         except OSError as exc:
-            raise EngineError("environment.stopped", "the environment is stopped") from exc
+            raise EngineError("environment.stopped", f"the environment is stopped: {exc}") from exc
 
     def host_key(self, ref: EnvironmentRef) -> str:
         return self.by_ref[ref].host_key
@@ -206,9 +209,7 @@ class TestGateway:
         self.directory.add(name, key.with_suffix(".pub").read_text())
         for environment_name in environments:
             ref = EnvironmentRef.parse(name if environment_name == "main" else f"{name}+{environment_name}")
-            environment = SshEnvironment(
-                name, self.ca_line, UID_BASE + len(self.environments.by_ref) + os.getpid() % 500 * 20
-            )
+            environment = SshEnvironment(name, self.ca_line, next(_UIDS))
             self.environments.by_ref[ref] = environment
             if running:
                 environment.start()

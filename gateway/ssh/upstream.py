@@ -166,7 +166,9 @@ class UpstreamPool:
             shared.close()
 
     def close(self) -> None:
-        """Close all shared connections."""
+        """Close all shared connections, also those that are being made."""
+        for attempt in self._attempts.values():
+            attempt.cancel()
         for ref in list(self._shared):
             self.forget(ref)
 
@@ -201,7 +203,7 @@ class UpstreamPool:
         )
         try:
             await options.waiter
-        except BaseException:
+        except (Exception, asyncio.CancelledError):
             connection.abort()
             raise
         return connection

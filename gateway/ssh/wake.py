@@ -84,6 +84,10 @@ class Attempt(Generic[T]):
         for tell in self._listeners:
             tell(line)
 
+    def cancel(self) -> None:
+        """Give up for all who wait."""
+        self._task.cancel()
+
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:
     """Mark a failure as seen, since all who waited for it may have left."""
