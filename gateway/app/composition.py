@@ -12,6 +12,7 @@ from gateway.config import Settings, load_settings
 from gateway.environments.administration import Administration
 from gateway.environments.lifecycle import Environments, Places
 from gateway.environments.reconcile import Reconciler
+from gateway.errors import EngineError
 from gateway.gate import Gate
 from gateway.gpus.inventory import Inventory, inventory_of
 from gateway.gpus.leases import Leases
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
     from gateway.doctor.doctor import Doctor
+    from gateway.engines.bubblewrap.software import PreparedRoots
     from gateway.engines.examination import Examined
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
@@ -55,10 +57,15 @@ class App:
 
     @cached_property
     def engine(self) -> "Engine":
-        """The engine the settings name."""
+        """The engine the settings name; `auto` takes Docker when it answers, else bubblewrap."""
         from gateway.engines.docker.engine import DockerEngine
 
-        return DockerEngine(self.docker_url, gateway_id=self.gateway_id)
+        if self.engine_kind == "docker":
+            return DockerEngine(self.docker_url, gateway_id=self.gateway_id)
+        from gateway.engines.bubblewrap.engine import BubblewrapEngine
+
+        directory = self.settings.state_dir / "sandboxes"
+        return BubblewrapEngine(directory, self.gateway_id, self.prepared_roots, self.settings.gpus.cdi_spec_dirs)
 
     @cached_property
     def engine_examiner(self) -> "Examined":
@@ -69,9 +76,35 @@ class App:
 
     @cached_property
     def image_builder(self) -> "ImageBuilder":
-        from gateway.engines.docker.image_build import connect_builder
+        if self.engine_kind == "docker":
+            from gateway.engines.docker.image_build import connect_builder
 
-        return connect_builder(self.docker_url)
+            return connect_builder(self.docker_url)
+        from gateway.engines.bubblewrap.engine import find_bwrap
+        from gateway.engines.bubblewrap.image_build import BubblewrapImageBuilder
+
+        return BubblewrapImageBuilder(self.prepared_roots, find_bwrap()[0])
+
+    @cached_property
+    def engine_kind(self) -> str:
+        """The engine's name: the one set, or with `auto` what this host has."""
+        wanted = self.settings.engine.kind
+        if wanted != "auto":
+            return wanted
+        from gateway.engines.docker.engine import DockerEngine
+
+        try:
+            DockerEngine(self.docker_url, gateway_id=self.gateway_id).report()
+        except EngineError:
+            return "bubblewrap"
+        return "docker"
+
+    @property
+    def prepared_roots(self) -> "PreparedRoots":
+        """Where bubblewrap's images lie."""
+        from gateway.engines.bubblewrap.software import PreparedRoots
+
+        return PreparedRoots(Path(self.settings.engine.roots_dir or self.settings.state_dir / "roots"))
 
     @property
     def docker_url(self) -> str:

@@ -20,6 +20,8 @@ class EngineSettings(_Section):
     """`auto` takes Docker when it answers, else bubblewrap."""
     docker_url: str = ""
     """Docker's API; empty: DOCKER_HOST, then unix:///var/run/docker.sock. Never taken from the docker CLI's context."""
+    roots_dir: str = ""
+    """Where bubblewrap keeps the images it builds; empty: `roots` in the state directory. Gateways may share it."""
 
 
 class EnvironmentSettings(_Section):

@@ -3,7 +3,6 @@
 import itertools
 
 import pytest
-
 from devgw_runner.sampler import Position, SampleOrder, batch_seed
 
 

@@ -1,11 +1,10 @@
 """Tasks that go wrong in one way each, chosen by name: what bad input looks like from a user's side."""
 
 import torch
+from devgw_runner import Task
 from tiny import CLASSES, FEATURES, Tiny, TinyConfig
 from torch import nn
 from torch.utils.data import TensorDataset
-
-from devgw_runner import Task
 
 
 class WithoutLoss(Task):
