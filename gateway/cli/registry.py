@@ -39,6 +39,8 @@ REGISTRY: dict[str, Entry] = {
     "serve": Entry("serve", SITE),
     "gpus": Entry("gpus", SITE),
     "doctor": Entry("doctor", SITE),
+    "queue": Entry("queue", SITE),
+    "reap": Entry("reap", SITE),
     "image": Entry("image", SITE),
     "completion": Entry("completion", SITE),
     "version": Entry("version", SITE),

@@ -19,6 +19,8 @@ from gateway.engines.interface import Engine
 from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
 from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, write_spec
+from gateway.store.database import Database
+from gateway.store.environments import EnvironmentTable
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
@@ -134,6 +136,10 @@ class Site:
                 _edit_journal(self.directory / "state/journal")
             case ["the", "process", "of", handle, "ends"]:
                 self.engine.end(EnvironmentRef.parse(handle), 137, "killed: out of memory")
+            case ["the", "store", "forgets", handle]:
+                EnvironmentTable(Database(f"sqlite:///{self.directory}/state/devgw.db")).remove(
+                    EnvironmentRef.parse(handle)
+                )
             case _:
                 raise ValueError(f"nobody knows how {sentence!r} happens")
 
