@@ -19,6 +19,7 @@ from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
 from gateway.gpus.inventory import Inventory, inventory_of
 from gateway.gpus.leases import Leases, Surroundings
 from gateway.gpus.quarantine import Quarantines
+from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
 from gateway.gpus.waiting import Waiting, WaitingLine
 from gateway.model import Actor, EnvironmentRef, GpuUuid, UserName
 from gateway.policy import PolicyInForce
@@ -32,7 +33,9 @@ from policies.limits import Allowance, limits_of
 if TYPE_CHECKING:
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
+    from gateway.doctor.doctor import Doctor
     from gateway.engines.bubblewrap.software import PreparedRoots
+    from gateway.engines.examination import Examined
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
 
@@ -70,6 +73,13 @@ class App:
 
         directory = self.settings.state_dir / "sandboxes"
         return BubblewrapEngine(directory, self.gateway_id, self.prepared_roots, self.settings.gpus.cdi_spec_dirs)
+
+    @cached_property
+    def engine_examiner(self) -> "Examined":
+        """What `devgw doctor` asks of the engine."""
+        from gateway.engines.docker.examination import DockerExaminer
+
+        return DockerExaminer(self.docker_url, gateway_id=self.gateway_id)
 
     @cached_property
     def image_builder(self) -> "ImageBuilder":
@@ -136,6 +146,16 @@ class App:
     @cached_property
     def inventory(self) -> Inventory:
         return inventory_of(self.settings.gpus.inventory, self.settings.gpus.cdi_spec_dirs)
+
+    @cached_property
+    def sensors(self) -> Measuring:
+        return NoSensors() if self.settings.gpus.inventory == "none" else NvmlSensors()
+
+    @cached_property
+    def doctor(self) -> "Doctor":
+        from gateway.app.examination import doctor_of
+
+        return doctor_of(self)
 
     @cached_property
     def leases(self) -> Leases:

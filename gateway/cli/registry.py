@@ -38,6 +38,7 @@ REGISTRY: dict[str, Entry] = {
     "init": Entry("init", SITE),
     "serve": Entry("serve", SITE),
     "gpus": Entry("gpus", SITE),
+    "doctor": Entry("doctor", SITE),
     "queue": Entry("queue", SITE),
     "reap": Entry("reap", SITE),
     "image": Entry("image", SITE),
