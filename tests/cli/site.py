@@ -18,9 +18,9 @@ from gateway.doctor.doctor import Doctor
 from gateway.engines.interface import Engine
 from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
-from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, write_spec
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
+from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, write_spec
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
