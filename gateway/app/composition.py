@@ -4,6 +4,7 @@ import getpass
 import hashlib
 import os
 import pwd
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,18 +15,27 @@ from gateway.environments.lifecycle import Environments, Places
 from gateway.environments.reconcile import Reconciler
 from gateway.errors import EngineError
 from gateway.gate import Gate
+from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
 from gateway.gpus.inventory import Inventory, inventory_of
-from gateway.gpus.leases import Leases
-from gateway.model import Actor
+from gateway.gpus.leases import Leases, Surroundings
+from gateway.gpus.quarantine import Quarantines
+from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
+from gateway.gpus.waiting import Waiting, WaitingLine
+from gateway.model import Actor, EnvironmentRef, GpuUuid, UserName
 from gateway.policy import PolicyInForce
 from gateway.store.database import Database
-from gateway.store.environments import EnvironmentTable, LeaseTable
+from gateway.store.environments import EnvironmentTable
+from gateway.store.leases import LeaseTable
+from gateway.store.queue import QueueTable
 from gateway.store.users import Users
+from policies.limits import Allowance, limits_of
 
 if TYPE_CHECKING:
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
+    from gateway.doctor.doctor import Doctor
     from gateway.engines.bubblewrap.software import PreparedRoots
+    from gateway.engines.examination import Examined
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
 
@@ -63,6 +73,13 @@ class App:
 
         directory = self.settings.state_dir / "sandboxes"
         return BubblewrapEngine(directory, self.gateway_id, self.prepared_roots, self.settings.gpus.cdi_spec_dirs)
+
+    @cached_property
+    def engine_examiner(self) -> "Examined":
+        """What `devgw doctor` asks of the engine."""
+        from gateway.engines.docker.examination import DockerExaminer
+
+        return DockerExaminer(self.docker_url, gateway_id=self.gateway_id)
 
     @cached_property
     def image_builder(self) -> "ImageBuilder":
@@ -131,8 +148,52 @@ class App:
         return inventory_of(self.settings.gpus.inventory, self.settings.gpus.cdi_spec_dirs)
 
     @cached_property
+    def sensors(self) -> Measuring:
+        return NoSensors() if self.settings.gpus.inventory == "none" else NvmlSensors()
+
+    @cached_property
+    def doctor(self) -> "Doctor":
+        from gateway.app.examination import doctor_of
+
+        return doctor_of(self)
+
+    @cached_property
     def leases(self) -> Leases:
-        return Leases(self.lease_table, self.inventory)
+        return Leases(self.lease_table, self.inventory, around=self._around_leases)
+
+    @cached_property
+    def _around_leases(self) -> Surroundings:
+        return Surroundings(self._in_containers, self.activity, self.line, self._lease_seconds)
+
+    @cached_property
+    def waiting(self) -> Waiting:
+        return Waiting(self.queue_table, self.lease_table, self.leases)
+
+    @cached_property
+    def activity(self) -> Activity:
+        return NvmlActivity() if self.settings.gpus.inventory in {"auto", "nvml"} else NoActivity()
+
+    @cached_property
+    def quarantines(self) -> Quarantines:
+        return Quarantines(self.lease_table, self.inventory)
+
+    @cached_property
+    def queue_table(self) -> QueueTable:
+        return QueueTable(self.database)
+
+    @cached_property
+    def line(self) -> WaitingLine:
+        return WaitingLine(self.queue_table, self.lease_table)
+
+    def allowance(self, user: UserName) -> Allowance:
+        """Return what the policy in force lets a user have now."""
+        return limits_of(self.policy.policy, user, datetime.now(UTC))
+
+    def _lease_seconds(self, user: UserName) -> int | None:
+        return self.allowance(user).lease_seconds
+
+    def _in_containers(self) -> dict[GpuUuid, EnvironmentRef]:
+        return {gpu: witness.ref for witness in self.engine.witnesses() for gpu in witness.gpus}
 
     @cached_property
     def environments(self) -> Environments:
@@ -157,11 +218,14 @@ class App:
             recorder=self.journal,
             actor=administrator(),
             uid_start=self.settings.environments.uid_start,
+            waiting=self.waiting,
+            quarantines=self.quarantines,
+            reap=lambda ref: self.reconciler.reap(ref),  # noqa: PLW0108 - the engine is asked for when it is needed
         )
 
     @cached_property
     def reconciler(self) -> Reconciler:
-        return Reconciler(self.table, self.engine, self.environments)
+        return Reconciler(self.table, self.lease_table, self.engine, self.environments)
 
     def serve(self) -> None:
         """Run the gateway until it is told to stop."""

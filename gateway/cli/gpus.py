@@ -1,36 +1,45 @@
 """`devgw gpus`: what this host has and who holds it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateway.cli.invocation import invocation_of
 from gateway.cli.options import OutputOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
+from gateway.model import Gpu
+
+if TYPE_CHECKING:
+    from gateway.gpus.selection import Situation
+    from gateway.store.leases import Lease
 
 app = command_app()
 
-_HEADINGS = ("UUID", "INDEX", "NAME", "MEMORY", "HOLDER", "SINCE")
+_HEADINGS = ("UUID", "INDEX", "NAME", "MEMORY", "STATE", "HOLDER", "SINCE", "UNTIL")
 
 
 @app.command()
-def gpus(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
+def gpus(
+    ctx: typer.Context,
+    quarantine: Annotated[
+        str | None, typer.Option("--quarantine", metavar="UUID", help="Take a GPU out of use.", show_default=False)
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for --quarantine.")] = "by hand",
+    lift: Annotated[
+        str | None, typer.Option("--lift", metavar="UUID", help="Put a GPU back into use.", show_default=False)
+    ] = None,
+    output: OutputOption = Form.TABLE,
+    quiet: QuietOption = False,
+) -> None:
     """List GPUs and who holds them."""
     gateway = invocation_of(ctx).app
-    reading = gateway.inventory.read()
+    if quarantine is not None:
+        gateway.administration.quarantine(quarantine, reason)
+    if lift is not None:
+        gateway.administration.lift(lift)
+    reading, now = gateway.leases.situation()
     leases = {lease.gpu: lease for lease in gateway.lease_table.held()}
-    documents: list[dict[str, Any]] = [
-        {
-            "uuid": gpu.uuid,
-            "index": gpu.index,
-            "name": gpu.name,
-            "mig_profile": gpu.mig_profile,
-            "memory_bytes": gpu.memory_bytes,
-            "holder": str(leases[gpu.uuid].ref) if gpu.uuid in leases else None,
-            "leased_at": leases[gpu.uuid].leased_at.isoformat() if gpu.uuid in leases else None,
-        }
-        for gpu in reading.gpus
-    ]
+    documents = [_document(gpu, now, leases.get(gpu.uuid)) for gpu in reading.gpus]
     out = Output(output, quiet=quiet)
     out.table(
         _HEADINGS,
@@ -39,10 +48,30 @@ def gpus(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOpti
     )
     for line in reading.notes:
         out.note(line)
+    for one in documents:
+        if one["reason"]:
+            out.note(f"{one['uuid']} is out of use: {one['reason']}")
     if not documents:
         out.note("no GPU to lease; environments without one are made with --gpu 0")
     for uuid in sorted(leases.keys() - {gpu.uuid for gpu in reading.gpus}):
         out.note(f"{leases[uuid].ref} holds {uuid}, which this host no longer shows")
+
+
+def _document(gpu: Gpu, now: "Situation", lease: "Lease | None") -> dict[str, Any]:
+    holder = now.holders.get(gpu.uuid)
+    reason = now.unusable.get(gpu.uuid)
+    return {
+        "uuid": gpu.uuid,
+        "index": gpu.index,
+        "name": gpu.name,
+        "mig_profile": gpu.mig_profile,
+        "memory_bytes": gpu.memory_bytes,
+        "state": "quarantined" if reason else "leased" if holder else "free",
+        "reason": reason,
+        "holder": str(holder) if holder else None,
+        "leased_at": lease.leased_at.isoformat() if lease else None,
+        "ends_at": lease.ends_at.isoformat() if lease and lease.ends_at else None,
+    }
 
 
 def _row(document: dict[str, Any]) -> tuple[str, ...]:
@@ -53,6 +82,8 @@ def _row(document: dict[str, Any]) -> tuple[str, ...]:
         document["index"],
         document["name"],
         size_text(document["memory_bytes"]) if document["memory_bytes"] else "-",
-        document["holder"] or "free",
+        document["state"],
+        document["holder"] or "-",
         (document["leased_at"] or "-")[:16].replace("T", " "),
+        (document["ends_at"] or "-")[:16].replace("T", " "),
     )

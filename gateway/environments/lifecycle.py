@@ -26,8 +26,8 @@ from gateway.store.users import Users
 class Leasing(Protocol):
     """What the lifecycle needs of `gpus.leases`."""
 
-    def lease(self, ref: EnvironmentRef, request: str) -> tuple[GpuUuid, ...]:
-        """Lease what was asked for. Raises: LeaseError, UsageError."""
+    def hold(self, ref: EnvironmentRef, request: str) -> tuple[GpuUuid, ...]:
+        """Keep or lease what was asked for. Raises: LeaseError, UsageError."""
 
     def release(self, ref: EnvironmentRef) -> None:
         """Give back what the environment holds."""
@@ -56,7 +56,7 @@ class Environments:
         self._engine = engine
         self._leases = leases
         self._places = places
-        self._locks = Locks(places.state_dir / "locks")
+        self.locks = Locks(places.state_dir / "locks")
 
     def create(self, environment: Environment, bcrypt_hash: str, progress: Progress = ignore_progress) -> Environment:
         """Make and start an environment whose user is in the store; on failure nothing is left but old volumes.
@@ -67,8 +67,8 @@ class Environments:
         """
         ref = environment.ref
         user = self._users.require(ref.user)
-        with self._locks.hold(ref):
-            self._clear_remains(ref)
+        with self.locks.hold(ref):
+            self.clear_remains(ref)
             self._table.add(environment)
             layout = self._layout(ref)
             with _undo_on_error() as undo:
@@ -83,7 +83,7 @@ class Environments:
 
     def start(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> Environment:
         """Start a stopped environment; a running one is left alone. Raises: NotFoundError, DevgwError."""
-        with self._locks.hold(ref):
+        with self.locks.hold(ref):
             environment = self._table.require(ref)
             if environment.state is EnvironmentState.CREATING:
                 raise NotFoundError(
@@ -95,8 +95,9 @@ class Environments:
 
     def stop(self, ref: EnvironmentRef) -> None:
         """Stop an environment and give its GPUs back; its files stay. Raises: NotFoundError, EngineError."""
-        with self._locks.hold(ref):
-            self._table.require(ref)
+        with self.locks.hold(ref):
+            environment = self._table.require(ref)
+            self._table.set_state(ref, environment.state, should_run=False)  # so that a stop cut off is finished later
             self._engine().stop(ref, self._places.stop_timeout)
             self._engine().delete(ref)
             self._leases.release(ref)
@@ -108,7 +109,7 @@ class Environments:
         Raises:
             ConflictError: `environment.running`, without `force`.
         """
-        with self._locks.hold(ref):
+        with self.locks.hold(ref):
             environment = self._table.require(ref)
             if not force and self._is_running(environment):
                 raise ConflictError("environment.running", f"{ref} is running", f"'devgw stop {ref}' first, or --force")
@@ -125,14 +126,13 @@ class Environments:
         self._table.require(ref)
         write_password_hash(self._layout(ref), bcrypt_hash, *self._ids(self._users.require(ref.user)))
 
-    def clear_remains(self, ref: EnvironmentRef) -> bool:
-        """Roll back a create or delete that was cut off; False while another process is still at it."""
-        try:
-            with self._locks.hold(ref, wait=False):
-                self._clear_remains(ref)
-        except ConflictError:
-            return False
-        return True
+    def clear_remains(self, ref: EnvironmentRef) -> None:
+        """Roll back a create or delete that was cut off; the caller holds the lock, so nobody is at it."""
+        found = self._table.get(ref)
+        if found is not None and found.state in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
+            self._engine().delete(ref)
+            self._layout(ref).remove()
+            self._table.remove(ref)
 
     def exists(self, ref: EnvironmentRef) -> bool:
         """Say whether the environment is known and whole."""
@@ -178,9 +178,8 @@ class Environments:
         if environment.gpu_request in {"", "0"}:
             return ()
         progress(f"leasing GPU {environment.gpu_request}")
-        self._leases.release(environment.ref)
         undo.callback(self._leases.release, environment.ref)
-        return self._leases.lease(environment.ref, environment.gpu_request)
+        return self._leases.hold(environment.ref, environment.gpu_request)
 
     def _spec(self, environment: Environment, identity: Identity, layout: Layout) -> EnvironmentSpec:
         ref = environment.ref
@@ -197,14 +196,6 @@ class Environments:
             egress=environment.egress,
             read_only_root=self._places.read_only_root,
         )
-
-    def _clear_remains(self, ref: EnvironmentRef) -> None:
-        """Remove what a killed `create` left; whoever holds the lock knows that nobody is at it."""
-        found = self._table.get(ref)
-        if found is not None and found.state in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
-            self._engine().delete(ref)
-            self._layout(ref).remove()
-            self._table.remove(ref)
 
     def _is_running(self, environment: Environment) -> bool:
         witness = self._engine().witness(environment.ref)

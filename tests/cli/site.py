@@ -14,9 +14,13 @@ from gateway.app import App
 from gateway.auth.authority import make_host_key
 from gateway.cli.program import run
 from gateway.config import Settings
+from gateway.doctor.doctor import Doctor
 from gateway.engines.interface import Engine
 from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
+from gateway.store.database import Database
+from gateway.store.environments import EnvironmentTable
+from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, write_spec
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
@@ -49,10 +53,13 @@ class TwoGpus:
 class SiteApp(App):
     """The gateway's own parts, but for the engine and the GPUs."""
 
-    def __init__(self, settings: Settings, engine: AnsweringEngine, builder: FakeImageBuilder) -> None:
+    def __init__(
+        self, settings: Settings, engine: AnsweringEngine, builder: FakeImageBuilder, daemon: FakeDaemon
+    ) -> None:
         super().__init__(settings)
         self._fake = engine
         self._builder = builder
+        self._daemon = daemon
 
     @cached_property
     def engine(self) -> Engine:
@@ -65,6 +72,14 @@ class SiteApp(App):
     @cached_property
     def inventory(self) -> TwoGpus:
         return TwoGpus()
+
+    @cached_property
+    def sensors(self) -> FixedSensors:
+        return FixedSensors()
+
+    @cached_property
+    def doctor(self) -> Doctor:
+        return doctor_at(self, self._daemon)
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,7 @@ class Site:
             given = " ".join(shlex.split(feed)[1:]) + "\n" if feed else ""
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
             self._capture.readouterr()
-            code = run(words[1:], make_app=lambda settings: SiteApp(settings, self.engine, self.builder))
+            code = run(words[1:], make_app=lambda settings: SiteApp(settings, self.engine, self.builder, self.daemon))
         captured = self._capture.readouterr()
         return Outcome(self._named(captured.out), self._named(captured.err), code)
 
@@ -110,8 +125,21 @@ class Site:
                 self.daemon.is_reachable = False
             case ["the", "engine", "answers", "again"]:
                 self.daemon.is_reachable = True
+            case ["the", "driver", "is", "updated", "to", version, "without", "a", "reboot"]:
+                (self.directory / "host/usr/lib64" / f"libcuda.so.{DRIVER}").rename(
+                    self.directory / "host/usr/lib64" / f"libcuda.so.{version}"
+                )
+                write_spec(self.directory / "host", version)
+            case ["others", "may", "read", name]:
+                (self.directory / name).chmod(0o644)
+            case ["a", "record", "of", "the", "journal", "is", "edited"]:
+                _edit_journal(self.directory / "state/journal")
             case ["the", "process", "of", handle, "ends"]:
                 self.engine.end(EnvironmentRef.parse(handle), 137, "killed: out of memory")
+            case ["the", "store", "forgets", handle]:
+                EnvironmentTable(Database(f"sqlite:///{self.directory}/state/devgw.db")).remove(
+                    EnvironmentRef.parse(handle)
+                )
             case _:
                 raise ValueError(f"nobody knows how {sentence!r} happens")
 
@@ -132,3 +160,8 @@ def _write_key_files(directory: Path) -> None:
     (directory / "empty.pub").write_text("\n")
     (directory / "photo.jpg").write_bytes(bytes(range(256)))
     (directory / "keys").mkdir()
+
+
+def _edit_journal(directory: Path) -> None:
+    last = max(directory.glob("segment-*.jsonl"))
+    last.write_text(last.read_text().replace("alice", "carol", 1))

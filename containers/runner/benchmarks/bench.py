@@ -60,8 +60,17 @@ def warm_up_seconds(cache: Path) -> float:
     """Start a fresh process that compiles the example's step, and return what it reports as warm-up."""
     with tempfile.TemporaryDirectory() as directory:
         line = [sys.executable, "-m", "devgw_runner", str(EXAMPLE), "--steps", "1", "--compile", "default"]
-        places = ["--checkpoint-dir", f"{directory}/c", "--log-dir", f"{directory}/l", "--cache-dir", str(cache)]
-        environment = {k: v for k, v in os.environ.items() if k not in {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}}
+        places = [
+            "--checkpoint-dir",
+            f"{directory}/c",
+            "--log-dir",
+            f"{directory}/l",
+            "--cache-dir",
+            str(cache),
+        ]
+        environment = {
+            k: v for k, v in os.environ.items() if k not in {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
+        }
         subprocess.run([*line, *places], check=True, env=environment, stdout=subprocess.DEVNULL)
         events = (Path(directory) / "l" / "small_classifier" / "events.jsonl").read_text().splitlines()
         done = next(event for event in map(json.loads, events) if event["event"] == "warm-up-done")
@@ -84,11 +93,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--starts", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1, help="more than 1 makes the ratios noisy on a shared machine")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="more than 1 makes the ratios noisy on a shared machine"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     report = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {options.threads} threads",
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {options.threads} threads",
         "torch": torch.__version__,
         "load_before": os.getloadavg()[0],
         "loops": compare(options.rounds, options.steps),

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's usual name
+from devgw_runner import LossOut, Task, TrainConfig, run
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import Dataset
-
-from devgw_runner import LossOut, Task, TrainConfig, run
 
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride of the first
 EXPANSION = 4
@@ -83,7 +82,9 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, root: Path, size: int, *, augment: bool) -> None:
         self.classes = sorted(path.name for path in root.iterdir() if path.is_dir())
-        self.files = [(file, k) for k, name in enumerate(self.classes) for file in sorted((root / name).iterdir())]
+        self.files = [
+            (file, k) for k, name in enumerate(self.classes) for file in sorted((root / name).iterdir())
+        ]
         self.size, self.augment = size, augment
 
     def __len__(self) -> int:
@@ -103,7 +104,9 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         free_x, free_y = image.width - side, image.height - side
         move = torch.rand(2).tolist() if self.augment else (0.5, 0.5)
         left, top = round(free_x * move[0]), round(free_y * move[1])
-        return image.resize((self.size, self.size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
+        return image.resize(
+            (self.size, self.size), Image.Resampling.BILINEAR, (left, top, left + side, top + side)
+        )
 
 
 class ImagesConfig(TrainConfig):

@@ -206,7 +206,8 @@ def test_a_task_that_writes_to_a_read_only_volume_is_told_so(tmp_path: Path):
     script = tmp_path / "writes.py"
     script.write_text(
         "from tiny import Tiny\nfrom devgw_runner import run\n"
-        "class Writes(Tiny):\n    def data(self, cfg, split):\n        open(cfg.data_dir / 'cache.bin', 'wb')\n"
+        "class Writes(Tiny):\n    def data(self, cfg, split):\n"
+        "        open(cfg.data_dir / 'cache.bin', 'wb')\n"
         "run(Writes)\n"
     )
     command = (

@@ -73,7 +73,7 @@ def test_everything_comes_back(tmp_path):
 
 
 def test_a_checkpoint_before_the_first_step_makes_no_optimizer_state(tmp_path):
-    """torch's own get_state_dict would take a step to make some."""
+    """The get_state_dict of torch would take a step to make some."""
     state = make_state()
     state.optimizer.state.clear()
     make_writer(tmp_path).save(state, wait=True)
@@ -131,13 +131,9 @@ def test_any_flipped_bit_is_found(tmp_path):
         broken = bytearray(original)
         broken[len(broken) // 3] ^= 0x10
         path.write_bytes(broken)
-        try:
-            manifest = store.verify(checkpoint)
-            # A flip inside the manifest's own prose changes no checksum; it must still be the same manifest.
-            assert path.name == store.MANIFEST
-            assert manifest.files.keys() == store.verify(checkpoint).files.keys()
-        except CheckpointError as exc:
-            assert exc.exit_code == 12
+        if path.name != store.MANIFEST:  # a flip in the manifest's prose changes no checksum
+            with pytest.raises(CheckpointError, match="does not match its checksum"):
+                store.verify(checkpoint)
         path.write_bytes(original)
     assert store.verify(checkpoint).step == 1
 

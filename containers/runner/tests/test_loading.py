@@ -19,10 +19,11 @@ from devgw_runner.task import batch_samples, check_batch
 from tiny import Points
 from torch.utils.data import DataLoader, TensorDataset
 
+START = Position()
 ORDER = SampleOrder(length=40, batch_size=8, seed=5)
 
 
-def batches(workers: int, count: int, start: Position = Position()) -> list:
+def batches(workers: int, count: int, start: Position = START) -> list:
     opened = open_dataset(Points(40, 1, 0.5), ORDER, start, workers=workers, pin=False)
     return [batch[0] for batch in itertools.islice(opened, count)]
 

@@ -1,4 +1,4 @@
-"""What is chosen on which device, and why. Devices are made-up facts, so plans for any GPU are tested here."""
+"""What is chosen on which device, and why. Devices are made-up facts, so any GPU is tested here."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""An unmodified script under `--wrap`: its output, its signals, its exit code, and plain words about the rest."""
+"""An unmodified script under `--wrap`: output, signals, exit code, and plain words about the rest."""
 
 import json
 import os
