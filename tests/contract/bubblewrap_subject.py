@@ -80,7 +80,7 @@ def make_probe_root(roots: PreparedRoots) -> None:
         "digest": f"sha256:{'0' * 64}",
         "command": ["/bin/sh", "/probe.sh"],
         "variables": {"PATH": "/bin", "NVIDIA_VISIBLE_DEVICES": "all"},
-        "labels": {"devgw.contract": "probe", "devgw.user": "mallory"},
+        "labels": {"org.devgw.contract": "probe", "devgw.user": "mallory"},
     }
     roots.write("probe", manifest)
     roots.name(IMAGE, "probe")
