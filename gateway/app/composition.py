@@ -19,7 +19,9 @@ from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
 from gateway.gpus.inventory import Inventory, inventory_of
 from gateway.gpus.leases import Leases, Surroundings
 from gateway.gpus.quarantine import Quarantines
+from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
+from gateway.gpus.usage import Grouping, Period, Span, Usage, account
 from gateway.gpus.waiting import Waiting, WaitingLine
 from gateway.model import Actor, EnvironmentRef, GpuUuid, UserName
 from gateway.policy import PolicyInForce
@@ -27,6 +29,7 @@ from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.queue import QueueTable
+from gateway.store.usage import UsageTable
 from gateway.store.users import Users
 from policies.limits import Allowance, limits_of
 
@@ -77,9 +80,16 @@ class App:
     @cached_property
     def engine_examiner(self) -> "Examined":
         """What `devgw doctor` asks of the engine."""
-        from gateway.engines.docker.examination import DockerExaminer
+        if self.engine_kind == "docker":
+            from gateway.engines.docker.examination import DockerExaminer
 
-        return DockerExaminer(self.docker_url, gateway_id=self.gateway_id)
+            return DockerExaminer(self.docker_url, gateway_id=self.gateway_id)
+        from gateway.engines.bubblewrap.engine import BubblewrapEngine
+        from gateway.engines.bubblewrap.examination import BubblewrapExaminer
+
+        engine = self.engine
+        assert isinstance(engine, BubblewrapEngine)  # noqa: S101 - tells the type checker what `engine` has chosen
+        return BubblewrapExaminer(engine, self.gateway_id, self.settings.gpus.cdi_spec_dirs)
 
     @cached_property
     def image_builder(self) -> "ImageBuilder":
@@ -150,6 +160,21 @@ class App:
     @cached_property
     def sensors(self) -> Measuring:
         return NoSensors() if self.settings.gpus.inventory == "none" else NvmlSensors()
+
+    @cached_property
+    def usage_table(self) -> UsageTable:
+        return UsageTable(self.database)
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        interval = self.settings.gpus.sample_interval
+        return Sampler(self.sensors, lambda: holders_of(self.lease_table.held()), self.usage_table, interval)
+
+    def account(self, period: Period, by: Grouping) -> list[Usage]:
+        """Count GPU-hours of a period, for `devgw usage`."""
+        past = [Span(one.gpu, one.ref, one.leased_at, one.ended_at) for one in self.lease_table.past(period.since)]
+        held = [Span(one.gpu, one.ref, one.leased_at) for one in self.lease_table.held()]
+        return account([*past, *held], self.usage_table.between(period.since, period.until), period, by)
 
     @cached_property
     def doctor(self) -> "Doctor":

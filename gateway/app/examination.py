@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from gateway.doctor.doctor import Doctor, Sources
 from gateway.doctor.inside import Answer
 from gateway.errors import DevgwError, EngineError
+from gateway.gpus.sampler import holders_of
 from gateway.model import EnvironmentRef, GpuUuid
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def held_leases(app: "App") -> Mapping[GpuUuid, EnvironmentRef]:
     path = app.database.path
     if path is not None and not path.exists():
         return {}
-    return {lease.gpu: lease.ref for lease in app.lease_table.held()}
+    return holders_of(app.lease_table.held())
 
 
 def ask_inside(app: "App", ref: EnvironmentRef, arguments: Sequence[str]) -> Answer:

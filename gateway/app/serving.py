@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from gateway.app.directory import StoredDirectory, StoredEnvironments
+from gateway.app.sampling import sample
 from gateway.audit.event import Event
 from gateway.auth.throttle import FileMemory, Throttle
 from gateway.errors import ConfigError, DevgwError
@@ -87,11 +88,13 @@ def serve(app: "App") -> None:
     )
     tasks: set[asyncio.Task[None]] = set()
     watches: list[Watch] = []
+    stop_sampling = threading.Event()
 
     async def on_started(server: SshServer, port: int) -> None:
         watches.append(Watch(app, server))
         tasks.add(asyncio.create_task(watches[0].run()))
         threading.Thread(target=reconcile, args=(app,), name="reconcile", daemon=True).start()
+        threading.Thread(target=sample, args=(app, stop_sampling), name="sample", daemon=True).start()
         app.journal.submit(Event("gateway.started", _GATEWAY, detail={"port": port}))
 
     async def on_reload(_server: SshServer) -> None:
@@ -100,6 +103,7 @@ def serve(app: "App") -> None:
     try:
         uvloop.run(serve_ssh(app.settings.server, services, on_started=on_started, on_reload=on_reload))
     finally:
+        stop_sampling.set()
         app.journal.append(Event("gateway.stopped", _GATEWAY))
         app.journal.close()
 

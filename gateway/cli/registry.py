@@ -38,6 +38,8 @@ REGISTRY: dict[str, Entry] = {
     "init": Entry("init", SITE),
     "serve": Entry("serve", SITE),
     "gpus": Entry("gpus", SITE),
+    "top": Entry("top", SITE),
+    "usage": Entry("usage", SITE),
     "doctor": Entry("doctor", SITE),
     "queue": Entry("queue", SITE),
     "reap": Entry("reap", SITE),

@@ -54,6 +54,10 @@ class GpuSettings(_Section):
     """`auto` asks NVML and, without a driver, reads CDI specs."""
     cdi_spec_dirs: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))
     """Directories with CDI specs; the same ones the engine reads."""
+    sample_interval: Duration = Field(default=15)
+    """How often `devgw serve` measures leased GPUs for `devgw usage`. Prudent: at most a minute."""
+    keep_samples: Duration = Field(default=400 * 86400)
+    """How long what was measured is kept."""
 
 
 class DatasetSettings(_Section):

@@ -66,9 +66,7 @@ class Doctor:
             host=sources.machine(self._places(engine)),
             site=site_facts(settings, sources.policy_file, sources.load_policy, sources.port_holder),
             wish=wish,
-            processes=engine
-            if isinstance(engine, Unasked)
-            else gpu_processes(sensors, engine.containers, sources.root),
+            processes=engine if isinstance(engine, Unasked) else gpu_processes(sensors, engine.marks, sources.root),
             leases=_asked(sources.leases),
             gpus_are_wanted=settings.gpus.inventory != "none",
         )

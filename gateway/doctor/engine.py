@@ -18,10 +18,13 @@ def judge_engine(engine: EngineExamination | Unasked) -> Iterator[Finding]:
         yield failure("engine.answers", f"no engine answers: {engine.why}", _ASK_ENGINE)
         return
     major, minor = engine.api_version
-    yield ok("engine.answers", f"{engine.name} {engine.version} answers, API {major}.{minor}")
+    api = f", API {major}.{minor}" if engine.is_daemon else ""
+    yield ok("engine.answers", f"{engine.name} {engine.version} answers{api}")
+    yield judge_limits(engine)
+    if not engine.is_daemon:
+        return
     yield judge_version(engine)
     yield judge_confinement(engine)
-    yield judge_limits(engine)
     yield judge_memlock(engine)
     yield judge_live_restore(engine)
     yield judge_user_namespaces(engine)

@@ -17,6 +17,9 @@ def judge_injection(
     toolkit: ToolkitFacts, cdi: CdiFacts, engine: EngineExamination | Unasked, sensors: Sensors
 ) -> Iterator[Finding]:
     """Judge toolkit, specs and engine together."""
+    if isinstance(engine, EngineExamination) and not engine.is_daemon:
+        yield judge_way(engine)
+        return
     yield judge_toolkit(toolkit)
     yield judge_specs(cdi, sensors)
     yield judged("engine.injection", engine, judge_way, _ASK_ENGINE)
@@ -67,7 +70,11 @@ def judge_way(engine: EngineExamination) -> Finding:
     """CDI is the way; the runtime hook works and can lose a GPU; without both there is none."""
     check = "engine.injection"
     if engine.gpu_injection == "cdi":
-        return ok(check, f"{engine.name} injects GPUs by CDI from {', '.join(engine.cdi_directories)}")
+        return ok(
+            check,
+            f"{engine.name} injects GPUs by CDI"
+            + (f" from {', '.join(engine.cdi_directories)}" if engine.cdi_directories else ""),
+        )
     fix = 'set {"features": {"cdi": true}} in daemon.json (Docker 25 to 28.1), or update Docker to 28.2 or newer'
     if engine.gpu_injection == "runtime-hook":
         return warning(check, f"{engine.name} injects GPUs through the runtime hook, which can lose them", fix)

@@ -12,7 +12,8 @@ class EngineExamination:
     """An engine as it describes itself.
 
     `gpu_injection` is `cdi`, `runtime-hook` or `none`. `cdi_devices` is None where the engine does not list them.
-    `ceilings` are limits it cannot raise. `containers` maps container ids to this gateway's environments.
+    `ceilings` are limits it cannot raise. `marks` maps what stands
+    in the control groups of an environment's processes to it: container ids, unit names.
     """
 
     name: str
@@ -31,7 +32,8 @@ class EngineExamination:
     cdi_directories: tuple[str, ...] = ()
     cdi_devices: frozenset[str] | None = None
     ceilings: Mapping[str, int] = field(default_factory=dict)
-    containers: Mapping[str, EnvironmentRef] = field(default_factory=dict)
+    marks: Mapping[str, EnvironmentRef] = field(default_factory=dict)
+    is_daemon: bool = True
 
 
 @dataclass(frozen=True, slots=True)

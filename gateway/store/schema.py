@@ -145,6 +145,18 @@ TERMS = Table(
     ForeignKeyConstraint(["user", "name"], ["environments.user", "environments.name"], ondelete="CASCADE"),
 )
 
+USAGE_SAMPLES = Table(
+    "usage_samples",
+    METADATA,
+    Column("gpu_uuid", String(80), primary_key=True),
+    Column("user", String(31), primary_key=True),
+    Column("name", String(31), primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    Column("observed_seconds", sqltypes.Float, nullable=False),
+    Column("busy_seconds", sqltypes.Float, nullable=False),
+    Column("memory_peak_bytes", sqltypes.BigInteger, nullable=False),
+)
+
 REVISION = Table(
     "revision",
     METADATA,

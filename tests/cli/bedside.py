@@ -3,8 +3,11 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sqlalchemy import update
 
 from gateway.app.examination import sources_of
 from gateway.doctor.doctor import Doctor
@@ -13,8 +16,13 @@ from gateway.doctor.inside import LIST_COMMAND, Answer
 from gateway.engines.examination import EngineExamination, ImageExamination
 from gateway.engines.interface import IMAGE_LABEL_PREFIX
 from gateway.errors import EngineError, NotFoundError
+from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measurement, Process, Sensors
 from gateway.model import EnvironmentRef, GpuUuid
+from gateway.store.database import Database
+from gateway.store.leases import LeaseTable
+from gateway.store.schema import LEASES
+from gateway.store.usage import UsageTable
 from tests.fakes.engine import FakeDaemon
 
 if TYPE_CHECKING:
@@ -47,7 +55,7 @@ class FakeExaminer:
             name="fake", version="28.3.0", api_version=(1, 51), default_runtime="runc", gpu_injection="cdi",
             cgroup_driver="systemd", cgroup_version="2", has_live_restore=True, remaps_users=False, seccomp="builtin",
             root_directory="/var/lib/fake", is_local=True, cdi_directories=(str(self._specs),),
-            containers=dict(zip([_CONTAINER], refs, strict=False)),
+            marks=dict(zip([_CONTAINER], refs, strict=False)),
         )  # fmt: skip
 
     def image(self, reference: str) -> ImageExamination:
@@ -77,6 +85,22 @@ def doctor_at(app: "App", daemon: FakeDaemon) -> Doctor:
         ask_inside=lambda ref, arguments: _inside(daemon, ref, arguments),
     )
     return Doctor(sources)
+
+
+def measure(database_file: Path, minutes: int) -> None:
+    """Have the sampler look every 15 s for so long up to just now, as `devgw serve` does; leases are as old."""
+    database = Database(f"sqlite:///{database_file}")
+    table, steps = LeaseTable(database), minutes * 4
+    now = datetime.now(UTC)
+    with database.transaction() as connection:
+        connection.execute(update(LEASES).values(leased_at=now - timedelta(minutes=minutes)))
+    moments = iter([now - timedelta(seconds=15) * (steps - step) for step in range(steps + 1)])
+    sampler = Sampler(
+        FixedSensors(), lambda: holders_of(table.held()), UsageTable(database), 15, now=lambda: next(moments)
+    )
+    for _ in range(steps + 1):
+        sampler.look()
+    database.close()
 
 
 def furnish(root: Path) -> None:

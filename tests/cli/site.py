@@ -20,7 +20,7 @@ from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
-from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, write_spec
+from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, measure, write_spec
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
@@ -40,6 +40,7 @@ _VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\.\d+\+00:00)?"), "YYYY-MM-DD hh:mm"),
     (re.compile(r"\d{4}-\d\d-\d\d"), "YYYY-MM-DD"),
     (re.compile(r"\b[0-9]s\b"), "0s"),
+    (re.compile(r"\b0\.50\d\d\b"), "0.5"),
 )
 
 
@@ -130,6 +131,8 @@ class Site:
                     self.directory / "host/usr/lib64" / f"libcuda.so.{version}"
                 )
                 write_spec(self.directory / "host", version)
+            case ["the", "GPUs", "are", "measured", "for", minutes, "minutes"]:
+                measure(self.directory / "state/devgw.db", int(minutes))
             case ["others", "may", "read", name]:
                 (self.directory / name).chmod(0o644)
             case ["a", "record", "of", "the", "journal", "is", "edited"]:

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gateway.doctor.facts import CdiFacts, CdiSpec, DriverFacts, GpuProcess, ToolkitFacts
@@ -18,7 +18,6 @@ _LIBRARY = re.compile(r"lib(?:cuda|nvidia-ml)\.so\.(\d{3,}\.\d+(?:\.\d+)?)")
 _LIBRARY_PLACES = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib64", "usr/lib")
 _CONFIG = "etc/nvidia-container-runtime/config.toml"
 _OPTION = "accept-nvidia-visible-devices-envvar-when-unprivileged"
-_CONTAINER = re.compile(r"[0-9a-f]{64}")
 _TOOL_SECONDS = 10
 
 
@@ -60,9 +59,9 @@ def cdi_facts(directories: Iterable[Path]) -> CdiFacts:
 
 
 def gpu_processes(
-    sensors: Sensors, containers: Mapping[str, EnvironmentRef], root: Path = Path("/")
+    sensors: Sensors, marks: Mapping[str, EnvironmentRef], root: Path = Path("/")
 ) -> tuple[GpuProcess, ...] | Unasked:
-    """Say for each process on a GPU which environment it is in, by the container in its control group.
+    """Say for each process on a GPU which environment it is in, by its control group.
 
     With MIG the driver lists a process on its slice and on the whole GPU; only the slice is leased.
     """
@@ -81,9 +80,15 @@ def gpu_processes(
                 continue
             except OSError as exc:
                 return Unasked(f"{place}: {exc.strerror}")
-            refs = (containers[identity] for identity in _CONTAINER.findall(group) if identity in containers)
+            refs = (marks[mark] for mark in _marks_in(group) if mark in marks)
             found.append(GpuProcess(process.pid, device.uuid, name, next(refs, None)))
     return tuple(found)
+
+
+def _marks_in(group: str) -> Iterator[str]:
+    """Yield the parts of a control group's path as engines name them: `docker-ID.scope` is ID, as is `/docker/ID`."""
+    for part in re.split(r"[/:\s]", group):
+        yield part.removeprefix("docker-").removesuffix(".scope")
 
 
 def _is_gpu(device: Path) -> bool:

@@ -29,12 +29,12 @@ class DockerExaminer:
     def examine(self) -> EngineExamination:
         with self._connection.asked_to("describe itself") as api:
             info, api_version = api.info(), api.api_version
-            containers = self._containers(api)
+            marks = self._containers(api)
         return examination_of(
             info,
             api_version,
             ceilings_behind(self._connection.base_url),
-            containers=containers,
+            marks=marks,
             is_local=self._connection.is_local(),
         )
 
@@ -60,7 +60,7 @@ def examination_of(
     api_version: str,
     ceilings: Mapping[str, int],
     *,
-    containers: Mapping[str, EnvironmentRef],
+    marks: Mapping[str, EnvironmentRef],
     is_local: bool,
 ) -> EngineExamination:
     """Read `/info`."""
@@ -83,7 +83,7 @@ def examination_of(
         cdi_directories=tuple(info.get("CDISpecDirs") or ()),
         cdi_devices=facts.injection.devices,
         ceilings=dict(ceilings),
-        containers=dict(containers),
+        marks=dict(marks),
     )
 
 

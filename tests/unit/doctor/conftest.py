@@ -42,7 +42,7 @@ CDI = CdiFacts((Path("/etc/cdi"),), (CdiSpec(Path("/etc/cdi/nvidia.yaml"), froze
 ENGINE = EngineExamination(
     name="docker", version="28.3.0", api_version=(1, 51), default_runtime="runc", gpu_injection="cdi",
     cgroup_driver="systemd", cgroup_version="2", has_live_restore=True, remaps_users=False, seccomp="builtin",
-    root_directory="/var/lib/docker", is_local=True, cdi_directories=("/etc/cdi",), containers={"a" * 64: ALICE},
+    root_directory="/var/lib/docker", is_local=True, cdi_directories=("/etc/cdi",), marks={"a" * 64: ALICE},
 )  # fmt: skip
 IMAGE = ImageExamination("devgw/env:cuda", {"devgw-environment": "1.0", "cuda": "12.8", "torch": "2.8.0"}, {})
 HOST = HostFacts(

@@ -29,7 +29,7 @@ def test_a_daemon_is_examined(tmp_path: Path) -> None:
         ("/etc/cdi",),
         ("processes",),
     )
-    assert found.containers == {"a" * 64: EnvironmentRef.parse("alice")}
+    assert found.marks == {"a" * 64: EnvironmentRef.parse("alice")}
     assert found.is_local
 
 
