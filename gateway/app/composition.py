@@ -4,6 +4,8 @@ import getpass
 import hashlib
 import os
 import pwd
+import re
+import socket
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from gateway.store.environments import EnvironmentTable, LeaseTable
 from gateway.store.users import Users
 
 if TYPE_CHECKING:
+    from gateway.audit.head_key import HeadKey
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
     from gateway.engines.image_builder import ImageBuilder
@@ -84,6 +87,19 @@ class App:
         from gateway.audit.journal import Journal
 
         return Journal(self.settings.journal_dir)
+
+    @cached_property
+    def head_key(self) -> "HeadKey":
+        """What signs the journal's heads."""
+        from gateway.audit.head_key import HeadKey
+
+        return HeadKey(self.settings.keys_dir)
+
+    @property
+    def head_name(self) -> str:
+        """The journal's name in its heads, given when their key is made."""
+        host = self.settings.server.public_host or socket.gethostname()
+        return re.sub(r"[^A-Za-z0-9./_-]", "-", f"{host}/devgw").lstrip("./_-")
 
     @cached_property
     def policy(self) -> PolicyInForce:
