@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import socket
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,12 @@ from gateway.environments.reconcile import Reconciler
 from gateway.gate import Gate
 from gateway.gpus.inventory import Inventory, inventory_of
 from gateway.gpus.leases import Leases
-from gateway.model import Actor
+from gateway.model import Actor, UserName
 from gateway.policy import PolicyInForce
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable, LeaseTable
 from gateway.store.users import Users
+from policies.limits import Allowance, datasets_of, limits_of
 
 if TYPE_CHECKING:
     from gateway.audit.head_key import HeadKey
@@ -104,6 +106,14 @@ class App:
     @cached_property
     def policy(self) -> PolicyInForce:
         return PolicyInForce(policy_file(self.settings))
+
+    def allowance(self, user: UserName) -> Allowance:
+        """Return what the policy in force lets a user have now."""
+        return limits_of(self.policy.policy, user, datetime.now(UTC))
+
+    def permitted_datasets(self, user: UserName) -> tuple[str, ...]:
+        """Return which of the site's datasets the policy lets a user mount now."""
+        return datasets_of(self.policy.policy, user, sorted(self.settings.datasets), datetime.now(UTC))
 
     @cached_property
     def gate(self) -> Gate:

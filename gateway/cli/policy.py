@@ -68,7 +68,9 @@ def explain(
     try:
         answer = explain_question(chosen, asked, replace(subject, address=address or subject.address), moment)
     except ValueError as exc:
-        raise UsageError("question.bad", str(exc), "for example 'devgw policy explain alice shell'") from exc
+        raise UsageError(
+            "question.bad", " ".join(str(exc).split()), "for example 'devgw policy explain alice shell'"
+        ) from exc
     out = Output(output, quiet=quiet)
     roles = {f"role {role}": f"{state}, by {grant}" for role, grant, state in answer.roles}
     decision = answer.decision

@@ -48,7 +48,8 @@ def who_can(
     users = [name] if name else sorted({*people, *policy.holders.users()})
     found = list(_allowed(policy, users, questions or ("login",), now))
     documents = [{**reach.as_dict(), "keys": _key_documents(people.get(reach.user, ()))} for reach in found]
-    out.table(_HEADINGS, list(_rows(found, people)), {"at": now.isoformat(), "who": documents})
+    rows = [(one,) for one in dict.fromkeys(reach.user for reach in found)] if quiet else list(_rows(found, people))
+    out.table(_HEADINGS, rows, {"at": now.isoformat(), "who": documents})
     shut = {one.name for one in gateway.users.all() if one.disabled} if people else set()
     for one in sorted(shut & {reach.user for reach in found}):
         out.note(f"{one} is disabled and gets in only when enabled again")
