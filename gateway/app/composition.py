@@ -4,6 +4,8 @@ import getpass
 import hashlib
 import os
 import pwd
+import re
+import socket
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +33,10 @@ from gateway.store.leases import LeaseTable
 from gateway.store.queue import QueueTable
 from gateway.store.usage import UsageTable
 from gateway.store.users import Users
-from policies.limits import Allowance, limits_of
+from policies.limits import Allowance, datasets_of, limits_of
 
 if TYPE_CHECKING:
+    from gateway.audit.head_key import HeadKey
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
     from gateway.doctor.doctor import Doctor
@@ -146,8 +149,29 @@ class App:
         return Journal(self.settings.journal_dir)
 
     @cached_property
+    def head_key(self) -> "HeadKey":
+        """What signs the journal's heads."""
+        from gateway.audit.head_key import HeadKey
+
+        return HeadKey(self.settings.keys_dir)
+
+    @property
+    def head_name(self) -> str:
+        """The journal's name in its heads, given when their key is made."""
+        host = self.settings.server.public_host or socket.gethostname()
+        return re.sub(r"[^A-Za-z0-9./_-]", "-", f"{host}/devgw").lstrip("./_-")
+
+    @cached_property
     def policy(self) -> PolicyInForce:
         return PolicyInForce(policy_file(self.settings))
+
+    def allowance(self, user: UserName) -> Allowance:
+        """Return what the policy in force lets a user have now."""
+        return limits_of(self.policy.policy, user, datetime.now(UTC))
+
+    def permitted_datasets(self, user: UserName) -> tuple[str, ...]:
+        """Return which of the site's datasets the policy lets a user mount now."""
+        return datasets_of(self.policy.policy, user, sorted(self.settings.datasets), datetime.now(UTC))
 
     @cached_property
     def gate(self) -> Gate:
@@ -209,10 +233,6 @@ class App:
     @cached_property
     def line(self) -> WaitingLine:
         return WaitingLine(self.queue_table, self.lease_table)
-
-    def allowance(self, user: UserName) -> Allowance:
-        """Return what the policy in force lets a user have now."""
-        return limits_of(self.policy.policy, user, datetime.now(UTC))
 
     def _lease_seconds(self, user: UserName) -> int | None:
         return self.allowance(user).lease_seconds

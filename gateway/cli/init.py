@@ -103,6 +103,9 @@ def _keys(gateway: "App") -> Iterator[Step]:
         made = not path.exists()
         ensure()
         yield Step(what, str(path), "made" if made else "was there")
+    made = not gateway.head_key.private.exists()
+    gateway.head_key.ensure(gateway.head_name)
+    yield Step("journal key", str(gateway.head_key.private), "made" if made else "was there")
 
 
 def _database(gateway: "App") -> Step:

@@ -1,4 +1,4 @@
-"""Reads points in time from flags: `7d` ago, a day, or a moment; without a zone it is this host's."""
+"""Reads points in time from flags: `7d` ago, a day, or a moment; in UTC, as the journal is."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,4 +21,24 @@ def parse_moment(text: str, flag: str, now: datetime) -> datetime:
             raise UsageError(
                 "moment.bad", f"{flag}: {text[:40]!r} is no moment", f"for example {flag} 7d or {flag} 2026-11-01"
             ) from None
-    return moment.astimezone(UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def moment_from(flag: str, text: str | None) -> datetime | None:
+    """Return the moment, or None where nothing was said. Raises: UsageError `moment.bad`."""
+    return None if text is None else parse_moment(text, flag, datetime.now(UTC))
+
+
+def require_moment(flag: str, text: str) -> datetime:
+    """Return the moment. Raises: UsageError `moment.bad`."""
+    return parse_moment(text, flag, datetime.now(UTC))
+
+
+def day(moment: datetime | None, otherwise: str = "-") -> str:
+    """Write a moment's day, in UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d") if moment else otherwise
+
+
+def minute(moment: datetime | None, otherwise: str = "-") -> str:
+    """Write a moment to the minute, in UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M") if moment else otherwise

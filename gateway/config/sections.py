@@ -1,11 +1,11 @@
 """What can be set, by section. Each value has a safe default; the docstring says which is prudent."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from gateway.config.quantities import Duration, Size
+from gateway.config.quantities import Duration, Size, parse_duration
 from gateway.config.ssh import SshSettings
 
 
@@ -60,6 +60,25 @@ class GpuSettings(_Section):
     """How long what was measured is kept."""
 
 
+class AuditSettings(_Section):
+    """Where the journal's signed heads go, how long records are kept, and what recordings of terminals hold."""
+
+    head_interval: Duration = Field(default=300)
+    """How often the journal's end is signed and handed on, when it has moved."""
+    head_file: str = ""
+    """File to append heads to; it proves something only on another machine's disk. Empty: none."""
+    head_syslog: bool = False
+    """Whether heads are sent to syslog as well."""
+    head_command: tuple[str, ...] = ()
+    """Command that takes a head on its standard input, such as ssh to a log host; the prudent anchor. Empty: none."""
+    retention: Annotated[int, BeforeValidator(parse_duration), Field(ge=0)] = 0
+    """Age at which sealed segments of the journal are removed; 0 keeps everything."""
+    recording_cap: Size = Field(default=64 * 2**20)
+    """Size at which the recording of a terminal stops."""
+    record_input: bool = False
+    """Whether recordings hold what was typed, passwords included. Prudent: false."""
+
+
 class DatasetSettings(_Section):
     """One read-only dataset."""
 
@@ -74,6 +93,7 @@ class Settings(_Section):
     engine: EngineSettings = EngineSettings()
     environments: EnvironmentSettings = EnvironmentSettings()
     gpus: GpuSettings = GpuSettings()
+    audit: AuditSettings = AuditSettings()
     datasets: dict[str, DatasetSettings] = Field(default_factory=dict)
     config_dir: Path
     state_dir: Path
@@ -95,6 +115,15 @@ class Settings(_Section):
     @property
     def journal_dir(self) -> Path:
         return self.state_dir / "journal"
+
+    @property
+    def policies_dir(self) -> Path:
+        """Every policy that was in force; inside the journal's directory, so that a copy of that answers for both."""
+        return self.journal_dir / "policies"
+
+    @property
+    def recordings_dir(self) -> Path:
+        return self.state_dir / "recordings"
 
     @property
     def database(self) -> str:

@@ -124,6 +124,10 @@ class SessionRegistry:
         """Return how many connections a user has."""
         return sum(live.identity.user.name == user for live in self._live.values())
 
+    def subjects(self) -> list[Subject]:
+        """Return who is connected, once for each connection."""
+        return [live.identity.subject for live in self._live.values()]
+
     def report(self) -> list[ConnectionReport]:
         """Describe all connections, oldest first."""
         return [live.report() for live in self._live.values()]

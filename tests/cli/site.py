@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway.app import App
+from gateway.app.oversight import Oversight
 from gateway.auth.authority import make_host_key
 from gateway.cli.program import run
-from gateway.config import Settings
+from gateway.config import Settings, load_settings
 from gateway.doctor.doctor import Doctor
 from gateway.engines.interface import Engine
 from gateway.gpus.reading import Reading
@@ -21,6 +22,7 @@ from gateway.model import EnvironmentRef, Gpu, GpuUuid
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, measure, write_spec
+from tests.cli.papers import copy_without_last_record, edit_record, swap_key, write_papers
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
@@ -37,6 +39,7 @@ _VARYING = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "DIGEST"),
     (re.compile(r"(?<=state/keys/)\w+"), "KEY"),
     (re.compile(r"reference [0-9a-z]{10}\b"), "reference REFERENCE"),
+    (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+\+00:00"), "YYYY-MM-DD hh:mm"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\.\d+\+00:00)?"), "YYYY-MM-DD hh:mm"),
     (re.compile(r"\d{4}-\d\d-\d\d"), "YYYY-MM-DD"),
     (re.compile(r"\b[0-9]s\b"), "0s"),
@@ -144,7 +147,45 @@ class Site:
                     EnvironmentRef.parse(handle)
                 )
             case _:
+                self._happens_to_papers(sentence)
+
+    def _happens_to_papers(self, sentence: str) -> None:
+        """What befalls policy, journal and database."""
+        state = self.directory / "state"
+        match sentence.split():
+            case ["the", "policy", "becomes", name]:
+                (self.directory / "config/policy.toml").write_text((self.directory / name).read_text())
+            case ["imagenet", "is", "a", "dataset"]:
+                (self.directory / "imagenet").mkdir()
+                with (self.directory / "config/devgw.toml").open("a") as settings:
+                    settings.write(f'[datasets.imagenet]\npath = "{self.directory}/imagenet"\n')
+            case ["the", "gateway", "starts", "and", "stops"]:
+                self._start_and_stop()
+            case ["the", "head", "is", "kept", "as", name]:
+                self._keep_head(name)
+            case ["a", "copy", "of", "the", "journal", "loses", "its", "last", "record"]:
+                copy_without_last_record(state / "journal", self.directory / "copy")
+            case ["a", "record", "of", "the", "journal", "names", "somebody", "else"]:
+                edit_record(state / "journal")
+            case [name, "is", "put", "in", "place", "of", "the", "key", "of", user]:
+                swap_key(state / "devgw.db", user, (self.directory / name).read_text())
+            case _:
                 raise ValueError(f"nobody knows how {sentence!r} happens")
+
+    def _start_and_stop(self) -> None:
+        """Let the gateway do what it does of its own accord before and after it listens."""
+        gateway = SiteApp(load_settings(), self.engine, self.builder)
+        oversight = Oversight(gateway)
+        oversight.begin()
+        oversight.end()
+        gateway.journal.close()
+
+    def _keep_head(self, name: str) -> None:
+        self._capture.readouterr()
+        run(["audit", "head"])
+        (self.directory / name).write_text(self._capture.readouterr().out)
+        run(["audit", "head", "--verifier"])
+        (self.directory / f"{name}.pub").write_text(self._capture.readouterr().out)
 
     def _named(self, text: str) -> str:
         text = text.replace(str(self.directory), "DIR")
@@ -163,6 +204,7 @@ def _write_key_files(directory: Path) -> None:
     (directory / "empty.pub").write_text("\n")
     (directory / "photo.jpg").write_bytes(bytes(range(256)))
     (directory / "keys").mkdir()
+    write_papers(directory)
 
 
 def _edit_journal(directory: Path) -> None:
