@@ -174,7 +174,7 @@ class Site:
 
     def _start_and_stop(self) -> None:
         """Let the gateway do what it does of its own accord before and after it listens."""
-        gateway = SiteApp(load_settings(), self.engine, self.builder)
+        gateway = SiteApp(load_settings(), self.engine, self.builder, self.daemon)
         oversight = Oversight(gateway)
         oversight.begin()
         oversight.end()
