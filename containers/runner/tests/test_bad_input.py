@@ -36,7 +36,7 @@ def assert_told(capsys, message: str) -> None:
     [
         # the task
         (stumbling.WithoutLoss, [], 10, "task WithoutLoss has no 'loss'"),
-        (stumbling.VectorLoss, [], 10, "VectorLoss.loss has shape (16,)"),
+        (stumbling.VectorLoss, [], 10, "VectorLoss.loss has shape (8,)"),
         (stumbling.DetachedLoss, [], 10, "DetachedLoss.loss does not depend on the model"),
         (stumbling.NumberLoss, [], 10, "NumberLoss.loss returned a float"),
         (stumbling.NoModule, [], 10, "NoModule.model returned a str"),

@@ -1,7 +1,6 @@
 """A checkpoint is complete or absent, and holds exactly what was live when it was asked for."""
 
 import resource
-import shutil
 
 import pytest
 import tiny
@@ -114,13 +113,15 @@ def test_a_write_that_the_kernel_refuses_is_reported_and_leaves_nothing_half(tmp
 
 
 def test_a_failure_in_the_background_is_raised_at_the_next_poll(tmp_path):
-    writer, state = make_writer(tmp_path / "root"), make_state(1)
-    writer.save(state, wait=False)
-    shutil.rmtree(tmp_path / "root")  # someone deletes the volume's content under our feet
+    """A file where the sealed directory must go: the copy succeeds, the seal behind it does not."""
+    (tmp_path / "step-00000001").write_text("in the way")
+    writer = make_writer(tmp_path)
+    writer.save(make_state(1), wait=False)
     writer._sealing.join()
     with pytest.raises(StorageError):
         writer.poll()
     writer.poll()  # told once
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_any_flipped_bit_is_found(tmp_path):
