@@ -54,29 +54,35 @@ async def _run(
 ) -> Completed:
     pinned = asyncssh.import_public_key(host_key)
     credentials = CertificateAuthority(user_ca_key).mint(ref.user, f"devgw doctor {ref}", _CERTIFICATE_SECONDS)
-    async with (
-        asyncssh.connect(
-            "environment",
-            sock=dialled,
-            config=None,
-            username=ref.user,
-            client_keys=[credentials],
-            known_hosts=([pinned], [], []),
-            agent_path=None,
-            gss_host=None,
-            preferred_auth="publickey",
-        ) as connection,
-        connection.create_process(command, encoding=None) as process,
-    ):
-        stdout, stderr = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-        if len(stdout) < _MOST_BYTES:
+    connection = await asyncssh.connect(
+        "environment",
+        sock=dialled,
+        config=None,
+        username=ref.user,
+        client_keys=[credentials],
+        known_hosts=([pinned], [], []),
+        agent_path=None,
+        gss_host=None,
+        preferred_auth="publickey",
+    )
+    try:
+        process = await connection.create_process(command, encoding=None)
+        stdout, stderr = await asyncio.gather(_read(process.stdout, connection), _read(process.stderr, connection))
+        if len(stdout) < _MOST_BYTES and len(stderr) < _MOST_BYTES:
             await process.wait_closed()
         code = process.exit_status
+    finally:
+        connection.abort()  # a channel's close is answered only when the program has ended, which it need not do
     return Completed(-1 if code is None else code, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
-async def _read(reader: "asyncssh.SSHReader[bytes]") -> bytes:
+async def _read(reader: "asyncssh.SSHReader[bytes]", connection: asyncssh.SSHClientConnection) -> bytes:
+    """Read to the end, or to the limit: then nothing more is wanted of the other stream either."""
     try:
-        return await reader.readexactly(_MOST_BYTES)
+        read = await reader.readexactly(_MOST_BYTES)
     except asyncio.IncompleteReadError as exc:
         return exc.partial
+    except asyncssh.ConnectionLost:  # the other stream has reached its limit
+        return b""
+    connection.abort()
+    return read
