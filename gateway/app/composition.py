@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from gateway.config import Settings, load_settings
 from gateway.environments.administration import Administration
+from gateway.environments.ending import Courtesy
 from gateway.environments.lifecycle import Environments, Places
 from gateway.environments.reconcile import Reconciler
+from gateway.environments.rounds import Records, Rounds
 from gateway.errors import EngineError
 from gateway.gate import Gate
 from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
@@ -23,6 +25,7 @@ from gateway.gpus.leases import Leases, Surroundings
 from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
+from gateway.gpus.tenure import Tenure
 from gateway.gpus.usage import Grouping, Period, Span, Usage, account
 from gateway.gpus.waiting import Waiting, WaitingLine
 from gateway.model import Actor, EnvironmentRef, GpuUuid, UserName
@@ -31,6 +34,7 @@ from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.queue import QueueTable
+from gateway.store.terms import TermTable
 from gateway.store.usage import UsageTable
 from gateway.store.users import Users
 from policies.limits import Allowance, datasets_of, limits_of
@@ -265,6 +269,7 @@ class App:
             uid_start=self.settings.environments.uid_start,
             waiting=self.waiting,
             quarantines=self.quarantines,
+            tenure=Tenure(self.lease_table, self.leases),
             reap=lambda ref: self.reconciler.reap(ref),  # noqa: PLW0108 - the engine is asked for when it is needed
         )
 
@@ -272,11 +277,31 @@ class App:
     def reconciler(self) -> Reconciler:
         return Reconciler(self.table, self.lease_table, self.engine, self.environments)
 
+    @cached_property
+    def rounds(self) -> Rounds:
+        return Rounds(
+            Records(self.table, self.lease_table, self.terms),
+            self.environments,
+            self.activity,
+            self.allowance,
+            courtesy_of(self.settings),
+        )
+
+    @cached_property
+    def terms(self) -> TermTable:
+        return TermTable(self.database)
+
     def serve(self) -> None:
         """Run the gateway until it is told to stop."""
         from gateway.app.serving import serve
 
         serve(self)
+
+
+def courtesy_of(settings: Settings) -> Courtesy:
+    """Return the times between warning and stop."""
+    chosen = settings.environments
+    return Courtesy(chosen.early_warning, chosen.late_warning, chosen.stop_grace, chosen.save_time)
 
 
 def administrator() -> Actor:

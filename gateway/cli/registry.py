@@ -32,6 +32,7 @@ REGISTRY: dict[str, Entry] = {
     "stop": Entry("stop", ENVIRONMENTS),
     "restart": Entry("restart", ENVIRONMENTS),
     "delete": Entry("delete", ENVIRONMENTS),
+    "extend": Entry("extend", ENVIRONMENTS),
     "passwd": Entry("passwd", ENVIRONMENTS),
     "key": Entry("key", PEOPLE),
     "user": Entry("user", PEOPLE),

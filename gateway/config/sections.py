@@ -45,6 +45,14 @@ class EnvironmentSettings(_Section):
     """Time until both sockets must answer."""
     stop_timeout: Duration = Field(default=10)
     """Time between SIGTERM and SIGKILL."""
+    early_warning: Duration = Field(default=1800)
+    """How long before an environment ends by itself its users are told for the first time."""
+    late_warning: Duration = Field(default=300)
+    """And for the second time; nothing is stopped sooner than so long after a first warning."""
+    stop_grace: Duration = Field(default=300)
+    """Time between the end of a lease, or of patience with an idle environment, and the request to save."""
+    save_time: Duration = Field(default=60)
+    """Time that running jobs have for a checkpoint before the environment is stopped."""
 
 
 class GpuSettings(_Section):
@@ -58,6 +66,8 @@ class GpuSettings(_Section):
     """How often `devgw serve` measures leased GPUs for `devgw usage`. Prudent: at most a minute."""
     keep_samples: Duration = Field(default=400 * 86400)
     """How long what was measured is kept."""
+    start_wait: Duration = Field(default=60)
+    """How long a starting gateway waits for GPUs that its environments hold; after a boot the driver may be late."""
 
 
 class AuditSettings(_Section):

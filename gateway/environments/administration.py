@@ -13,6 +13,7 @@ from gateway.errors import ConflictError, DevgwError, NotFoundError, QueuedError
 from gateway.gate import Gate, Recorder
 from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.requests import parse_gpu_request
+from gateway.gpus.tenure import Tenure
 from gateway.gpus.waiting import Waiting
 from gateway.model import (
     Actor,
@@ -62,6 +63,7 @@ class Administration:
         waiting: Waiting,
         reap: Callable[[EnvironmentRef], bool],
         quarantines: Quarantines,
+        tenure: Tenure,
     ) -> None:
         self._users = users
         self._table = table
@@ -74,6 +76,7 @@ class Administration:
         self._waiting = waiting
         self._reap = reap
         self._quarantines = quarantines
+        self._tenure = tenure
 
     def create(self, order: CreateOrder, progress: Progress = ignore_progress, *, wait: bool = False) -> Environment:
         """Make an environment for a user, who is made known when new; with `wait` in the queue for its GPU.
@@ -125,6 +128,12 @@ class Administration:
         self._table.require(ref)
         with self._recorded("environment.deleted", str(ref), purged=purge):
             self._environments.delete(ref, force=force, purge=purge)
+
+    def extend(self, ref: EnvironmentRef, seconds: int) -> datetime:
+        """Move the end of an environment's lease and return it. Raises: NotFoundError, ConflictError, DeniedError."""
+        self._table.require(ref)
+        with self._recorded("lease.extended", str(ref), by=f"{seconds}s"):
+            return self._tenure.extend(ref, seconds)
 
     def reap(self, ref: EnvironmentRef) -> bool:
         """Remove what the engine has and the store does not know; False where that is no longer so."""

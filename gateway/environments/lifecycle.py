@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from gateway.environments.layout import Layout
 from gateway.environments.locks import Locks
 from gateway.environments.readiness import wait_until_ready
 from gateway.environments.sockets import SocketName, dial
+from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
 from gateway.errors import ConflictError, DevgwError, NotFoundError
 from gateway.model import Environment, EnvironmentRef, EnvironmentSpec, EnvironmentState, GpuUuid, User
 from gateway.store.environments import EnvironmentTable
@@ -134,6 +136,26 @@ class Environments:
             self._layout(ref).remove()
             self._table.remove(ref)
 
+    def recreate(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> None:
+        """Make a running environment anew, with the GPUs and files it has. Raises: NotFoundError, DevgwError."""
+        with self.locks.hold(ref):
+            environment = self._table.require(ref)
+            self._engine().stop(ref, self._places.stop_timeout)
+            self._start(environment, self._users.require(ref.user), progress)
+
+    def status(self, ref: EnvironmentRef, now: datetime) -> Status | None:
+        """Return what the environment reports of itself, if it does."""
+        return read_status(self._layout(ref).run, self._ids(self._users.require(ref.user))[0], now)
+
+    def tell(self, ref: EnvironmentRef, reason: str, stop_at: datetime, *, save: bool) -> None:
+        """Let the environment know that it will stop. Raises: NotFoundError, StoreError."""
+        uid, gid = self._ids(self._users.require(ref.user))
+        write_notice(self._layout(ref), uid, gid, reason=reason, stop_at=stop_at, save=save)
+
+    def withdraw(self, ref: EnvironmentRef) -> None:
+        """Let the environment know that it will not stop after all."""
+        withdraw_notice(self._layout(ref))
+
     def exists(self, ref: EnvironmentRef) -> bool:
         """Say whether the environment is known and whole."""
         found = self._table.get(ref)
@@ -168,11 +190,13 @@ class Environments:
             write_identity(layout, identity)
             for name in ("ssh.sock", "notebook.sock"):
                 (layout.run / name).unlink(missing_ok=True)
+            withdraw_notice(layout)
             undo.callback(engine.delete, ref)
             engine.create(self._spec(environment, identity, layout), progress)
             engine.start(ref)
             wait_until_ready(engine, ref, layout.run, identity.uid, self._places.start_timeout, progress)
             self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
+            self._table.touch(ref)
 
     def _lease(self, environment: Environment, undo: ExitStack, progress: Progress) -> tuple[GpuUuid, ...]:
         if environment.gpu_request in {"", "0"}:
