@@ -68,9 +68,7 @@ def warm_up_seconds(cache: Path) -> float:
             "--cache-dir",
             str(cache),
         ]
-        environment = {
-            k: v for k, v in os.environ.items() if k not in {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
-        }
+        environment = {k: v for k, v in os.environ.items() if k not in {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}}
         subprocess.run([*line, *places], check=True, env=environment, stdout=subprocess.DEVNULL)
         events = (Path(directory) / "l" / "small_classifier" / "events.jsonl").read_text().splitlines()
         done = next(event for event in map(json.loads, events) if event["event"] == "warm-up-done")
@@ -93,9 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--starts", type=int, default=3)
-    parser.add_argument(
-        "--threads", type=int, default=1, help="more than 1 makes the ratios noisy on a shared machine"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="more than 1 makes the ratios noisy on a shared machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     report = {

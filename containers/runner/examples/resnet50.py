@@ -82,9 +82,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, root: Path, size: int, *, augment: bool) -> None:
         self.classes = sorted(path.name for path in root.iterdir() if path.is_dir())
-        self.files = [
-            (file, k) for k, name in enumerate(self.classes) for file in sorted((root / name).iterdir())
-        ]
+        self.files = [(file, k) for k, name in enumerate(self.classes) for file in sorted((root / name).iterdir())]
         self.size, self.augment = size, augment
 
     def __len__(self) -> int:
@@ -104,9 +102,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         free_x, free_y = image.width - side, image.height - side
         move = torch.rand(2).tolist() if self.augment else (0.5, 0.5)
         left, top = round(free_x * move[0]), round(free_y * move[1])
-        return image.resize(
-            (self.size, self.size), Image.Resampling.BILINEAR, (left, top, left + side, top + side)
-        )
+        return image.resize((self.size, self.size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
 
 
 class ImagesConfig(TrainConfig):

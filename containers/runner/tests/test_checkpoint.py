@@ -23,9 +23,7 @@ def make_state(step: int = 3) -> TrainState:
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)
-    state = TrainState(
-        model, optimizer, scheduler, torch.amp.GradScaler("cpu", enabled=False), [], Position(step)
-    )
+    state = TrainState(model, optimizer, scheduler, torch.amp.GradScaler("cpu", enabled=False), [], Position(step))
     advance(state)
     return state
 

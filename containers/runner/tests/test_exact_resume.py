@@ -96,9 +96,7 @@ def test_sigterm_in_training_saves_and_resumes_to_the_same_bits(finished, places
 
 
 @pytest.mark.slow
-def test_sigterm_in_evaluation_saves_and_the_evaluation_is_made_up(
-    finished, places, tiny_script, uninterrupted
-):
+def test_sigterm_in_evaluation_saves_and_the_evaluation_is_made_up(finished, places, tiny_script, uninterrupted):
     """The interrupted evaluation leaves no record; the resumed run makes it before it trains on."""
     assert interrupt(finished, places, tiny_script, "eval:2:TERM") == 143
     assert places.records("val") == []

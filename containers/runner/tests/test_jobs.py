@@ -42,9 +42,7 @@ def test_a_job_whose_supervisor_was_killed_is_lost(tmp_path, poll):
 
 
 @pytest.mark.slow
-def test_a_detached_run_survives_sighup_and_is_followed_and_stopped(
-    finished, devgw_run, tiny_script, places, poll
-):
+def test_a_detached_run_survives_sighup_and_is_followed_and_stopped(finished, devgw_run, tiny_script, places, poll):
     """The whole life of a job as a user sees it over ssh."""
     started = finished("--detach", tiny_script, *LONG)
     assert started.returncode == 0

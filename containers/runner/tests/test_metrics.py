@@ -166,9 +166,7 @@ def test_every_host_wait_of_the_loop_is_marked():
     """The promise of loop.py: what reads a device value on the host says SYNC on its line."""
     from devgw_runner import loop
 
-    waits = re.compile(
-        r"\.item\(|float\(own\)|\.synchronize\(|watch\.check\(|meter\.take\(|scaler\.step\(|\.times\("
-    )
+    waits = re.compile(r"\.item\(|float\(own\)|\.synchronize\(|watch\.check\(|meter\.take\(|scaler\.step\(|\.times\(")
     lines = Path(loop.__file__).read_text(encoding="utf-8").splitlines()
     found = [line for line in lines if waits.search(line)]
     assert len(found) >= 7

@@ -163,9 +163,7 @@ def _check_parity(loss: float, reference: list[float], precision: str) -> None:
     tolerance = PARITY_TOLERANCE[precision] * max(abs(expected), 1e-3)
     tolerance += STOCHASTIC_WIDENING * (max(reference) - min(reference))
     if not abs(loss - expected) <= tolerance:
-        raise ParityError(
-            f"loss {loss:.6g} differs from the eager {expected:.6g} by more than {tolerance:.2g}"
-        )
+        raise ParityError(f"loss {loss:.6g} differs from the eager {expected:.6g} by more than {tolerance:.2g}")
 
 
 def _first_cause(exc: BaseException) -> tuple[str, str]:
