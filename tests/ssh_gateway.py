@@ -100,14 +100,14 @@ class MemoryRecorder:
         """Return a point in time for `find`."""
         return len(self.events)
 
-    def find(self, code: str, since: int = 0, timeout_seconds: float = 5) -> Event:
-        """Return the first event of a code after a mark, waiting for it."""
+    def find(self, code: str, since: int = 0, timeout_seconds: float = 5, *, saying: str = "") -> Event:
+        """Return the first event of a code after a mark whose reason holds `saying`, waiting for it."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             for event in self.events[since:]:
-                if event.code == code:
+                if event.code == code and saying in event.reason:
                     return event
-            assert time.monotonic() < deadline, f"no event {code} in {self.codes()[since:]}"
+            assert time.monotonic() < deadline, f"no event {code} {saying!r} in {self.events[since:]}"
             time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""Runs the gateway: reconcile, listen, and hold live sessions against every change of users, keys, policy and time."""
+"""Runs the gateway: listen, and hold live sessions against every change of users, keys, policy and time."""
 
 import asyncio
 import logging
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from gateway.app.access import PolicyAccess
+from gateway.app.care import Care
 from gateway.app.clock import Clock
 from gateway.app.directory import StoredDirectory, StoredEnvironments
 from gateway.app.oversight import Oversight
+from gateway.app.sampling import sample
 from gateway.audit.event import Event
 from gateway.auth.throttle import FileMemory, Throttle
 from gateway.config import Settings
-from gateway.errors import DevgwError
 from gateway.model import Actor
 from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
@@ -92,11 +93,13 @@ def serve(app: "App") -> None:
     )
     tasks: set[asyncio.Task[None]] = set()
     watches: list[Watch] = []
+    stop_sampling = threading.Event()
 
     async def on_started(server: SshServer, port: int) -> None:
         watches.append(Watch(app, server, oversight))
         tasks.add(asyncio.create_task(watches[0].run()))
-        threading.Thread(target=reconcile, args=(app,), name="reconcile", daemon=True).start()
+        threading.Thread(target=sample, args=(app, stop_sampling), name="sample", daemon=True).start()
+        tasks.add(asyncio.create_task(Care(app, server.registry.notify).run()))
         app.journal.submit(Event("gateway.started", _GATEWAY, detail={"port": port}))
 
     async def on_reload(_server: SshServer) -> None:
@@ -105,6 +108,7 @@ def serve(app: "App") -> None:
     try:
         uvloop.run(serve_ssh(app.settings.server, services, on_started=on_started, on_reload=on_reload))
     finally:
+        stop_sampling.set()
         app.journal.append(Event("gateway.stopped", _GATEWAY))
         oversight.end()
         app.journal.close()
@@ -112,13 +116,3 @@ def serve(app: "App") -> None:
 
 def _recordings(settings: Settings) -> RecordingSettings:
     return RecordingSettings(settings.recordings_dir, settings.audit.recording_cap, settings.audit.record_input)
-
-
-def reconcile(app: "App") -> None:
-    """Bring store and engine together and write down what was found; an engine that is away is no reason to stop."""
-    try:
-        for finding in app.reconciler.run():
-            _log.info("%s %s: %s", finding.code, finding.ref, finding.detail)
-            app.journal.append(Event(finding.code, _GATEWAY, str(finding.ref), reason=finding.detail))
-    except DevgwError as exc:
-        _log.error("environments could not be looked after: %s (%s)", exc.message, exc.hint)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.invocation import Invocation, invocation_of
-from gateway.cli.options import Handle, OutputOption, PasswordStdinOption, QuietOption, command_app
+from gateway.cli.options import Handle, NoWaitOption, OutputOption, PasswordStdinOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
 from gateway.errors import NotFoundError
 from gateway.model import Egress, Environment, EnvironmentRef
@@ -50,6 +50,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     egress: Annotated[
         Egress | None, typer.Option("--egress", help="Connections to the outside; default: environments.egress.")
     ] = None,
+    no_wait: NoWaitOption = False,
     password_stdin: PasswordStdinOption = False,
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
@@ -83,7 +84,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         password=password.text,
     )
     with out.progress() as progress:
-        made = invocation.app.administration.create(order, progress)
+        made = invocation.app.administration.create(order, progress, wait=not no_wait)
     _show(out, invocation, made, password)
 
 

@@ -133,9 +133,9 @@ def _engine(gateway: "App") -> dict[str, Any]:
 
 
 def _engine_line(engine: dict[str, Any]) -> str:
-    asked = (
-        "it answers and engine.kind is 'auto'" if engine["wanted"] == "auto" else f"engine.kind is '{engine['wanted']}'"
-    )
+    asked = f"engine.kind is '{engine['wanted']}'"
+    if engine["wanted"] == "auto":
+        asked += " and Docker does not answer" if engine.get("name") == "bubblewrap" else " and it answers"
     if not engine["answers"]:
         return f"no engine answers yet: {engine['problem']}; {engine['hint']}"
     notes = f"; {'; '.join(engine['notes'])}" if engine["notes"] else ""

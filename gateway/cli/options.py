@@ -50,6 +50,9 @@ JournalOption = Annotated[
     typer.Option("--journal", metavar="DIR", help="A copy of a journal's directory; default: this gateway's own."),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")]
+NoWaitOption = Annotated[
+    bool, typer.Option("--no-wait", help="Refuse, with exit code 3, instead of waiting for a GPU.")
+]
 PasswordStdinOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the notebook password from stdin instead of making one.")
 ]

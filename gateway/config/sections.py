@@ -20,6 +20,8 @@ class EngineSettings(_Section):
     """`auto` takes Docker when it answers, else bubblewrap."""
     docker_url: str = ""
     """Docker's API; empty: DOCKER_HOST, then unix:///var/run/docker.sock. Never taken from the docker CLI's context."""
+    roots_dir: str = ""
+    """Where bubblewrap keeps the images it builds; empty: `roots` in the state directory. Gateways may share it."""
 
 
 class EnvironmentSettings(_Section):
@@ -43,6 +45,14 @@ class EnvironmentSettings(_Section):
     """Time until both sockets must answer."""
     stop_timeout: Duration = Field(default=10)
     """Time between SIGTERM and SIGKILL."""
+    early_warning: Duration = Field(default=1800)
+    """How long before an environment ends by itself its users are told for the first time."""
+    late_warning: Duration = Field(default=300)
+    """And for the second time; nothing is stopped sooner than so long after a first warning."""
+    stop_grace: Duration = Field(default=300)
+    """Time between the end of a lease, or of patience with an idle environment, and the request to save."""
+    save_time: Duration = Field(default=60)
+    """Time that running jobs have for a checkpoint before the environment is stopped."""
 
 
 class GpuSettings(_Section):
@@ -52,6 +62,12 @@ class GpuSettings(_Section):
     """`auto` asks NVML and, without a driver, reads CDI specs."""
     cdi_spec_dirs: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))
     """Directories with CDI specs; the same ones the engine reads."""
+    sample_interval: Duration = Field(default=15)
+    """How often `devgw serve` measures leased GPUs for `devgw usage`. Prudent: at most a minute."""
+    keep_samples: Duration = Field(default=400 * 86400)
+    """How long what was measured is kept."""
+    start_wait: Duration = Field(default=60)
+    """How long a starting gateway waits for GPUs that its environments hold; after a boot the driver may be late."""
 
 
 class AuditSettings(_Section):

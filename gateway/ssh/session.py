@@ -150,6 +150,10 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
             end = "\r\n" if self._terminal else "\n"
             self._channel.write_stderr(f"devgw: {line}{end}".encode())
 
+    def has_terminal(self) -> bool:
+        """Say whether a person looks at it."""
+        return self._terminal is not None
+
     def is_open(self) -> bool:
         """Say whether there is still a screen to show anything on."""
         return self._channel is not None and not self._channel.is_closing()

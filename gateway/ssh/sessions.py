@@ -51,10 +51,11 @@ class LiveChannel:
 
 @dataclass(slots=True)
 class LiveConnection:
-    """A logged-in connection; `end` closes it and shows the reason."""
+    """A logged-in connection; `end` closes it and shows the reason, `notify` writes a line to its terminals."""
 
     identity: Identity
     end: Callable[[str], None]
+    notify: Callable[[str], None]
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     channels: list[LiveChannel] = field(default_factory=list)
@@ -134,6 +135,12 @@ class SessionRegistry:
     def report(self) -> list[ConnectionReport]:
         """Describe all connections, oldest first."""
         return [live.report() for live in self._live.values()]
+
+    def notify(self, ref: EnvironmentRef, line: str) -> None:
+        """Write a line to every open terminal of an environment."""
+        for live in self._live.values():
+            if live.identity.ref == ref:
+                live.notify(line)
 
     def close(self, ids: Iterable[str], reason: str) -> list[str]:
         """End connections, with the reason on their users' screens; return the ids that were there."""

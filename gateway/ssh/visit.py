@@ -69,7 +69,7 @@ class Visit(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         self._admitted.logged_in()
-        self._live = LiveConnection(self.identity, self.end)
+        self._live = LiveConnection(self.identity, self.end, self.notify)
         self.runtime.registry.add(self._live)
 
     # Channels
@@ -156,6 +156,12 @@ class Visit(asyncssh.SSHServer):
             session.tell(line)
         if not any(session.is_open() for session in self._sessions) and not self.connection.is_ending():
             self.connection.send_debug(f"devgw: {line}", always_display=True)
+
+    def notify(self, line: str) -> None:
+        """Write to the terminals only: a command's stderr may be read by a program."""
+        for session in self._sessions:
+            if session.has_terminal():
+                session.tell(line)
 
     def spawn(self, work: Awaitable[None]) -> None:
         self.connection.create_task(work)

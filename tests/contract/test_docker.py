@@ -14,7 +14,7 @@ from gateway.engines.docker.names import container_name
 from gateway.model import Egress, EnvironmentRef, Mount
 from tests.contract.subject import EngineUnderTest
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.docker]
 
 ALICE = EnvironmentRef.parse("alice")
 

@@ -1,9 +1,8 @@
-"""What is chosen on which device, and why. Devices are made-up facts, so plans for any GPU are tested here."""
+"""What is chosen on which device, and why. Devices are made-up facts, so any GPU is tested here."""
 
 from dataclasses import replace
 
 import pytest
-
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import PrecisionError, TaskError, UsageError
 from devgw_runner.metrics.peak import model_flops_utilisation, peak_flops
@@ -27,7 +26,11 @@ IMAGES = DataFacts(length=100_000, sample_bytes=600_000, load_seconds_per_sample
 
 def facts(device: DeviceFacts = H200, **changes) -> Facts:
     plain = Facts(device, CONVNET, IMAGES, Resources(16, 128 * GIB, 64 * GIB), bytes_per_sample=100 * 2**20)
-    return replace(plain, bytes_per_sample=None, **changes) if device.kind == "cpu" else replace(plain, **changes)
+    return (
+        replace(plain, bytes_per_sample=None, **changes)
+        if device.kind == "cpu"
+        else replace(plain, **changes)
+    )
 
 
 def plan(config: dict | None = None, device: DeviceFacts = H200, **changes):
@@ -53,7 +56,15 @@ def test_precision_follows_the_device_and_says_why(device, precision, because):
 
 @pytest.mark.parametrize(
     ("device", "precision"),
-    [(CPU, "fp8"), (CPU, "fp16"), (CPU, "tf32"), (A100, "fp8"), (V100, "bf16"), (V100, "tf32"), (P100, "fp16")],
+    [
+        (CPU, "fp8"),
+        (CPU, "fp16"),
+        (CPU, "tf32"),
+        (A100, "fp8"),
+        (V100, "bf16"),
+        (V100, "tf32"),
+        (P100, "fp16"),
+    ],
 )
 def test_a_precision_the_device_lacks_is_refused(device, precision):
     with pytest.raises(PrecisionError, match=f"precision {precision} needs"):
@@ -167,9 +178,20 @@ def test_contradicting_parallel_settings_are_refused(config, changes):
 
 def test_a_resume_keeps_the_choices_of_its_checkpoint():
     """Otherwise a second measurement could change the bits."""
-    numerics = {"precision": "bf16", "compile": "off", "batch_size": 48, "micro_batch": 24, "memory_format": "contiguous"}
+    numerics = {
+        "precision": "bf16",
+        "compile": "off",
+        "batch_size": 48,
+        "micro_batch": 24,
+        "memory_format": "contiguous",
+    }
     pinned = pin_choices(TrainConfig(precision="fp32"), numerics)
-    assert (pinned.precision, pinned.compile, pinned.batch_size, pinned.micro_batch) == ("fp32", "off", 48, 24)
+    assert (pinned.precision, pinned.compile, pinned.batch_size, pinned.micro_batch) == (
+        "fp32",
+        "off",
+        48,
+        24,
+    )
 
 
 def test_the_explanation_names_every_choice_with_a_reason():

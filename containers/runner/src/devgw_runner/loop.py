@@ -136,9 +136,8 @@ def optimizer_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]
     if run.config.grad_clip or run.config.nan == "skip":
         scaler.unscale_(optimizer)
         norm = clip_gradients(run)
-        if run.config.nan == "skip" and not math.isfinite(
-            norm.item()
-        ):  # SYNC: every step, the price of --nan skip
+        # SYNC: with --nan skip every step, which is its price
+        if run.config.nan == "skip" and not math.isfinite(norm.item()):  # SYNC
             skip_step(run)
             return torch.nan_to_num(total, nan=0.0, posinf=0.0, neginf=0.0), metrics
     scaler.step(optimizer)  # SYNC: with fp16 only, whose scaler asks for overflows
@@ -226,9 +225,7 @@ def evaluate(run: Training) -> int:
                 return stop_signal
     run.state.model.train()
     everyones = max(1.0, run.world.total(samples))
-    means = {
-        name: run.world.total(float(own)) / everyones for name, own in sums.items()
-    }  # SYNC: per evaluation
+    means = {name: run.world.total(float(own)) / everyones for name, own in sums.items()}  # SYNC
     run.state.evaluated_step = run.position.step
     loss_mean = means.pop("loss", math.nan)
     run.recorder.record(Record("val", run.position.step, run.position.epoch, loss_mean, means))

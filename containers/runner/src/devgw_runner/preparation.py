@@ -27,7 +27,8 @@ from devgw_runner.resources import read_resources
 from devgw_runner.sampler import SampleOrder
 from devgw_runner.task import LossStep, Task, batch_samples, check_batch
 
-FIRST_LOOK_SAMPLES = 16  # enough to time a sample without a whole batch, whose size is not decided yet
+FIRST_LOOK_SAMPLES = 16  # where the batch size is not decided yet: enough to time a sample
+LARGEST_FIRST_LOOK = 64
 FIRST_LOOK_REPEATS = 3
 
 
@@ -97,7 +98,8 @@ def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any,
         check_batch(first)
         return first, 0.0
     length = loading.dataset_length(data, "train")
-    order = SampleOrder(length, min(FIRST_LOOK_SAMPLES, length), config.seed, last_batch="pad")
+    wanted = FIRST_LOOK_SAMPLES if config.batch_size == "auto" else min(config.batch_size, LARGEST_FIRST_LOOK)
+    order = SampleOrder(length, min(wanted, length), config.seed, last_batch="pad")
     loading.load_first_batch(
         data, order
     )  # the first access opens files and imports; those after are the usual ones
