@@ -91,6 +91,8 @@ int nvmlInitWithFlags(unsigned flags) {
     return init_status;
 }
 
+int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+
 int nvmlShutdown(void) {
     opened--;
     memset(gpus, 0, sizeof gpus);
