@@ -18,6 +18,8 @@ from gateway.ssh.relay import ChannelEnd
 
 WINDOW_MIN_BYTES = 64 << 10
 PACKET_BYTES = 32768
+BULK_BYTES = 4 << 20
+"""Traffic after which a connection is worth a key exchange for the quicker cipher."""
 _SIGNATURES = frozenset(name.encode() for name in algorithms.SIGNATURES)
 
 
@@ -47,6 +49,8 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
         self._auth_method = b""
         self._auth_failures = 0
         self._asked_none = False
+        self._quick_ciphers: list[bytes] = []
+        self._bulk_left = BULK_BYTES
 
     async def reload_config(self) -> None:
         """There are no configuration files that could differ by user."""
@@ -89,6 +93,42 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
         if self._auth_failures >= self._settings.max_auth_tries:
             raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Too many authentication failures")
         super().send_userauth_failure(partial_success)
+
+    # Ciphers (ADR 0007)
+
+    async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """Note which of the quick ciphers the client would take too (RFC 4253 §7.1)."""
+        offer = SSHPacket(packet.get_full_payload())
+        offer.get_bytes(1 + 16)
+        _kex, _host_keys, inward, outward = (offer.get_namelist() for _ in range(4))
+        quick = map(str.encode, algorithms.QUICK_CIPHERS)
+        self._quick_ciphers = [name for name in quick if name in inward and name in outward]
+        await super()._process_kexinit(pkttype, pktid, packet)
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        """Take input; see `_count_bulk`."""
+        super().data_received(data, datatype)
+        self._count_bulk(len(data))
+
+    def send_data(self, number: int, data: memoryview, packet_bytes: int) -> None:
+        """Send data of a channel; see `_count_bulk`."""
+        super().send_data(number, data, packet_bytes)
+        self._count_bulk(len(data))
+
+    def _count_bulk(self, size: int) -> None:
+        """Exchange keys once for AES-GCM when a connection that can use it turns out to move much."""
+        self._bulk_left -= size
+        if self._bulk_left > 0 or not self._quick_ciphers or not self._auth_complete:
+            return
+        self._bulk_left = 1 << 62
+        if self._enc_alg_sc not in self._quick_ciphers:
+            self._loop.call_soon(self._take_quick_ciphers)
+
+    def _take_quick_ciphers(self) -> None:
+        if self._kex_complete and not self.is_ending():
+            self._enc_algs = self._quick_ciphers
+            self._send_kexinit()
+            self._kexinit_sent = True
 
     # Channels (RFC 4254 §5)
 
