@@ -48,7 +48,14 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         ),
     ] = None,
     egress: Annotated[
-        Egress | None, typer.Option("--egress", help="Connections to the outside; default: environments.egress.")
+        str | None,
+        typer.Option(
+            "--egress",
+            metavar="WHERE",
+            help="Connections to the outside: none, internet, or addresses with ports, separated by commas; "
+            "default: environments.egress.",
+            autocompletion=lambda: ["none", "internet"],
+        ),
     ] = None,
     no_wait: NoWaitOption = False,
     password_stdin: PasswordStdinOption = False,
@@ -78,7 +85,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         limits=limits,
         gpu_request=gpu,
         datasets=datasets,
-        egress=egress or Egress(settings.environments.egress),
+        egress=Egress(egress or settings.environments.egress),
         lifetime_seconds=invocation.app.allowance(ref.user).lifetime_seconds,
         keys=keys,
         password=password.text,

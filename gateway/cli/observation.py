@@ -61,7 +61,7 @@ def document_of(environment: Environment) -> dict[str, Any]:
         "gpu_request": environment.gpu_request,
         "gpus": list(environment.gpus),
         "datasets": list(environment.datasets),
-        "egress": environment.egress.value,
+        "egress": environment.egress,
         "created_at": environment.created_at.isoformat(),
     }
 

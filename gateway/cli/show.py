@@ -83,6 +83,6 @@ def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
         "cpus": f"{limits.cpus:g}",
         "processes": f"at most {limits.pids}",
         "datasets": ", ".join(environment.datasets) or "none",
-        "egress": environment.egress.value,
+        "egress": environment.egress,
         "created": environment.created_at.strftime("%Y-%m-%d %H:%M UTC"),
     }

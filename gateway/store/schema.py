@@ -76,7 +76,7 @@ ENVIRONMENTS = Table(
     Column("shm_bytes", sqltypes.BigInteger, nullable=False),
     Column("gpu_request", String, nullable=False),
     Column("datasets", JSON, nullable=False),
-    Column("egress", String(16), nullable=False),
+    Column("egress", String, nullable=False),
     Column("should_run", sqltypes.Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_active_at", UtcDateTime),
