@@ -33,7 +33,7 @@ bench: setup ## Measure against OpenSSH on this machine
 	@tests/setup/with_engine $(PYTHON) -m tests.benchmarks
 
 bench-runner: setup ## Measure the training runner on this machine
-	@$(PYTHON) containers/runner/benchmarks/overhead.py
+	@$(PYTHON) containers/runner/benchmarks/bench.py
 
 engine-stop: ## Stop the private engine the tests started
 	@tests/engine/private_engine stop

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from gateway.app.access import PolicyAccess
 from gateway.app.care import Care
 from gateway.app.clock import Clock
 from gateway.app.directory import StoredDirectory, StoredEnvironments
@@ -16,10 +17,11 @@ from gateway.app.oversight import Oversight
 from gateway.app.sampling import sample
 from gateway.audit.event import Event
 from gateway.auth.throttle import FileMemory, Throttle
+from gateway.config import Settings
 from gateway.model import Actor
 from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
-from gateway.ssh.services import Services
+from gateway.ssh.services import RecordingSettings, Services
 
 if TYPE_CHECKING:
     from gateway.app.composition import App
@@ -86,6 +88,8 @@ def serve(app: "App") -> None:
         throttle=Throttle(clock=time.time, memory=FileMemory(app.settings.state_dir / "throttle.json")),
         user_ca_key=app.authority.user_ca_key,
         host_keys=app.authority.host_keys,
+        access=PolicyAccess(app.policy),
+        recordings=_recordings(app.settings),
     )
     tasks: set[asyncio.Task[None]] = set()
     watches: list[Watch] = []
@@ -108,3 +112,7 @@ def serve(app: "App") -> None:
         app.journal.append(Event("gateway.stopped", _GATEWAY))
         oversight.end()
         app.journal.close()
+
+
+def _recordings(settings: Settings) -> RecordingSettings:
+    return RecordingSettings(settings.recordings_dir, settings.audit.recording_cap, settings.audit.record_input)

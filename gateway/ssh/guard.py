@@ -152,7 +152,7 @@ class ConnectionGuard(Wire):
         self._exchanges_left, self._exchange_at = min(float(KEY_EXCHANGE_BURST), refill) - 1, now
         if self._exchanges_left < 0:
             raise asyncssh.ProtocolError("Too many key exchanges")
-        return super()._process_kexinit(pkttype, pktid, packet)
+        return self._process_kexinit(pkttype, pktid, packet)
 
     _packet_handlers = {**SSHConnection._packet_handlers, MSG_KEXINIT: _limited_kexinit}  # noqa: RUF012, SLF001 - asyncssh dispatches by this table
 

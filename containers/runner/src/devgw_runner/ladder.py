@@ -22,7 +22,8 @@ from devgw_runner.randomness import untouched_randomness
 from devgw_runner.task import LossStep
 
 STOCHASTIC_DRAWS = 4
-STOCHASTIC_WIDENING = 8.0
+# The range of four draws is about two standard deviations; three ranges never reject by chance alone.
+STOCHASTIC_WIDENING = 3.0
 
 
 class Rung(StrEnum):

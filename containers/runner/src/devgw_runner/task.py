@@ -117,10 +117,10 @@ def check_batch(batch: object) -> None:
         DataError: it names the offending type.
     """
     leaves = list(walk_leaves(batch))
-    strange = next((leaf for leaf in leaves if not isinstance(leaf, Tensor)), None)
-    if strange is not None:
+    strange = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, Tensor)]
+    if strange:
         raise DataError(
-            f"a batch holds a {type(strange).__name__}",
+            f"a batch holds a {strange[0]}",
             "batches are tensors, or tuples, lists, dicts of tensors",
         )
     if not leaves or any(leaf.dim() == 0 for leaf in leaves if isinstance(leaf, Tensor)):
