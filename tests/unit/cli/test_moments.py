@@ -17,7 +17,7 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
         ("1h30m", NOW - timedelta(minutes=90)),
         ("2026-11-01T08:30+02:00", datetime(2026, 11, 1, 6, 30, tzinfo=UTC)),
         ("2026-11-01T08:30Z", datetime(2026, 11, 1, 8, 30, tzinfo=UTC)),
-        ("2026-11-01", datetime(2026, 11, 1).astimezone(UTC)),
+        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
     ],
 )
 def test_a_moment_is_read(text: str, moment: datetime) -> None:
