@@ -23,16 +23,6 @@ _ATTEMPTS = 32  # each lost race means that somebody else got a GPU
 _PIECE = 64  # waiters looked at in one go; most decisions need no second one
 
 
-class HeldLease(Protocol):
-    """A row of the store: who holds which GPU."""
-
-    @property
-    def gpu(self) -> GpuUuid: ...
-
-    @property
-    def ref(self) -> EnvironmentRef: ...
-
-
 class OutOfUse(Protocol):
     """A row of the store: a GPU that must not be leased, and why."""
 
@@ -46,8 +36,8 @@ class OutOfUse(Protocol):
 class LeaseStore(Protocol):
     """Where leases are kept, at most one per GPU whatever happens."""
 
-    def held(self) -> Sequence[HeldLease]:
-        """Return every lease."""
+    def holders(self) -> Mapping[GpuUuid, EnvironmentRef]:
+        """Return who holds which GPU."""
 
     def quarantined(self) -> Sequence[OutOfUse]:
         """Return the GPUs out of use."""
@@ -140,7 +130,7 @@ class Leases:
 
         So an environment that is started again after a crash or a reboot cannot lose its GPUs in between.
         """
-        held = tuple(lease.gpu for lease in self._store.held() if lease.ref == ref)
+        held = tuple(gpu for gpu, holder in self._store.holders().items() if holder == ref)
         if held and self._still_fits(ref, held, parse_gpu_request(request)):
             return held
         self.release(ref)
@@ -161,7 +151,7 @@ class Leases:
         try:
             holders = self._holders(None)
         except EngineError:
-            holders = {lease.gpu: lease.ref for lease in self._store.held()}
+            holders = dict(self._store.holders())
         free = [gpu.uuid for gpu in reading.gpus if gpu.uuid not in holders]
         return reading, Situation(holders, self._quarantined() | foreign_processes(self._around.activity, free))
 
@@ -197,7 +187,7 @@ class Leases:
     ) -> dict[GpuUuid, EnvironmentRef]:
         """Join the rows with the engine's word; a container of the environment's own stands in nobody's way."""
         containers = {gpu: ref for gpu, ref in self._around.containers().items() if ref not in {own, without}}
-        return containers | {lease.gpu: lease.ref for lease in self._store.held() if lease.ref != without}
+        return containers | {gpu: ref for gpu, ref in self._store.holders().items() if ref != without}
 
     def _quarantined(self) -> dict[GpuUuid, str]:
         return {row.gpu: row.reason for row in self._store.quarantined()}

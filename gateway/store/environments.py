@@ -31,7 +31,7 @@ class EnvironmentTable:
         """Return the environment, or None."""
         with self._database.transaction() as connection:
             row = connection.execute(select(ENVIRONMENTS).where(_is(ref))).one_or_none()
-            return None if row is None else _environment(row, _leases(connection))
+            return None if row is None else _environment(row, _leases(connection, ref))
 
     def require(self, ref: EnvironmentRef) -> Environment:
         """Return the environment. Raises: NotFoundError `environment.not-found`."""
@@ -98,10 +98,13 @@ def _ref(row: Row[tuple[object, ...]]) -> EnvironmentRef:
     return EnvironmentRef(UserName(row.user), EnvironmentName(row.name))
 
 
-def _leases(connection: Connection) -> dict[EnvironmentRef, list[GpuUuid]]:
+def _leases(connection: Connection, ref: EnvironmentRef | None = None) -> dict[EnvironmentRef, list[GpuUuid]]:
+    query = select(LEASES.c.user, LEASES.c.name, LEASES.c.gpu_uuid)
+    if ref is not None:
+        query = query.where((LEASES.c.user == ref.user) & (LEASES.c.name == ref.name))
     held: dict[EnvironmentRef, list[GpuUuid]] = {}
-    for row in connection.execute(select(LEASES)):
-        held.setdefault(_ref(row), []).append(GpuUuid(row.gpu_uuid))
+    for user, name, uuid in connection.execute(query):
+        held.setdefault(EnvironmentRef(UserName(user), EnvironmentName(name)), []).append(GpuUuid(uuid))
     return held
 
 

@@ -54,8 +54,17 @@ class LeaseTable:
         columns = (LEASES.c.gpu_uuid, LEASES.c.user, LEASES.c.name, LEASES.c.leased_at, LEASES.c.ends_at)
         with self._database.transaction() as connection:
             rows = connection.execute(select(*columns).order_by(LEASES.c.leased_at)).all()
-        refs = _Refs()
-        return [Lease(GpuUuid(uuid), refs.of(user, name), begin, end) for uuid, user, name, begin, end in rows]
+        return [
+            Lease(GpuUuid(uuid), EnvironmentRef(UserName(user), EnvironmentName(name)), begin, end)
+            for uuid, user, name, begin, end in rows
+        ]
+
+    def holders(self) -> dict[GpuUuid, EnvironmentRef]:
+        """Return who holds which GPU, quickly: this is asked at each decision."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(select(LEASES.c.gpu_uuid, LEASES.c.user, LEASES.c.name)).all()
+        refs = {(user, name): EnvironmentRef(user, name) for user, name in {(row[1], row[2]) for row in rows}}
+        return {uuid: refs[user, name] for uuid, user, name in rows}
 
     def take(
         self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], at: datetime, ends_at: datetime | None = None
@@ -78,7 +87,9 @@ class LeaseTable:
     def adopt(self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], at: datetime) -> list[EnvironmentRef]:
         """Make the rows say what the engine's labels say; return the environments that lost a row by it."""
         with self._database.transaction() as connection:
-            held = {GpuUuid(row.gpu_uuid): _ref(row) for row in connection.execute(select(LEASES))}
+            mine = (LEASES.c.user == ref.user) & (LEASES.c.name == ref.name)
+            rows = connection.execute(select(LEASES).where(mine | LEASES.c.gpu_uuid.in_(uuids)))
+            held = {GpuUuid(row.gpu_uuid): _ref(row) for row in rows}
             if {uuid for uuid, holder in held.items() if holder == ref} == set(uuids):
                 return []
             losers = {held[uuid] for uuid in uuids if uuid in held} - {ref}
@@ -109,8 +120,11 @@ class LeaseTable:
     def count_shares(self, at: datetime) -> None:
         """Count what is held now into its users' shares, so that the queue's order knows it too."""
         with self._database.transaction() as connection:
-            for row in connection.execute(select(LEASES.c.user, LEASES.c.counted_until)).all():
-                _add_share(connection, row.user, log_hours(row.counted_until, at))
+            sums: dict[str, float] = {}
+            for user, since in connection.execute(select(LEASES.c.user, LEASES.c.counted_until)).all():
+                sums[user] = added(sums.get(user, NOTHING), log_hours(since, at))
+            for user, share in sums.items():
+                _add_share(connection, user, share)
             connection.execute(update(LEASES).where(LEASES.c.counted_until < at).values(counted_until=at))
 
     def quarantined(self) -> list[Quarantine]:
@@ -174,10 +188,3 @@ def _rows(
 
 def _ref(row: Row[tuple[object, ...]]) -> EnvironmentRef:
     return EnvironmentRef(UserName(row.user), EnvironmentName(row.name))
-
-
-class _Refs(dict[tuple[str, str], EnvironmentRef]):
-    """One value for each environment, however many GPUs it holds."""
-
-    def of(self, user: str, name: str) -> EnvironmentRef:
-        return self.setdefault((user, name), EnvironmentRef(UserName(user), EnvironmentName(name)))

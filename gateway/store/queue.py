@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Select, delete, insert, select, update
 
 from gateway.model import EnvironmentName, EnvironmentRef, UserName
 from gateway.store.database import Database
@@ -37,6 +37,8 @@ class QueueTable:
             if not known.rowcount:
                 row = {"user": ref.user, "name": ref.name, "gpu_request": gpu_request, "asked_at": at, "seen_at": at}
                 connection.execute(insert(QUEUE).values(**row))
+                if connection.execute(select(SHARES.c.user).where(SHARES.c.user == ref.user)).one_or_none() is None:
+                    connection.execute(insert(SHARES).values(user=ref.user, log_hours=_LOWEST))
             connection.execute(delete(QUEUE).where(QUEUE.c.seen_at < at - timedelta(days=1)))
 
     def leave(self, ref: EnvironmentRef) -> None:
@@ -57,25 +59,14 @@ class QueueTable:
             found = connection.execute(select(SHARES.c.log_hours).where(SHARES.c.user == user)).scalar()
         return _LOWEST if found is None else float(found)
 
-    def count_before(self, waiter: Waiter, at: datetime) -> int:
-        """Return how many who live are served before this one."""
-        share = func.coalesce(SHARES.c.log_hours, _LOWEST)
-        earlier = or_(share < waiter.share, and_(share == waiter.share, QUEUE.c.asked_at < waiter.asked_at))
-        query = select(func.count()).select_from(_JOINED).where(_alive(at), earlier)
-        with self._database.transaction() as connection:
-            return int(connection.execute(query).scalar_one())
-
-
-_JOINED = QUEUE.outerjoin(SHARES, SHARES.c.user == QUEUE.c.user)
-
 
 def _ordered(at: datetime) -> Select[Any]:
-    share = func.coalesce(SHARES.c.log_hours, _LOWEST)
+    """Walk along the index of shares, so that the first few are found without sorting the rest."""
     return (
-        select(QUEUE.c.user, QUEUE.c.name, QUEUE.c.gpu_request, QUEUE.c.asked_at, share)
-        .select_from(_JOINED)
+        select(QUEUE.c.user, QUEUE.c.name, QUEUE.c.gpu_request, QUEUE.c.asked_at, SHARES.c.log_hours)
+        .select_from(SHARES.join(QUEUE, SHARES.c.user == QUEUE.c.user))
         .where(_alive(at))
-        .order_by(share, QUEUE.c.asked_at, QUEUE.c.user, QUEUE.c.name)
+        .order_by(SHARES.c.log_hours, QUEUE.c.asked_at, QUEUE.c.user, QUEUE.c.name)
     )
 
 

@@ -110,7 +110,7 @@ SHARES = Table(
     "shares",
     METADATA,
     Column("user", String(31), primary_key=True),
-    Column("log_hours", sqltypes.Float, nullable=False),  # see gateway.gpus.shares
+    Column("log_hours", sqltypes.Float, nullable=False, index=True),  # see gateway.store.shares
 )
 
 QUEUE = Table(

@@ -45,6 +45,9 @@ class FakeLeaseStore:
             raise LeaseError("gpu.taken", "leased already", "")
         self.rows.update({uuid: FakeLease(uuid, ref, at, ends_at) for uuid in uuids})
 
+    def holders(self) -> dict[GpuUuid, EnvironmentRef]:
+        return {uuid: row.ref for uuid, row in self.rows.items()}
+
     def quarantined(self) -> list[FakeQuarantine]:
         return [FakeQuarantine(gpu, reason) for gpu, reason in self.out_of_use.items()]
 

@@ -142,9 +142,9 @@ def test_work_is_seen_and_rest_is_not(start: Callable[[str, str], "subprocess.Po
     wait_for(lambda: meter.read()[key] > meter.seconds[key] + 0.2)
     assert meter.percent() > 1
     working.send_signal(signal.SIGSTOP)
-    wait_for(lambda: meter.read()[key] == meter.read()[key])
-    before = meter.read()[key]
-    assert meter.read()[key] == before
+    wait_for(lambda: "\nState:\tT" in Path(f"/proc/{working.pid}/status").read_text())
+    rested = meter.read()[key]
+    assert [meter.read()[key] for _look in range(20)] == [rested] * 20
 
 
 @pytest.mark.parametrize(

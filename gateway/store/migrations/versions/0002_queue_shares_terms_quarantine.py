@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("user", sa.String(31), primary_key=True),
         sa.Column("log_hours", sa.Float, nullable=False),
     )
+    op.create_index("ix_shares_log_hours", "shares", ["log_hours"])
     op.create_table(
         "queue",
         sa.Column("user", sa.String(31), primary_key=True),
