@@ -7,7 +7,7 @@ as soon as one role asks for it. An option no role sets is zero, or no limit whe
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import reduce
+from functools import lru_cache, reduce
 
 from policies.egress import EgressRule
 from policies.matching import first_match
@@ -41,8 +41,9 @@ def limits_of(policy: Policy, user: str, at: datetime) -> Allowance:
     return limits_held(policy.holders.standing(user, at))
 
 
+@lru_cache(maxsize=1024)
 def limits_held(standing: Standing) -> Allowance:
-    """The same for a standing that was looked up already."""
+    """The same for a standing that was looked up already; users of the same roles share one."""
     roles = [held.role for held in standing.held]
     return Allowance(
         environments=_largest(roles, lambda role: role.max_environments) or 0,

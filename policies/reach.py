@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -12,6 +13,7 @@ from policies.explain import request_for
 from policies.keys import HARDWARE_KEY_TYPES, KeyType
 from policies.model import Policy
 from policies.requests import Certificate, Decision, Subject
+from policies.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,15 @@ def grants_of(policy: Policy, user: str, at: datetime) -> tuple[tuple[str, str, 
 
 def best_subject(policy: Policy, user: str, at: datetime) -> Subject:
     """Return a subject whose key and address the user's roles accept, where any is accepted at all."""
-    standing = policy.holders.standing(user, at)
-    roles = [held.role for held in standing.held]
+    kind, address, needs_certificate = _best_means(policy.holders.standing(user, at))
+    certificate = best_certificate(policy, user, at) if needs_certificate else None
+    return Subject(user, address, ALGORITHMS[kind], 16_384, certificate=certificate)
+
+
+@lru_cache(maxsize=1024)
+def _best_means(standing: Standing) -> tuple[KeyType, str, bool]:
+    """Return the kind of key, the address, and whether a certificate is needed; users of the same roles share one."""
+    roles = [held.role for held in standing.key_rules]
     kinds: list[KeyType] = [
         kind
         for kind in ALGORITHMS
@@ -65,11 +74,9 @@ def best_subject(policy: Policy, user: str, at: datetime) -> Subject:
         and kind not in standing.denied_key_types
         and (kind in HARDWARE_KEY_TYPES or not any(role.require_hardware_key for role in roles))
     ]
-    kind = kinds[0] if kinds else "sk-ed25519"
     networks = standing.networks
     address = str(networks[0][0][0].network_address) if networks else "192.0.2.1"  # RFC 5737: for documentation
-    certificate = best_certificate(policy, user, at) if any(role.require_certificate for role in roles) else None
-    return Subject(user, address, ALGORITHMS[kind], 16_384, certificate=certificate)
+    return kinds[0] if kinds else "sk-ed25519", address, any(role.require_certificate for role in roles)
 
 
 def best_certificate(policy: Policy, user: str, at: datetime) -> Certificate | None:

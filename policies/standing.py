@@ -23,6 +23,7 @@ class HeldRole:
         self.begins = begins_at(role.from_, self.zone) if role.from_ else None
         self.ends = ends_at(role.until, self.zone) if role.until else None
         self._source = source
+        self._hours_known: tuple[datetime, bool] | None = None
 
     def rule(self, option: str) -> str:
         """Name the option and where it stands: `roles.member.sessions (policy.toml:12)`."""
@@ -33,8 +34,12 @@ class HeldRole:
         """Say whether the weekly hours, if any, are now."""
         if not self.role.hours:
             return True
-        local = at.astimezone(self.zone)
-        return any(hours.covers(local) for hours in self.role.hours)
+        minute = at.replace(second=0, microsecond=0)
+        known = self._hours_known
+        if known is None or known[0] != minute:
+            local = minute.astimezone(self.zone)
+            known = self._hours_known = (minute, any(hours.covers(local) for hours in self.role.hours))
+        return known[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,22 @@
 import os
 
 
+def engine_kind() -> str:
+    """Return the engine under test: `docker`, or what DEVGW_TEST_ENGINE says."""
+    return os.environ.get("DEVGW_TEST_ENGINE", "docker")
+
+
 def engine_variables() -> dict[str, str]:
     """Return DEVGW_* variables for the engine and image that tests/setup/with_engine named."""
+    kind = engine_kind()
+    place = {
+        "docker": ("DEVGW_ENGINE_DOCKER_URL", "DOCKER_HOST"),
+        "bubblewrap": ("DEVGW_ENGINE_ROOTS_DIR", "DEVGW_TEST_ROOTS"),
+    }
+    setting, source = place[kind]
     return {
-        "DEVGW_ENGINE_KIND": "docker",
-        "DEVGW_ENGINE_DOCKER_URL": os.environ["DOCKER_HOST"],
+        "DEVGW_ENGINE_KIND": kind,
+        setting: os.environ[source],
         "DEVGW_ENVIRONMENTS_IMAGE": os.environ["DEVGW_TEST_IMAGE"],
         "DEVGW_ENVIRONMENTS_MEMORY": "2GiB",
         "DEVGW_ENVIRONMENTS_CPUS": "2",

@@ -84,7 +84,11 @@ class Chain:
             self._create(1)
             return
         self._path = known[-1].path
-        self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        flags = os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._file = os.open(self._path, os.O_RDWR | flags)
+        except PermissionError:  # sealed and not followed yet; anything else fails when it is written to
+            self._file = os.open(self._path, os.O_RDONLY | flags)
         if os.fstat(self._file).st_size:
             self._began = first_record(self._path).at
 
@@ -123,6 +127,7 @@ class Chain:
         self._path = segment_path(self._directory, first)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o600)
+        self._give_to_owner(self._file)
         os.fsync(self._lock)
 
     def _write(self, bodies: Sequence[bytes], *, may_seal: bool = True) -> None:
@@ -163,6 +168,7 @@ class Chain:
         torn = self._tail.torn
         aside = self._directory / f"torn-{self._tail.number + 1:012}-{hashlib.sha256(torn).hexdigest()[:16]}.bin"
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            self._give_to_owner(file.fileno())
             file.write(torn)
             file.flush()
             os.fsync(file.fileno())
@@ -177,6 +183,12 @@ class Chain:
             "file": aside.name,
         }
         self._write([encode(Event("journal.repaired", JOURNAL, detail=detail))])
+
+    def _give_to_owner(self, descriptor: int) -> None:
+        """Let a file made by an administrator's command belong to whom the directory belongs: the gateway's user."""
+        if os.geteuid() == 0:
+            owner = os.fstat(self._lock)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
     def _forget(self) -> None:
         if self._file != _FRESH:

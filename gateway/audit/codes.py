@@ -64,6 +64,7 @@ FACTS: Final[dict[str, str]] = {
     "lease.expired": "A lease ended by its time.",
     "policy.loaded": "A policy came into force; `sha256` names its archived text, `changes` says what it changed.",
     "policy.refused": "A policy was not loaded and the running one stayed; `reason` names file, line and key.",
+    "store.contradicted": "The database holds what no record explains, or lacks what one says; `kind` says which.",
     "gateway.started": "The gateway began to accept connections.",
     "gateway.stopped": "The gateway stopped, after a drain.",
     "source.banned": "An address was shut out for a time after too many failures.",

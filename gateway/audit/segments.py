@@ -9,7 +9,8 @@ from gateway.audit.record import GENESIS, HASH_FIELD_BYTES, Record, chain, parse
 
 _NAME = re.compile(r"segment-([0-9]{12,19})\.jsonl")
 _HASH_END = -3  # '"}' and the newline
-_WINDOW_BYTES = 64 * 2**10
+_GLANCE_BYTES = 4 * 2**10
+_CHECKED_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,7 +60,7 @@ def first_record(path: Path) -> Record:
 def last_record(path: Path) -> Record:
     """Read a segment's last whole record. Raises: OSError, ValueError."""
     with path.open("rb") as file:
-        lines, _torn = _last_lines(file.fileno(), os.fstat(file.fileno()).st_size)
+        lines, _torn = _last_lines(file.fileno(), os.fstat(file.fileno()).st_size, _GLANCE_BYTES)
     if not lines:
         raise ValueError(f"{path.name} holds no record")
     return parse(lines[-1])
@@ -68,7 +69,7 @@ def last_record(path: Path) -> Record:
 def read_tail(descriptor: int, *, check: bool) -> Tail:
     """Read the end of an open segment; with `check`, the last records' hashes too. Raises: ValueError, OSError."""
     size = os.fstat(descriptor).st_size
-    lines, torn = _last_lines(descriptor, size)
+    lines, torn = _last_lines(descriptor, size, _CHECKED_BYTES if check else _GLANCE_BYTES)
     if not lines:
         return Tail(0, GENESIS, "", size - len(torn), torn)
     if check:
@@ -77,12 +78,11 @@ def read_tail(descriptor: int, *, check: bool) -> Tail:
     return Tail(last.number, bytes.fromhex(last.hash), last.code, size - len(torn), torn)
 
 
-def _last_lines(descriptor: int, size: int) -> tuple[list[bytes], bytes]:
-    """Return the last whole lines of a file, and the bytes behind them.
+def _last_lines(descriptor: int, size: int, window: int) -> tuple[list[bytes], bytes]:
+    """Return the last whole lines of a file, at least one where there is one, and the bytes behind them.
 
     A tail is torn where no newline ends it, or from the line on that holds zero bytes, as a crash leaves them.
     """
-    window = _WINDOW_BYTES
     while True:
         start = max(0, size - window)
         block = os.pread(descriptor, size - start, start)

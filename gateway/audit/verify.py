@@ -3,6 +3,7 @@
 Needs the files alone: no gateway, no engine, no private key. Memory does not grow with the journal.
 """
 
+from binascii import hexlify
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,7 +17,7 @@ from gateway.errors import JournalError
 
 _BLOCK_BYTES = 2**20
 _LONGEST_LINE = 2**20
-_OWN = b'"code":"journal.'
+_OWN = b"journal."
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,21 @@ class _Walk:
         return _Bad(Problem(kind, self.seq + 1, self.file, self.line + 1, message))
 
 
-def verify(directory: Path, head: Head | None = None) -> Report:
-    """Check a journal, or a copy of one, from end to end. Raises: JournalError `journal.unreadable`."""
+def verify(directory: Path, head: Head | None = None, *, last_segments: int = 0) -> Report:
+    """Check a journal, or a copy of one, from end to end, or only its last so many segments.
+
+    Raises:
+        JournalError: `journal.unreadable`.
+    """
     walk = _Walk(head)
     problem = None
     try:
-        found = segments(directory)
+        every = segments(directory)
+        found = every[-last_segments:]
         for place, segment in enumerate(found):
             _walk_segment(walk, segment, is_first=place == 0, is_last=place == len(found) - 1)
+        if len(found) < len(every):
+            walk.unannounced = None  # the records before the tail are there, they were not looked at
         _conclude(walk)
     except _Bad as bad:
         problem = bad.problem
@@ -122,32 +130,28 @@ def verify(directory: Path, head: Head | None = None) -> Report:
 def _walk_segment(walk: _Walk, segment: Segment, *, is_first: bool, is_last: bool) -> None:
     walk.file, walk.line = segment.path.name, 0
     with segment.path.open("rb", buffering=0) as file:
-        for lines, rest, any_own in _blocks(walk, iter(lambda: file.read(_BLOCK_BYTES), b"")):
+        for lines, rest in _blocks(walk, iter(lambda: file.read(_BLOCK_BYTES), b"")):
             if walk.line == 0 and lines:
                 _check_opening(walk, lines[0], segment, is_first=is_first)
+            first = walk.seq + 1
             _walk_lines(walk, lines)
-            if any_own:
-                _note_own(walk, lines)
+            _note_own(walk, lines, first)
             if rest and not is_last:
                 raise walk.bad("unreadable", "a sealed segment ends in the middle of a record")
             if rest:
                 walk.notes.append(f"{walk.file}: {len(rest)} bytes of an unfinished record at the end")
 
 
-def _blocks(walk: _Walk, blocks: Iterator[bytes]) -> Iterator[tuple[list[bytes], bytes, bool]]:
-    """Cut blocks into whole lines without their newlines; what no newline ends comes last, by itself.
-
-    The third value says whether one of the lines may be the journal's own.
-    """
+def _blocks(walk: _Walk, blocks: Iterator[bytes]) -> Iterator[tuple[list[bytes], bytes]]:
+    """Cut blocks into whole lines without their newlines; what no newline ends comes last, by itself."""
     rest = b""
     for block in blocks:
-        whole = rest + block
-        *lines, rest = whole.split(b"\n")
+        *lines, rest = (rest + block).split(b"\n")
         if len(rest) > _LONGEST_LINE:
             raise walk.bad("unreadable", "a line is longer than any record")
-        yield lines, b"", _OWN in whole
+        yield lines, b""
     if rest:
-        yield [], rest, False
+        yield [], rest
 
 
 def _walk_lines(walk: _Walk, lines: list[bytes]) -> None:
@@ -155,12 +159,12 @@ def _walk_lines(walk: _Walk, lines: list[bytes]) -> None:
 
     A record's number stands inside what is hashed, so a chain that holds needs it compared only now and then.
     """
-    digest, tag = walk.digest, TAG
+    digest, tag, join = walk.digest, TAG, b"".join
     head_place = walk.head.size - walk.seq - 1 if walk.head else -1
     for place, line in enumerate(lines):
         content = line[:-HASH_FIELD_BYTES]
-        following = sha256(b"".join((tag, digest, len(content).to_bytes(8), content))).digest()
-        if line[-HASH_FIELD_BYTES:] != b',"hash":"' + following.hex().encode() + b'"}':
+        following = sha256(join((tag, digest, len(content).to_bytes(8), content))).digest()
+        if line[-HASH_FIELD_BYTES:] != join((b',"hash":"', hexlify(following), b'"}')):
             walk.advance(place, digest)
             raise _diagnose(walk, line, lines[place + 1 : place + 2])
         digest = following
@@ -194,10 +198,15 @@ def _check_opening(walk: _Walk, line: bytes, segment: Segment, *, is_first: bool
         raise walk.bad(kind, f"{segment.path.name} follows record {previous[0]}, but {walk.seq} is the one before it")
 
 
-def _note_own(walk: _Walk, lines: list[bytes]) -> None:
-    """Remember repairs, and whether the records that are gone were pruned on purpose."""
-    for line in lines:
-        if _OWN in line:
+def _note_own(walk: _Walk, lines: list[bytes], first: int) -> None:
+    """Remember repairs, and whether the records that are gone were pruned on purpose.
+
+    Where the code stands in a line depends only on how many digits its number has.
+    """
+    for digits in {len(str(first)), len(str(first + len(lines)))}:
+        start = len(b'{"v":1,"seq":,"time":"2026-05-03T12:00:00.000000Z","code":"') + digits
+        end = start + len(_OWN)
+        for line in [line for line in lines if line[start:end] == _OWN]:
             _note(walk, parse(line))
 
 

@@ -11,11 +11,16 @@ from gateway.model import Gpu
 
 if TYPE_CHECKING:
     from gateway.gpus.selection import Situation
+    from gateway.gpus.sensors import Measurement
     from gateway.store.leases import Lease
 
 app = command_app()
 
-_HEADINGS = ("UUID", "INDEX", "NAME", "MEMORY", "STATE", "HOLDER", "SINCE", "UNTIL")
+_LOAD = (
+    "utilisation_percent", "memory_used_bytes", "memory_total_bytes", "power_watts", "temperature_celsius", "processes",
+)  # fmt: skip
+
+_HEADINGS = ("UUID", "INDEX", "NAME", "STATE", "HOLDER", "SINCE", "UNTIL", "LOAD", "MEMORY", "POWER")
 
 
 @app.command()
@@ -39,7 +44,11 @@ def gpus(
         gateway.administration.lift(lift)
     reading, now = gateway.leases.situation()
     leases = {lease.gpu: lease for lease in gateway.lease_table.held()}
-    documents = [_document(gpu, now, leases.get(gpu.uuid)) for gpu in reading.gpus]
+    measured = gateway.sensors.read().by_uuid()
+    documents = [
+        {**_document(gpu, now, leases.get(gpu.uuid)), **document_of_load(measured.get(gpu.uuid))}
+        for gpu in reading.gpus
+    ]
     out = Output(output, quiet=quiet)
     out.table(
         _HEADINGS,
@@ -74,16 +83,42 @@ def _document(gpu: Gpu, now: "Situation", lease: "Lease | None") -> dict[str, An
     }
 
 
-def _row(document: dict[str, Any]) -> tuple[str, ...]:
+def document_of_load(device: "Measurement | None") -> dict[str, Any]:
+    """Return what a GPU does just now as the JSON output shows it; null is what the driver does not tell."""
+    if device is None:
+        return dict.fromkeys(_LOAD)
+    return {
+        "utilisation_percent": device.utilisation_percent,
+        "memory_used_bytes": device.memory_used_bytes,
+        "memory_total_bytes": device.memory_total_bytes,
+        "power_watts": device.power_watts,
+        "temperature_celsius": device.temperature_celsius,
+        "processes": None if device.processes is None else len(device.processes),
+    }
+
+
+def load_cells(document: dict[str, Any]) -> tuple[str, str, str]:
+    """Return load, memory and power as a table shows them."""
     from gateway.cli.quantities import size_text
 
+    load, used, power = (document[name] for name in ("utilisation_percent", "memory_used_bytes", "power_watts"))
+    total = document["memory_total_bytes"] or document.get("memory_bytes")
+    sizes = [size_text(size) for size in (used, total) if size is not None and (size or total)]
+    return (
+        "-" if load is None else f"{load}%",
+        " of ".join(sizes) or "-",
+        "-" if power is None else f"{power:.0f} W",
+    )
+
+
+def _row(document: dict[str, Any]) -> tuple[str, ...]:
     return (
         document["uuid"],
         document["index"],
         document["name"],
-        size_text(document["memory_bytes"]) if document["memory_bytes"] else "-",
         document["state"],
         document["holder"] or "-",
         (document["leased_at"] or "-")[:16].replace("T", " "),
         (document["ends_at"] or "-")[:16].replace("T", " "),
+        *load_cells(document),
     )

@@ -35,11 +35,13 @@ def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, 
         "ssh_command": reach.ssh_line,
         "notebook_url": reach.notebook_url,
         "engine_answers": not seen.silence,
+        "caveats": list(seen.caveats),
     }
     out = Output(output, quiet=quiet)
     out.facts({**_facts(environment, reach), "files": volumes, **_outlook_facts(outlook)}, document)
-    if seen.note:
-        out.note(seen.note)
+    for note in (seen.note, *seen.caveats):
+        if note:
+            out.note(note)
 
 
 def _outlook_document(outlook: "Outlook | None") -> dict[str, str | None]:
@@ -81,6 +83,6 @@ def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
         "cpus": f"{limits.cpus:g}",
         "processes": f"at most {limits.pids}",
         "datasets": ", ".join(environment.datasets) or "none",
-        "egress": environment.egress.value,
+        "egress": environment.egress,
         "created": environment.created_at.strftime("%Y-%m-%d %H:%M UTC"),
     }

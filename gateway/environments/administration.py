@@ -41,6 +41,7 @@ class CreateOrder:
     gpu_request: str = "0"
     datasets: tuple[str, ...] = ()
     egress: Egress = Egress.NONE
+    lifetime_seconds: int | None = None
     keys: Sequence[PublicKey] = field(default_factory=tuple)
     password: str = ""
 
@@ -89,7 +90,8 @@ class Administration:
             raise ConflictError("environment.exists", f"{order.ref} exists already", f"'devgw show {order.ref}'")
         self._engine().image(order.image)
         self._gate.require(self._create_request(order), self._actor, str(order.ref))
-        with self._recorded("environment.created", str(order.ref), image=order.image, gpus=order.gpu_request):
+        detail = {"image": order.image, "gpus": order.gpu_request, "datasets": ",".join(order.datasets)}
+        with self._recorded("environment.created", str(order.ref), **detail):
             known = self._users.get(order.ref.user) is not None
             self._users.ensure(order.ref.user, uid_start=self._uid_start)
             try:
@@ -158,7 +160,9 @@ class Administration:
     def add_key(self, name: UserName, key: PublicKey) -> None:
         """Let a key in. Raises: NotFoundError, ConflictError."""
         self._users.require(name)
-        with self._recorded("key.added", user=name, fingerprint=key.fingerprint, algorithm=key.algorithm):
+        with self._recorded(
+            "key.added", user=name, fingerprint=key.fingerprint, algorithm=key.algorithm, bits=str(key.bits)
+        ):
             self._users.add_key(name, key)
 
     def remove_key(self, name: UserName, fingerprint: str) -> None:
@@ -207,6 +211,7 @@ class Administration:
             gpus_held=sum(len(one.gpus) for one in others),
             datasets=order.datasets,
             egress=order.egress,
+            lifetime_seconds=order.lifetime_seconds,
         )
 
     def _row(self, order: CreateOrder) -> Environment:

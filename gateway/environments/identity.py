@@ -71,7 +71,8 @@ def _passwd(identity: Identity) -> str:
 
 
 def _group(identity: Identity) -> str:
-    return f"root:x:0:\n{identity.ref.user}:x:{identity.gid}:\ntty:x:5:\nnogroup:x:65534:\n"
+    # no group tty: sshd would give it each terminal, which a user may do only where /dev/pts is mounted for that group
+    return f"root:x:0:\n{identity.ref.user}:x:{identity.gid}:\nnogroup:x:65534:\n"
 
 
 def _keep_or_write(path: Path, text: str, uid: int, gid: int) -> None:

@@ -11,8 +11,8 @@ from asyncssh.channel import (
     SSHTCPChannel,
     SSHUNIXChannel,
 )
-from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA, MSG_CHANNEL_REQUEST
-from asyncssh.packet import SSHPacket, UInt32
+from asyncssh.constants import MSG_CHANNEL_REQUEST
+from asyncssh.packet import SSHPacket
 
 REQUESTS_MAX: Final = 64
 """Channel requests that may wait for an answer."""
@@ -29,6 +29,12 @@ class Congestible(Protocol):
 
     def wait_to_send(self, channel: Any) -> None:
         """Be told when it may."""
+
+    def may_send_quickly(self) -> bool:
+        """Say whether `send_data` may be used now."""
+
+    def send_data(self, number: int, data: memoryview, packet_bytes: int) -> None:
+        """Send data under the peer's number of the channel."""
 
 
 class ChannelGuard(SSHChannel[bytes]):
@@ -50,14 +56,20 @@ class ChannelGuard(SSHChannel[bytes]):
         if self._send_buf or self._send_state != "open" or len(data) > self._send_window or not self._may_send():
             super().write(data, datatype)
             return
-        self._send_window -= len(data)
-        view = memoryview(data)
-        for start in range(0, len(data), self._send_pktsize):
-            part = cast("bytes", view[start : start + self._send_pktsize])
-            if datatype is None:
-                self.send_packet(MSG_CHANNEL_DATA, UInt32(len(part)), part)
-            else:
-                self.send_packet(MSG_CHANNEL_EXTENDED_DATA, UInt32(datatype), UInt32(len(part)), part)
+        connection = cast("Congestible", self._conn)
+        if datatype is None and self._send_chan is not None and connection.may_send_quickly():
+            self._send_window -= len(data)
+            connection.send_data(self._send_chan, memoryview(data), self._send_pktsize)
+        else:
+            super().write(data, datatype)
+
+    def take_data(self, data: bytes) -> None:
+        """Take the data of one packet, as `_process_data` does."""
+        if self._recv_state != "open":
+            raise asyncssh.ProtocolError("Channel not open for sending")
+        if len(data) > self._recv_window:
+            raise asyncssh.ProtocolError("Window exceeded")
+        self._accept_data(data)
 
     def _bounded_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         if len(self._request_queue) >= REQUESTS_MAX:

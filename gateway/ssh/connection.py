@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import asyncssh
 from asyncssh.connection import SSHServerConnection
 from asyncssh.packet import SSHPacket
+from asyncssh.public_key import SSHOpenSSHCertificate
 
 from gateway.config import SshSettings
 from gateway.ssh import algorithms
@@ -17,11 +18,16 @@ from gateway.ssh.relay import ChannelEnd
 
 WINDOW_MIN_BYTES = 64 << 10
 PACKET_BYTES = 32768
+BULK_BYTES = 4 << 20
+"""Traffic after which a connection is worth a key exchange for the quicker cipher."""
 _SIGNATURES = frozenset(name.encode() for name in algorithms.SIGNATURES)
 
 
 class LoginJudge(Protocol):
     """Who answers for the login; see `gateway.ssh.login.Login`."""
+
+    async def is_certified(self, name: str, certificate: SSHOpenSSHCertificate) -> bool:
+        """Say whether a certificate may be one of this user's."""
 
     async def admit(self, name: str, key_data: bytes) -> str | None:
         """Return None when they are in, else why not."""
@@ -43,6 +49,8 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
         self._auth_method = b""
         self._auth_failures = 0
         self._asked_none = False
+        self._quick_ciphers: list[bytes] = []
+        self._bulk_left = BULK_BYTES
 
     async def reload_config(self) -> None:
         """There are no configuration files that could differ by user."""
@@ -56,6 +64,7 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """Check a key, its signature's algorithm and the gate; refuse in a time that does not depend on the user."""
         started = self._loop.time()
+        self._cert_options = None  # of a certificate that was offered before, when this is a plain key
         good = not msg or SSHPacket(signature).get_string() in _SIGNATURES
         good = await super().validate_public_key(username, key_data, msg, signature) and good
         if good and msg:
@@ -67,6 +76,14 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
             await self._judge.delay(started)
         return good
 
+    async def _validate_openssh_certificate(self, username: str, cert: SSHOpenSSHCertificate) -> asyncssh.SSHKey | None:
+        """Let the judge look at a certificate; what it does not permit asyncssh refuses later: pty, forwarding."""
+        if not await self._judge.is_certified(username, cert):
+            return None
+        self._cert_options = cert.options
+        cert.key.set_touch_required(True)
+        return cert.key
+
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Count failures as sshd does: every refused offer but the first `none`."""
         if self._auth_method == b"none" and not self._asked_none:
@@ -77,18 +94,59 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
             raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Too many authentication failures")
         super().send_userauth_failure(partial_success)
 
+    # Ciphers (ADR 0007)
+
+    async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """Note which of the quick ciphers the client would take too (RFC 4253 §7.1)."""
+        offer = SSHPacket(packet.get_full_payload())
+        offer.get_bytes(1 + 16)
+        _kex, _host_keys, inward, outward = (offer.get_namelist() for _ in range(4))
+        quick = map(str.encode, algorithms.QUICK_CIPHERS)
+        self._quick_ciphers = [name for name in quick if name in inward and name in outward]
+        await super()._process_kexinit(pkttype, pktid, packet)
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        """Take input; see `_count_bulk`."""
+        super().data_received(data, datatype)
+        self._count_bulk(len(data))
+
+    def send_data(self, number: int, data: memoryview, packet_bytes: int) -> None:
+        """Send data of a channel; see `_count_bulk`."""
+        super().send_data(number, data, packet_bytes)
+        self._count_bulk(len(data))
+
+    def _count_bulk(self, size: int) -> None:
+        """Exchange keys once for AES-GCM when a connection that can use it turns out to move much."""
+        self._bulk_left -= size
+        if self._bulk_left > 0 or not self._quick_ciphers or not self._auth_complete:
+            return
+        self._bulk_left = 1 << 62
+        if self._enc_alg_sc not in self._quick_ciphers:
+            self._loop.call_soon(self._take_quick_ciphers)
+
+    def _take_quick_ciphers(self) -> None:
+        if self._kex_complete and not self.is_ending():
+            self._enc_algs = self._quick_ciphers
+            self._send_kexinit()
+            self._kexinit_sent = True
+
     # Channels (RFC 4254 §5)
 
-    def require_channel(self) -> None:
-        """Refuse one channel more than a connection may have. Raises: asyncssh.ChannelOpenError."""
-        if len(self._channels) >= self._settings.max_channels:
+    def require_channel(self, permitted: int = 0) -> None:
+        """Refuse one channel more than a connection may have, or than are permitted its user (0: no limit of theirs).
+
+        Raises:
+            asyncssh.ChannelOpenError: `OPEN_RESOURCE_SHORTAGE`.
+        """
+        limit = min(self._settings.max_channels, permitted or self._settings.max_channels)
+        if len(self._channels) >= limit:
             raise asyncssh.ChannelOpenError(
-                asyncssh.OPEN_RESOURCE_SHORTAGE, f"more than {self._settings.max_channels} channels on one connection"
+                asyncssh.OPEN_RESOURCE_SHORTAGE, f"more than {limit} channels on one connection"
             )
 
-    def require_session(self) -> None:
+    def require_session(self, permitted: int = 0) -> None:
         """The same for session channels (MaxSessions)."""
-        self.require_channel()
+        self.require_channel(permitted)
         sessions = sum(isinstance(channel, SessionChannel) for channel in self._channels.values())
         if sessions >= self._settings.max_sessions:
             raise asyncssh.ChannelOpenError(

@@ -6,15 +6,17 @@ stops its own senders and nothing else. Which channels may be opened, and by who
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import asyncssh
 from asyncssh.channel import SSHChannel
 from asyncssh.connection import SSHConnection
-from asyncssh.constants import MSG_IGNORE, MSG_KEXINIT
+from asyncssh.constants import MSG_KEXINIT
 from asyncssh.packet import SSHPacket
 
 from gateway.ssh.channels import ForwardChannel, StreamlocalChannel
+from gateway.ssh.wire import Wire
 
 INPUT_MAX_BYTES: Final = 1 << 20
 """Unprocessed input beyond which the socket is not read; a packet is at most 256 KiB."""
@@ -34,7 +36,7 @@ KEY_EXCHANGE_BURST: Final = 30
 _log = logging.getLogger(__name__)
 
 
-class ConnectionGuard(SSHConnection):
+class ConnectionGuard(Wire):
     """The limits common to both directions: mixed in before an asyncssh connection class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -109,13 +111,19 @@ class ConnectionGuard(SSHConnection):
     def _send(self, data: bytes) -> None:
         self.sent_bytes += len(data)
         super()._send(data)
+        self._heed_congestion()
+
+    def _send_parts(self, parts: Sequence[bytes]) -> None:
+        self.sent_bytes += sum(map(len, parts))
+        super()._send_parts(parts)
+        self._heed_congestion()
+
+    def _heed_congestion(self) -> None:
         if self._congested and self._transport and self._transport.get_write_buffer_size() > OUTPUT_MAX_BYTES:
             self._hold_reading("output")
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
-        """Send a packet, without the MSG_IGNORE before each that asyncssh keeps for CBC ciphers (RFC 4251 §9.3.1)."""
-        if pkttype == MSG_IGNORE:
-            return
+        """Send a packet, or keep it while keys are being exchanged, a bounded number of them."""
         super().send_packet(pkttype, *args, handler=handler)
         if len(self._deferred_packets) > DEFERRED_MAX_PACKETS:
             self.give_up("too many packets wait for a key exchange")
@@ -144,7 +152,7 @@ class ConnectionGuard(SSHConnection):
         self._exchanges_left, self._exchange_at = min(float(KEY_EXCHANGE_BURST), refill) - 1, now
         if self._exchanges_left < 0:
             raise asyncssh.ProtocolError("Too many key exchanges")
-        return super()._process_kexinit(pkttype, pktid, packet)
+        return self._process_kexinit(pkttype, pktid, packet)
 
     _packet_handlers = {**SSHConnection._packet_handlers, MSG_KEXINIT: _limited_kexinit}  # noqa: RUF012, SLF001 - asyncssh dispatches by this table
 

@@ -14,7 +14,7 @@ from gateway.gate import Decide
 from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.ssh.relay import Traffic
 from gateway.ssh.services import Directory, Environments, Offload
-from policies.requests import LoginRequest, Request, Subject
+from policies.requests import Certificate, LoginRequest, Request, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,13 @@ class Identity:
     user: User
     key: PublicKey
     address: str
+    certificate: Certificate | None = None
+    """Set where a CA of the policy vouched for the key, and the store need not know it."""
 
     @property
     def subject(self) -> Subject:
-        return Subject(self.user.name, self.address, self.key.algorithm, self.key.bits, self.key.fingerprint)
+        key = self.key
+        return Subject(self.user.name, self.address, key.algorithm, key.bits, key.fingerprint, self.certificate)
 
     @property
     def actor(self) -> Actor:
@@ -125,6 +128,10 @@ class SessionRegistry:
         """Return how many connections a user has."""
         return sum(live.identity.user.name == user for live in self._live.values())
 
+    def subjects(self) -> list[Subject]:
+        """Return who is connected, once for each connection."""
+        return [live.identity.subject for live in self._live.values()]
+
     def report(self) -> list[ConnectionReport]:
         """Describe all connections, oldest first."""
         return [live.report() for live in self._live.values()]
@@ -187,7 +194,7 @@ def _why_out(identity: Identity, standing: _Standing, decide: Decide, now: datet
         return "the user was deleted"
     if user.disabled:
         return "the user is disabled"
-    if identity.key.fingerprint not in standing.keys[name]:
+    if identity.certificate is None and identity.key.fingerprint not in standing.keys[name]:
         return "the key was removed"
     decision = decide(LoginRequest(identity.subject, now))
     return None if decision.allowed else f"{decision.reason} (rule: {decision.rule})"

@@ -184,7 +184,7 @@ class UpstreamPool:
             gss_host=None,
             preferred_auth="publickey",
             compression_algs=["none"],
-            encryption_algs=list(algorithms.UPSTREAM_CIPHERS),
+            encryption_algs=list(algorithms.QUICK_CIPHERS),
             kex_algs=list(algorithms.KEY_EXCHANGES),
             rekey_bytes=1 << 40,  # a local Unix socket: a new key for each gigabyte buys nothing
             rekey_seconds=86400,

@@ -76,7 +76,7 @@ ENVIRONMENTS = Table(
     Column("shm_bytes", sqltypes.BigInteger, nullable=False),
     Column("gpu_request", String, nullable=False),
     Column("datasets", JSON, nullable=False),
-    Column("egress", String(16), nullable=False),
+    Column("egress", String, nullable=False),
     Column("should_run", sqltypes.Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_active_at", UtcDateTime),
@@ -143,6 +143,18 @@ TERMS = Table(
     Column("warned_at", UtcDateTime),
     Column("healed_at", UtcDateTime),
     ForeignKeyConstraint(["user", "name"], ["environments.user", "environments.name"], ondelete="CASCADE"),
+)
+
+USAGE_SAMPLES = Table(
+    "usage_samples",
+    METADATA,
+    Column("gpu_uuid", String(80), primary_key=True),
+    Column("user", String(31), primary_key=True),
+    Column("name", String(31), primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    Column("observed_seconds", sqltypes.Float, nullable=False),
+    Column("busy_seconds", sqltypes.Float, nullable=False),
+    Column("memory_peak_bytes", sqltypes.BigInteger, nullable=False),
 )
 
 REVISION = Table(

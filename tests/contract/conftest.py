@@ -5,27 +5,34 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.bubblewrap_subject import bubblewrap_under_test
 from tests.contract.docker_subject import docker_under_test
 from tests.contract.fake_subject import fake_under_test
 from tests.contract.inside import Spool
 from tests.contract.subject import EngineUnderTest, started
 
-ENGINES = {"fake": fake_under_test, "docker": docker_under_test}
-REAL = ["docker"]
+ENGINES = {"fake": fake_under_test, "docker": docker_under_test, "bubblewrap": bubblewrap_under_test}
+REAL = ["docker", "bubblewrap"]
 
 
-def _parameters(names: list[str]) -> list[object]:
-    return [pytest.param(name, marks=[pytest.mark.engine] if name in REAL else []) for name in names]
+def parameters(names: list[str]) -> list[object]:
+    """Return pytest parameters with the marks of each engine."""
+    return [pytest.param(name, marks=_marks(name)) for name in names]
 
 
-@pytest.fixture(params=_parameters(list(ENGINES)))
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.engine] if name in REAL else []
+    return [*marks, pytest.mark.docker] if name == "docker" else marks
+
+
+@pytest.fixture(params=parameters(list(ENGINES)))
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnderTest]:
     """Return each engine in turn."""
     with ENGINES[request.param](tmp_path) as under_test:
         yield under_test
 
 
-@pytest.fixture(params=_parameters(REAL))
+@pytest.fixture(params=parameters(REAL))
 def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnderTest]:
     """Return each engine that runs processes."""
     with ENGINES[request.param](tmp_path) as under_test:

@@ -1,5 +1,6 @@
 """What an environment can and cannot do, seen from inside it. Every engine that runs processes keeps all of it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef, Mount
 from tests.contract.inside import Output, Spool
-from tests.contract.subject import UID, EngineUnderTest, own, started
+from tests.contract.subject import GID, UID, EngineUnderTest, own, started
 
 ALICE = EnvironmentRef.parse("alice")
 
@@ -23,7 +24,7 @@ def test_processes_run_as_the_environments_user(alice: Spool) -> None:
     """Invariant 3: real, effective, saved and file-system ids alike, and no group of root's."""
     read = status(alice)
     assert read["Uid"].split() == [str(UID)] * 4
-    assert read["Gid"].split() == [str(UID)] * 4
+    assert read["Gid"].split() == [str(GID)] * 4
     assert "0" not in read["Groups"].split()
 
 
@@ -129,7 +130,7 @@ def test_a_leased_gpu_is_injected_and_no_other(real: EngineUnderTest) -> None:
     variables = started(real, gpus=(real.other_gpu,)).run("env").text
     assert real.other_gpu in variables
     assert real.gpu not in variables
-    assert "NVIDIA_VISIBLE_DEVICES=void" in variables
+    assert re.search(rf"^NVIDIA_VISIBLE_DEVICES=(void|{real.other_gpu})$", variables, re.MULTILINE)
 
 
 def test_an_environment_without_gpus_sees_no_device(alice: Spool) -> None:

@@ -13,7 +13,7 @@ from gateway.model import Egress, EnvironmentRef
 from tests.contract.subject import EngineUnderTest
 from tests.fakes.breaking_proxy import Break, When, breaking_proxy
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.docker]
 
 ALICE = EnvironmentRef.parse("alice")
 MAKING = ["POST /networks/create", "POST /containers/create"]

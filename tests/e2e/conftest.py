@@ -1,7 +1,7 @@
 """Gateways with alice and bob in them: one on a real engine, and one before a real sshd in namespaces."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import docker
 import pytest
 
 from tests.engine.made_up_gpus import MADE_UP_GPUS
-from tests.engine_variables import engine_variables
+from tests.engine_variables import engine_kind, engine_variables
 from tests.gateway_process import GatewayProcess
 from tests.ssh_gateway import TestGateway
 
@@ -27,6 +27,15 @@ def docker_client() -> Iterator[docker.APIClient]:
     client = docker.APIClient(base_url=os.environ["DOCKER_HOST"], version="auto")
     yield client
     client.close()
+
+
+@pytest.fixture
+def holdings(request: pytest.FixtureRequest) -> Callable[[GatewayProcess], set[str]]:
+    """Return what lists everything the engine keeps that could be a gateway's."""
+    if engine_kind() == "docker":
+        client = request.getfixturevalue("docker_client")
+        return lambda _gateway: {container["Id"] for container in client.containers(all=True)}
+    return lambda gateway: {path.name for path in (gateway.root / "state" / "sandboxes").glob("environments/*")}
 
 
 @pytest.fixture(scope="session")

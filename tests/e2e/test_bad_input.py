@@ -1,15 +1,16 @@
 """Bad input gets one clear line, a hint and the right exit code; nothing half-made is left (on a real engine)."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
-import docker
 import pytest
 
 from tests.engine_variables import engine_variables
 from tests.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.engine
+Holdings = Callable[[GatewayProcess], set[str]]
 
 
 def refusal(gateway: GatewayProcess, *arguments: str, stdin: str = "") -> tuple[int, list[str]]:
@@ -22,9 +23,9 @@ def refusal(gateway: GatewayProcess, *arguments: str, stdin: str = "") -> tuple[
     ]
 
 
-def test_nothing_is_left_by_any_refused_create(fresh_gateway: GatewayProcess, docker_client: docker.APIClient):
+def test_nothing_is_left_by_any_refused_create(fresh_gateway: GatewayProcess, holdings: Holdings):
     """Each refusal names its cause; afterwards there is no environment, no user, no container."""
-    gateway, before = fresh_gateway, len(docker_client.containers(all=True))
+    gateway, before = fresh_gateway, holdings(fresh_gateway)
     for arguments, code, words in (
         (("create", "Alice"), 2, "not a user name"),
         (("create", "../alice"), 2, "not a user name"),
@@ -42,7 +43,7 @@ def test_nothing_is_left_by_any_refused_create(fresh_gateway: GatewayProcess, do
         assert lines[0].startswith("devgw: error: ")
         assert lines[1].startswith("devgw: hint: ")
     assert gateway.devgw_json("list")["environments"] == []
-    assert len(docker_client.containers(all=True)) == before
+    assert holdings(gateway) == before
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,10 @@ def test_a_second_create_conflicts_and_harms_nothing(fresh_gateway: GatewayProce
 
 def test_an_engine_that_does_not_answer(tmp_path: Path):
     """The socket is named; reading what is known still works."""
-    variables = engine_variables() | {"DEVGW_ENGINE_DOCKER_URL": f"unix://{tmp_path}/absent.sock"}
+    variables = engine_variables() | {
+        "DEVGW_ENGINE_KIND": "docker",
+        "DEVGW_ENGINE_DOCKER_URL": f"unix://{tmp_path}/absent.sock",
+    }
     gateway = GatewayProcess(tmp_path, variables)
     gateway.devgw("init")
     code, lines = refusal(gateway, "create", "alice")
@@ -91,7 +95,7 @@ def test_an_engine_that_does_not_answer(tmp_path: Path):
     assert gateway.devgw_json("list")["environments"] == []
 
 
-def test_a_full_disk_during_create_leaves_nothing(tmp_path: Path, docker_client: docker.APIClient):
+def test_a_full_disk_during_create_leaves_nothing(tmp_path: Path, holdings: Holdings):
     """The state directory is a file system with no room left: one line, and nothing half-made."""
     small = tmp_path / "state"
     small.mkdir()
@@ -99,6 +103,7 @@ def test_a_full_disk_during_create_leaves_nothing(tmp_path: Path, docker_client:
     gateway = GatewayProcess(tmp_path, engine_variables())
     try:
         gateway.devgw("init")
+        before = holdings(gateway)
         filler = small / "filler"
         with filler.open("wb", buffering=0) as file:
             try:
@@ -111,7 +116,7 @@ def test_a_full_disk_during_create_leaves_nothing(tmp_path: Path, docker_client:
         filler.unlink()
         assert gateway.devgw_json("list")["environments"] == []
         assert not (small / "environments" / "alice-of-the-full-disk").exists()
-        assert not docker_client.containers(all=True, filters={"label": "devgw.user=alice-of-the-full-disk"})
+        assert holdings(gateway) == before
     finally:
         gateway.close()
         subprocess.run(["umount", "--lazy", str(small)], check=True)

@@ -17,6 +17,7 @@ def container_of(client: docker.APIClient, user: str) -> dict[str, object]:
     return client.inspect_container(found[0]["Id"])
 
 
+@pytest.mark.docker
 def test_inspect_shows_no_capability_no_published_port_and_no_secret(people: People, docker_client: docker.APIClient):
     """`docker inspect` of alice's container, as a curious administrator would read it."""
     inspected = container_of(docker_client, "alice")

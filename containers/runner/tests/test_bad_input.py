@@ -10,7 +10,6 @@ import pytest
 import stumbling
 import tiny
 import torch
-
 from devgw_runner import run
 from devgw_runner.checkpoint import store
 
@@ -37,7 +36,7 @@ def assert_told(capsys, message: str) -> None:
     [
         # the task
         (stumbling.WithoutLoss, [], 10, "task WithoutLoss has no 'loss'"),
-        (stumbling.VectorLoss, [], 10, "VectorLoss.loss has shape (16,)"),
+        (stumbling.VectorLoss, [], 10, "VectorLoss.loss has shape (8,)"),
         (stumbling.DetachedLoss, [], 10, "DetachedLoss.loss does not depend on the model"),
         (stumbling.NumberLoss, [], 10, "NumberLoss.loss returned a float"),
         (stumbling.NoModule, [], 10, "NoModule.model returned a str"),
@@ -201,7 +200,8 @@ def test_a_task_that_writes_to_a_read_only_volume_is_told_so(tmp_path: Path):
     script = tmp_path / "writes.py"
     script.write_text(
         "from tiny import Tiny\nfrom devgw_runner import run\n"
-        "class Writes(Tiny):\n    def data(self, cfg, split):\n        open(cfg.data_dir / 'cache.bin', 'wb')\n"
+        "class Writes(Tiny):\n    def data(self, cfg, split):\n"
+        "        open(cfg.data_dir / 'cache.bin', 'wb')\n"
         "run(Writes)\n"
     )
     command = (

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
-
 from devgw_runner.config import TrainConfig
 from devgw_runner.config_sources import build_parser, flag_of, read_config
 from devgw_runner.errors import UsageError
+from pydantic import ValidationError
 
 
 class Own(TrainConfig):
@@ -53,7 +52,13 @@ BAD = [
     (["--batch-size", "4", "--micro-batch", "8"], {}, "", "--micro-batch is larger than --batch-size", ""),
     (["--run-name", "../x"], {}, "", "--run-name:", ""),
     # environment
-    ([], {"DEVGW_TRAIN_EPOCH": "3"}, "", "unknown setting DEVGW_TRAIN_EPOCH", "did you mean DEVGW_TRAIN_EPOCHS"),
+    (
+        [],
+        {"DEVGW_TRAIN_EPOCH": "3"},
+        "",
+        "unknown setting DEVGW_TRAIN_EPOCH",
+        "did you mean DEVGW_TRAIN_EPOCHS",
+    ),
     ([], {"DEVGW_TRAIN_SEED": "x"}, "", "DEVGW_TRAIN_SEED: 'x'", ""),
     # file
     ([], {}, "epoch: 3\n", "unknown setting epoch in", "did you mean epochs"),
@@ -77,5 +82,5 @@ def test_a_wrong_setting_is_named_with_its_source(tmp_path, flags, environment, 
 
 
 def test_a_missing_config_file_is_a_usage_error():
-    with pytest.raises(UsageError, match="cannot read nowhere.yaml: no such file"):
+    with pytest.raises(UsageError, match=r"cannot read nowhere\.yaml: no such file"):
         read_config(TrainConfig, ["--config", "nowhere.yaml"], {})

@@ -4,9 +4,6 @@ import itertools
 
 import pytest
 import torch
-from tiny import Points
-from torch.utils.data import DataLoader, TensorDataset
-
 from devgw_runner.errors import DataError
 from devgw_runner.loading import (
     check_order,
@@ -19,11 +16,14 @@ from devgw_runner.loading import (
 )
 from devgw_runner.sampler import Position, SampleOrder
 from devgw_runner.task import batch_samples, check_batch
+from tiny import Points
+from torch.utils.data import DataLoader, TensorDataset
 
+START = Position()
 ORDER = SampleOrder(length=40, batch_size=8, seed=5)
 
 
-def batches(workers: int, count: int, start: Position = Position()) -> list:
+def batches(workers: int, count: int, start: Position = START) -> list:
     opened = open_dataset(Points(40, 1, 0.5), ORDER, start, workers=workers, pin=False)
     return [batch[0] for batch in itertools.islice(opened, count)]
 
@@ -90,7 +90,9 @@ def test_a_batch_is_split_along_its_samples(batch):
 
 def test_images_take_the_memory_format_and_labels_do_not():
     images, labels = move_batch(
-        (torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.long)), torch.device("cpu"), torch.channels_last
+        (torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.long)),
+        torch.device("cpu"),
+        torch.channels_last,
     )
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert labels.is_contiguous()

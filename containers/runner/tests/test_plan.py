@@ -1,9 +1,8 @@
-"""What is chosen on which device, and why. Devices are made-up facts, so plans for any GPU are tested here."""
+"""What is chosen on which device, and why. Devices are made-up facts, so any GPU is tested here."""
 
 from dataclasses import replace
 
 import pytest
-
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import PrecisionError, TaskError, UsageError
 from devgw_runner.metrics.peak import model_flops_utilisation, peak_flops
@@ -53,7 +52,15 @@ def test_precision_follows_the_device_and_says_why(device, precision, because):
 
 @pytest.mark.parametrize(
     ("device", "precision"),
-    [(CPU, "fp8"), (CPU, "fp16"), (CPU, "tf32"), (A100, "fp8"), (V100, "bf16"), (V100, "tf32"), (P100, "fp16")],
+    [
+        (CPU, "fp8"),
+        (CPU, "fp16"),
+        (CPU, "tf32"),
+        (A100, "fp8"),
+        (V100, "bf16"),
+        (V100, "tf32"),
+        (P100, "fp16"),
+    ],
 )
 def test_a_precision_the_device_lacks_is_refused(device, precision):
     with pytest.raises(PrecisionError, match=f"precision {precision} needs"):
@@ -167,9 +174,20 @@ def test_contradicting_parallel_settings_are_refused(config, changes):
 
 def test_a_resume_keeps_the_choices_of_its_checkpoint():
     """Otherwise a second measurement could change the bits."""
-    numerics = {"precision": "bf16", "compile": "off", "batch_size": 48, "micro_batch": 24, "memory_format": "contiguous"}
+    numerics = {
+        "precision": "bf16",
+        "compile": "off",
+        "batch_size": 48,
+        "micro_batch": 24,
+        "memory_format": "contiguous",
+    }
     pinned = pin_choices(TrainConfig(precision="fp32"), numerics)
-    assert (pinned.precision, pinned.compile, pinned.batch_size, pinned.micro_batch) == ("fp32", "off", 48, 24)
+    assert (pinned.precision, pinned.compile, pinned.batch_size, pinned.micro_batch) == (
+        "fp32",
+        "off",
+        48,
+        24,
+    )
 
 
 def test_the_explanation_names_every_choice_with_a_reason():

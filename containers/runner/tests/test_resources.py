@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from devgw_runner.environment import prepare_compiler_environment, process_environment
 from devgw_runner.resources import read_resources, usable_cpus
 

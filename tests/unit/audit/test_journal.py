@@ -7,8 +7,10 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
@@ -238,6 +240,58 @@ def test_segments_are_sealed_by_size_and_by_age(directory: Path, event: MakeEven
     assert codes(directory) == ["journal.opened", "forward.allowed", "journal.sealed"] * 3
     assert [stat.S_IMODE(segment.path.stat().st_mode) for segment in segments(directory)] == [0o400] * 3
     assert verify(directory).ok
+
+
+def _write_as(uid: int, directory: Path, count: int) -> int:
+    """Write in a forked child under another uid, a journal for each event; return its exit code."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 1
+    try:
+        os.setgid(uid)
+        os.setuid(uid)
+        for _ in range(count):
+            journal = Journal(directory, segment_bytes=1)
+            journal.append(Event("forward.allowed", ALICE))
+            journal.close()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+@pytest.fixture
+def service_uid() -> int:
+    """The uid a gateway might run under; one's own where the tests do not run as root."""
+    return 64_999 if os.geteuid() == 0 else os.geteuid()
+
+
+@pytest.fixture
+def service_directory(service_uid: int) -> Iterator[Path]:
+    """A directory of the gateway's user that this user can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="devgw-test-") as outer:
+        directory = Path(outer) / "journal"
+        directory.mkdir(0o700)
+        for path in (Path(outer), directory):
+            os.chown(path, service_uid, -1)
+        yield directory
+
+
+def test_an_ordinary_user_goes_on_after_a_seal(service_directory: Path, service_uid: int) -> None:
+    """A sealed segment is read-only even for its owner; the next process must be able to follow it."""
+    assert _write_as(service_uid, service_directory, 3) == 0
+    assert (verify(service_directory).ok, len(segments(service_directory))) == (True, 3)
+
+
+def test_an_administrators_command_does_not_lock_the_gateway_out(
+    service_directory: Path, service_uid: int, event: MakeEvent
+) -> None:
+    """What root writes belongs to the directory's owner."""
+    journal = Journal(service_directory)
+    journal.append(event("key.added"))
+    journal.close()
+    assert _write_as(service_uid, service_directory, 2) == 0
+    assert {path.stat().st_uid for path in service_directory.iterdir()} == {service_uid}
 
 
 KILLED = """

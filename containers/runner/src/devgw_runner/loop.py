@@ -136,9 +136,8 @@ def optimizer_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]
     if run.config.grad_clip or run.config.nan == "skip":
         scaler.unscale_(optimizer)
         norm = clip_gradients(run)
-        if run.config.nan == "skip" and not math.isfinite(
-            norm.item()
-        ):  # SYNC: every step, the price of --nan skip
+        # SYNC: with --nan skip every step, which is its price
+        if run.config.nan == "skip" and not math.isfinite(norm.item()):  # SYNC
             skip_step(run)
             return torch.nan_to_num(total, nan=0.0, posinf=0.0, neginf=0.0), metrics
     scaler.step(optimizer)  # SYNC: with fp16 only, whose scaler asks for overflows
@@ -187,9 +186,7 @@ def capture_if_worthwhile(run: Training, batch: Any) -> None:
         torch.cuda.synchronize()  # SYNC: once, to leave the failed capture
         run.launch_meter = None
         line = str(exc).splitlines()[0]
-        run.recorder.event(
-            "fall", f"fell from graph: {line}", rung="graph", cause=type(exc).__name__, line=line
-        )
+        run.recorder.event("fall", f"fell from graph: {line}", rung="graph", cause=type(exc).__name__, line=line)
 
 
 def owes_evaluation(run: Training) -> bool:
@@ -217,18 +214,14 @@ def evaluate(run: Training) -> int:
             weight = batch_samples(batch)
             samples += weight
             for name, value in {"loss": loss, **metrics}.items():
-                sums[name] = (
-                    sums.get(name, torch.zeros((), device=run.device)) + value.detach().float() * weight
-                )
+                sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach().float() * weight
             stop_signal = run.requests.exchange(run.signals.stop_signal, checkpoint=False)
             if stop_signal:
                 run.state.model.train()
                 return stop_signal
     run.state.model.train()
     everyones = max(1.0, run.world.total(samples))
-    means = {
-        name: run.world.total(float(own)) / everyones for name, own in sums.items()
-    }  # SYNC: per evaluation
+    means = {name: run.world.total(float(own)) / everyones for name, own in sums.items()}  # SYNC
     run.state.evaluated_step = run.position.step
     loss_mean = means.pop("loss", math.nan)
     run.recorder.record(Record("val", run.position.step, run.position.epoch, loss_mean, means))
@@ -273,7 +266,5 @@ def stop_with_checkpoint(run: Training, stop_signal: int) -> int:
     """Save, say so, and return the exit code of a stop by signal."""
     save(run, wait=True)
     name = signal.Signals(stop_signal).name
-    run.recorder.event(
-        "stopped", f"stopped by {name} at step {run.position.step}; checkpoint saved", signal=name
-    )
+    run.recorder.event("stopped", f"stopped by {name} at step {run.position.step}; checkpoint saved", signal=name)
     return SIGNAL_EXIT_BASE + stop_signal

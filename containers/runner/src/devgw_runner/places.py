@@ -13,6 +13,7 @@ from devgw_runner.errors import StorageError, UsageError, storage_error
 
 ENVIRONMENT_VOLUMES = {"data": Path("/data"), "checkpoints": Path("/checkpoints"), "logs": Path("/logs")}
 LOCAL_ROOT = Path("devgw-runs")
+CHECKPOINTS_VARIABLE = "DEVGW_TRAIN_CHECKPOINT_DIR"
 LOGS_VARIABLE = "DEVGW_TRAIN_LOG_DIR"
 CACHE_VARIABLE = "DEVGW_TRAIN_CACHE_DIR"
 
@@ -34,11 +35,16 @@ def find_places(config: TrainConfig, script_name: str) -> Places:
     return Places(
         run=run,
         data=config.data_dir or _volume("data"),
-        checkpoints=(config.checkpoint_dir or _volume("checkpoints") or LOCAL_ROOT / "checkpoints").absolute()
-        / run,
+        checkpoints=(config.checkpoint_dir or checkpoints_root()).absolute() / run,
         logs=(config.log_dir or logs_root()).absolute() / run,
         cache=(config.cache_dir or cache_root()).absolute(),
     )
+
+
+def checkpoints_root() -> Path:
+    """Return the root of all checkpoints when no setting names one."""
+    named = os.environ.get(CHECKPOINTS_VARIABLE)
+    return Path(named) if named else _volume("checkpoints") or LOCAL_ROOT / "checkpoints"
 
 
 def logs_root() -> Path:
@@ -87,9 +93,7 @@ def prove_writable(path: Path, name: str) -> None:
             probe.write(b"1")
             probe.flush()
     except FileExistsError as exc:
-        raise StorageError(
-            f"the {name} directory {path} is a file", f"choose a directory for the {name}"
-        ) from exc
+        raise StorageError(f"the {name} directory {path} is a file", f"choose a directory for the {name}") from exc
     except OSError as exc:
         exc.filename = str(path)
         raise storage_error(exc, f"preparing the {name} directory") from exc

@@ -1,11 +1,12 @@
 """Tasks that go wrong in one way each, chosen by name: what bad input looks like from a user's side."""
 
+from typing import ClassVar
+
 import torch
+from devgw_runner import Task
 from tiny import CLASSES, FEATURES, Tiny, TinyConfig
 from torch import nn
 from torch.utils.data import TensorDataset
-
-from devgw_runner import Task
 
 
 class WithoutLoss(Task):
@@ -70,7 +71,7 @@ class Hungry(Tiny):
     """Runs out of memory above 3 samples, as a GPU would."""
 
     largest = 3
-    sizes: list[int] = []
+    sizes: ClassVar[list[int]] = []
 
     def loss(self, model, batch):
         size = len(batch[1])

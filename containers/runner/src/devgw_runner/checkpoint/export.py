@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -11,7 +12,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from devgw_runner.checkpoint import store
 from devgw_runner.checkpoint.state import MODEL_PREFIX
-from devgw_runner.errors import storage_error
+from devgw_runner.errors import StorageError, storage_error
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -45,6 +46,9 @@ def export_weights(checkpoint: Path, output: Path) -> int:
     try:
         save_file(weights, temporary, metadata={"step": str(manifest.step), "torch": manifest.torch})
         temporary.replace(output)
+    except SafetensorError as exc:  # its writer wraps the operating system's word in its own
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {output}: {str(exc).splitlines()[0]}", "choose another --output") from exc
     except OSError as exc:
         temporary.unlink(missing_ok=True)
         raise storage_error(exc, "exporting weights") from exc

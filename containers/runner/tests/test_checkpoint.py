@@ -1,0 +1,169 @@
+"""A checkpoint is complete or absent, and holds exactly what was live when it was asked for."""
+
+import resource
+
+import pytest
+import tiny
+import torch
+from devgw_runner import run
+from devgw_runner.checkpoint import store
+from devgw_runner.checkpoint.export import read_weights
+from devgw_runner.checkpoint.resume import find_checkpoint, restore
+from devgw_runner.checkpoint.state import TrainState
+from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
+from devgw_runner.cli import main
+from devgw_runner.errors import CheckpointError, StorageError
+from devgw_runner.parallel.world import World
+from devgw_runner.sampler import Position
+from safetensors.torch import load_file
+from torch import nn
+
+
+def make_state(step: int = 3) -> TrainState:
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    state = TrainState(model, optimizer, scheduler, torch.amp.GradScaler("cpu", enabled=False), [], Position(step))
+    advance(state)
+    return state
+
+
+def advance(state: TrainState) -> None:
+    state.model(torch.randn(6, 4)).sum().backward()
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.scheduler.step()
+
+
+def make_writer(root, keep: int = 3) -> CheckpointWriter:
+    return CheckpointWriter(WriterSettings(root, keep, {"precision": "fp32"}, asynchronous=True), World())
+
+
+def test_training_on_while_a_checkpoint_is_written_does_not_change_it(tmp_path):
+    """The copy is taken before `save` returns; writing goes on behind."""
+    state, writer = make_state(), make_writer(tmp_path)
+    weight = state.model[0].weight.detach().clone()
+    moment = state.optimizer.state[state.model[0].weight]["exp_avg"].clone()
+    writer.save(state, wait=False)
+    for _ in range(20):
+        advance(state)
+    writer.wait()
+    other = make_state()
+    restore(other, find_checkpoint("auto", tmp_path), World())
+    assert torch.equal(other.model[0].weight, weight)
+    assert torch.equal(other.optimizer.state[other.model[0].weight]["exp_avg"], moment)
+
+
+def test_everything_comes_back(tmp_path):
+    state, writer = make_state(7), make_writer(tmp_path)
+    writer.save(state, wait=True)
+    expected = (torch.randn(3), state.optimizer.param_groups[0]["lr"])  # drawn after the save
+    other = make_state(0)
+    advance(other)
+    restore(other, find_checkpoint("auto", tmp_path), World())
+    assert torch.equal(torch.randn(3), expected[0])
+    assert other.optimizer.param_groups[0]["lr"] == expected[1]
+    assert other.position.step == 7
+    assert other.scheduler.last_epoch == state.scheduler.last_epoch
+    step = other.optimizer.state[other.model[0].weight]["step"]
+    assert step == state.optimizer.state[state.model[0].weight]["step"]
+
+
+def test_a_checkpoint_before_the_first_step_makes_no_optimizer_state(tmp_path):
+    """The get_state_dict of torch would take a step to make some."""
+    state = make_state()
+    state.optimizer.state.clear()
+    make_writer(tmp_path).save(state, wait=True)
+    assert not state.optimizer.state
+    other = make_state()
+    other.optimizer.state.clear()
+    restore(other, find_checkpoint("auto", tmp_path), World())
+    assert not other.optimizer.state
+
+
+def test_only_the_newest_are_kept_and_leftovers_are_swept(tmp_path):
+    (tmp_path / ".tmp-step-00000001").mkdir()
+    writer, state = make_writer(tmp_path, keep=2), make_state()
+    assert not (tmp_path / ".tmp-step-00000001").exists()
+    for step in (1, 5, 12):
+        state.position = Position(step)
+        writer.save(state, wait=True)
+    assert [path.name for path in store.list_checkpoints(tmp_path)] == ["step-00000012", "step-00000005"]
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000012", "step-00000005"}
+
+
+def test_a_write_that_the_kernel_refuses_is_reported_and_leaves_nothing_half(tmp_path):
+    """A file-size limit stands for a quota: the space check passes, the write itself fails (EFBIG)."""
+    writer, state = make_writer(tmp_path), make_state(1)
+    writer.save(state, wait=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    state.position = Position(2)
+    state.model.register_buffer("ballast", torch.zeros(300_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(StorageError, match="no space left while saving a checkpoint") as caught:
+            writer.save(state, wait=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.exit_code == 13
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000001"}
+    store.verify(tmp_path / "step-00000001")
+
+
+def test_a_failure_in_the_background_is_raised_at_the_next_poll(tmp_path):
+    """A file where the sealed directory must go: the copy succeeds, the seal behind it does not."""
+    (tmp_path / "step-00000001").write_text("in the way")
+    writer = make_writer(tmp_path)
+    writer.save(make_state(1), wait=False)
+    writer._sealing.join()
+    with pytest.raises(StorageError):
+        writer.poll()
+    writer.poll()  # told once
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_any_flipped_bit_is_found(tmp_path):
+    make_writer(tmp_path).save(make_state(1), wait=True)
+    checkpoint = tmp_path / "step-00000001"
+    for path in sorted(checkpoint.iterdir()):
+        original = path.read_bytes()
+        broken = bytearray(original)
+        broken[len(broken) // 3] ^= 0x10
+        path.write_bytes(broken)
+        if path.name != store.MANIFEST:  # a flip in the manifest's prose changes no checksum
+            with pytest.raises(CheckpointError, match="does not match its checksum"):
+                store.verify(checkpoint)
+        path.write_bytes(original)
+    assert store.verify(checkpoint).step == 1
+
+
+def test_export_writes_the_weights_as_safetensors_without_the_script(tmp_path, places, capsys):
+    assert run(tiny.Tiny, ["--run-name", "tiny", "--steps", "3"]) == 0
+    output = tmp_path / "model.safetensors"
+    assert main(["export", "--checkpoint", str(places.checkpoints), "--output", str(output)]) == 0
+    weights = load_file(output)
+    expected = read_weights(places.checkpoints / "step-00000003")
+    assert weights.keys() == expected.keys() == tiny.Tiny().model(tiny.TinyConfig()).state_dict().keys()
+    for name, value in weights.items():
+        assert torch.equal(value, expected[name])
+    assert main(["export", "--checkpoint", str(places.checkpoints), "--output", "/nowhere/x"]) == 13
+
+
+def test_checkpoints_lists_and_verifies(places, capsys):
+    assert run(tiny.Tiny, ["--run-name", "tiny", "--steps", "4", "--checkpoint-every", "2"]) == 0
+    capsys.readouterr()
+    assert main(["checkpoints", str(places.checkpoints)]) == 0
+    assert capsys.readouterr().out.count("intact") == 2
+    (places.checkpoints / "step-00000002" / "trainer-0.pt").unlink()
+    assert main(["checkpoints", str(places.checkpoints), "-o", "json"]) == 12
+    assert "trainer-0.pt is missing" in capsys.readouterr().out
+
+
+def test_resume_can_name_one_checkpoint_or_be_off(places, capsys):
+    flags = ["--run-name", "tiny", "--checkpoint-every", "2"]
+    assert run(tiny.Tiny, [*flags, "--steps", "6"]) == 0
+    named = str(places.checkpoints / "step-00000002")
+    assert run(tiny.Tiny, [*flags, "--steps", "4", "--resume", named]) == 0
+    assert "resumed from step-00000002" in capsys.readouterr().out
+    assert run(tiny.Tiny, [*flags, "--steps", "2", "--resume", "off"]) == 0
+    assert "resumed" not in capsys.readouterr().out

@@ -1,0 +1,125 @@
+"""Several processes on one machine, over gloo: the same numbers, the same checkpoints, honest exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from devgw_runner.checkpoint.export import read_weights
+from devgw_runner.errors import ShardingError
+from devgw_runner.parallel.sharding import check_sharding, find_refusals
+from devgw_runner.parallel.wrapping import find_blocks
+from torch import nn
+
+from conftest import Places
+
+STEPS = 12
+
+
+SCRIPT = Path(__file__).parent / "scripts" / "blocks.py"
+FLAGS = ("--steps", str(STEPS), "--log-every", "1")
+
+
+def weights(places: Places, step: int = STEPS) -> dict[str, torch.Tensor]:
+    return read_weights(places.checkpoints / f"step-{step:08d}")
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Places]:
+    """The same training by one process with batch 16, and by two with batch 8 each: DDP and FSDP2."""
+    root = tmp_path_factory.mktemp("worlds")
+    directories = {"DEVGW_TRAIN_CHECKPOINT_DIR": f"{root}/checkpoints", "DEVGW_TRAIN_LOG_DIR": f"{root}/logs"}
+    lines = {
+        "one": [str(SCRIPT), "--batch-size", "16"],
+        "ddp": ["--nproc", "2", str(SCRIPT), "--parallel", "ddp"],
+        "fsdp": ["--nproc", "2", str(SCRIPT), "--parallel", "fsdp"],
+    }
+    for name, line in lines.items():
+        subprocess.run(
+            [sys.executable, "-m", "devgw_runner", *line, *FLAGS, "--run-name", name],
+            check=True,
+            cwd=root,
+            env={**os.environ, **directories},
+        )
+    return {name: Places(root, name) for name in lines}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_compute_what_one_with_twice_the_batch_computes(worlds, parallel):
+    """Gradients are averaged over disjoint halves of the same batches."""
+    expected, got = weights(worlds["one"]), weights(worlds[parallel])
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    losses = [record["loss"] for record in worlds["one"].records("val")]
+    assert [record["loss"] for record in worlds[parallel].records("val")] == pytest.approx(losses, rel=1e-5)
+    assert len(worlds[parallel].records()) == STEPS  # one process records, not both
+
+
+@pytest.mark.slow
+def test_sharded_checkpoints_resume_exactly_and_reshard_to_one_process(finished, worlds, tmp_path):
+    """DTensor state goes through the checkpoint; another world reads it, and says it is not bit-exact."""
+    fsdp = ("--nproc", "2", SCRIPT, "--run-name", "half", "--parallel", "fsdp", *FLAGS)
+    assert finished(*fsdp, "--steps", "7").returncode == 0
+    assert "resumed from step-00000007" in finished(*fsdp).stdout
+    expected, got = weights(worlds["fsdp"]), weights(Places(tmp_path, "half"))
+    for name, value in expected.items():
+        assert torch.equal(got[name], value), name
+    alone = finished(SCRIPT, "--run-name", "half", "--steps", "14", "--batch-size", "16")
+    assert alone.returncode == 0, alone.stderr
+    assert "made by 2 processes, these are 1: not bit-exact" in alone.stdout
+
+
+@pytest.mark.slow
+def test_sigterm_stops_all_processes_at_the_same_step(devgw_run, poll, tmp_path):
+    """Only one checkpoint, whole, and the exit code of the signal."""
+    process = devgw_run("--nproc", "2", SCRIPT, "--run-name", "stopped", *FLAGS, "--steps", "1000000")
+    places = Places(tmp_path, "stopped")
+    poll(lambda: len(places.records()) > 3, "training to begin")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert len(places.steps()) == 1
+    assert weights(places, places.steps()[0])
+
+
+@pytest.mark.slow
+def test_the_exit_code_of_a_failed_process_comes_through_torchrun(finished):
+    """Alone, torchrun turns every code into 1."""
+    assert finished("--nproc", "2", SCRIPT, "--checkpoint-dir", "/proc/devgw").returncode == 13
+
+
+class Awkward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.half = nn.Linear(4, 4).to(torch.bfloat16)
+
+
+def test_the_sharding_preflight_names_parameter_shape_stride_dtype_and_rule():
+    """What torch leaves out of its own message."""
+    refusals = {refusal.name: refusal for refusal in find_refusals(Awkward())}
+    assert refusals["conv.weight"].shape == (4, 3, 3, 3)
+    assert refusals["conv.weight"].stride == (27, 1, 9, 3)
+    assert "contiguous" in refusals["conv.weight"].rule
+    assert "scalar" in refusals["scale"].rule
+    assert "one dtype" in refusals["half.weight"].rule
+    assert "torch.bfloat16" in refusals["half.weight"].describe()
+    model = nn.Sequential(Awkward().conv)
+    with pytest.raises(ShardingError, match=r"0\.weight: shape \(4, 3, 3, 3\), stride \(27, 1, 9, 3\)"):
+        check_sharding(model)
+
+
+def test_a_plain_model_passes_the_sharding_preflight():
+    check_sharding(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)))
+
+
+def test_blocks_are_the_members_of_module_lists():
+    inner = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+    model = nn.Sequential(nn.Linear(2, 2), nn.ModuleDict({"layers": inner}))
+    assert find_blocks(model) == list(inner)

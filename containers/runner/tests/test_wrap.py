@@ -1,0 +1,101 @@
+"""An unmodified script under `--wrap`: output, signals, exit code, and plain words about the rest."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from devgw_runner.errors import UsageError
+from devgw_runner.wrap.script import NOT_APPLIED, _with_torchrun
+
+
+def write(tmp_path, text: str):
+    script = tmp_path / "job.py"
+    script.write_text(text)
+    return script
+
+
+@pytest.mark.parametrize("code", [0, 3, 41])
+def test_the_exit_code_passes_through_and_the_truth_is_told(finished, tmp_path, code):
+    script = write(tmp_path, f"import sys\nprint('out')\nprint('err', file=sys.stderr)\nsys.exit({code})\n")
+    done = finished("--wrap", "--", sys.executable, script, "--some", "flag")
+    assert done.returncode == code
+    assert done.stdout == "out\n"
+    assert NOT_APPLIED in done.stderr
+    assert "err\n" in done.stderr
+    logs = tmp_path / "logs" / "job"
+    assert (logs / "output.log").read_text().splitlines() in (["out", "err"], ["err", "out"])
+    summary = json.loads((logs / "summary.json").read_text())
+    assert (summary["exit_code"], summary["note"]) == (code, NOT_APPLIED)
+    assert summary["command"][-2:] == ["--some", "flag"]
+
+
+def test_the_script_finds_caches_and_threads_and_keeps_the_users_values(finished, tmp_path):
+    script = write(tmp_path, "import os, json\nprint(json.dumps(dict(os.environ)))\n")
+    done = finished("--tf32", "--wrap", "--", sys.executable, script, TRITON_CACHE_DIR="/mine", OMP_NUM_THREADS="7")
+    seen = json.loads(done.stdout)
+    assert seen["TORCHINDUCTOR_CACHE_DIR"].endswith("/inductor")
+    assert (seen["TRITON_CACHE_DIR"], seen["OMP_NUM_THREADS"]) == ("/mine", "7")
+    assert int(seen["TORCHINDUCTOR_COMPILE_THREADS"]) <= len(os.sched_getaffinity(0))
+    assert seen["TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"] == "1"
+
+
+def test_signals_reach_the_script(devgw_run, tmp_path, poll):
+    script = write(
+        tmp_path,
+        "import signal, sys, pathlib\n"
+        "signal.signal(signal.SIGTERM, lambda *a: sys.exit(9))\n"
+        "pathlib.Path('ready').touch()\n"
+        "while True: signal.pause()\n",
+    )
+    process = devgw_run("--wrap", "--", sys.executable, script)
+    poll((tmp_path / "ready").exists, "the script to begin")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 9
+
+
+def test_a_script_killed_by_a_signal_is_128_and_that_signal(finished, tmp_path):
+    script = write(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    assert finished("--wrap", "--", sys.executable, script).returncode == 137
+
+
+def test_a_command_that_cannot_start_is_our_own_failure(finished):
+    done = finished("--wrap", "--", "/nowhere/python", "train.py")
+    assert done.returncode == 125
+    assert "devgw-run: error: cannot start /nowhere/python" in done.stderr
+
+
+def test_on_a_terminal_the_script_has_a_terminal_too(tmp_path):
+    """A progress bar stays alive: isatty is true for the script where it is for the user."""
+    script = write(tmp_path, "import sys\nprint(sys.stdout.isatty())\n")
+    reader, writer = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "devgw_runner", "--wrap", "--", sys.executable, str(script)],
+        stdout=writer,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert os.read(reader, 100) == b"True\r\n"
+    os.close(reader)
+
+
+@pytest.mark.slow
+def test_several_processes_run_under_torchrun_with_their_exit_code(finished, tmp_path):
+    script = write(
+        tmp_path,
+        "import os, sys, pathlib\n"
+        "pathlib.Path('rank' + os.environ['RANK']).write_text(os.environ['WORLD_SIZE'])\n"
+        "sys.exit(5)\n",
+    )
+    assert finished("--nproc", "2", "--wrap", "--", sys.executable, script).returncode == 5
+    assert (tmp_path / "rank0").read_text() == "2" or (tmp_path / "rank1").read_text() == "2"
+
+
+def test_only_python_scripts_can_be_multiplied():
+    assert _with_torchrun(["make", "train"], 1) == ["make", "train"]
+    with pytest.raises(UsageError):
+        _with_torchrun(["make", "train"], 2)
