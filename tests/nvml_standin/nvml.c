@@ -166,7 +166,7 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, struct device **device) {
     return (*device)->lost ? GPU_IS_LOST : OK;
 }
 
-int nvmlDeviceGetComputeRunningProcesses_v3(struct device *d, unsigned *count, struct process *found) {
+int standing_processes(struct device *d, unsigned *count, struct process *found) {
     unsigned i, room = *count;
     *count = d->process_count;
     if (room < d->process_count) return INSUFFICIENT_SIZE;
@@ -174,7 +174,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(struct device *d, unsigned *count, s
     return OK;
 }
 
-int nvmlDeviceGetUtilizationRates(struct device *d, struct utilisation *u) {
+int standing_utilisation(struct device *d, struct utilisation *u) {
     u->gpu = d->percent;
     u->memory = 0;
     return d->tells_percent ? OK : NOT_SUPPORTED;

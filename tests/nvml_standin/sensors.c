@@ -74,9 +74,13 @@ int nvmlSystemGetCudaDriverVersion_v2(int *version) {
     return OK;
 }
 
+/* What nvml.c knows of a device, where nothing was measured. */
+int standing_utilisation(void *device, struct utilisation *rates);
+int standing_processes(void *device, unsigned *count, struct process_info *infos);
+
 int nvmlDeviceGetUtilizationRates(void *device, struct utilisation *rates) {
     const struct load *load = load_of(device);
-    if (!load) return NOT_SUPPORTED;
+    if (!load) return standing_utilisation(device, rates);
     rates->gpu = load->percent;
     rates->memory = 0;
     return OK;
@@ -122,6 +126,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, struc
     char uuid[96];
     unsigned i, found = 0;
     learn();
+    if (!process_count) return standing_processes(device, count, infos);
     nvmlDeviceGetUUID(device, uuid, sizeof uuid);
     for (i = 0; i < process_count; i++) {
         if (strcmp(processes[i].uuid, uuid)) continue;
