@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 
 from gateway.model import EnvironmentName, EnvironmentRef, UserName
 from gateway.store.database import Database
@@ -64,7 +64,8 @@ def _ordered(at: datetime) -> Select[Any]:
     """Walk along the index of shares, so that the first few are found without sorting the rest."""
     return (
         select(QUEUE.c.user, QUEUE.c.name, QUEUE.c.gpu_request, QUEUE.c.asked_at, SHARES.c.log_hours)
-        .select_from(SHARES.join(QUEUE, SHARES.c.user == QUEUE.c.user))
+        # coalesce keeps SQLite from scanning the queue and looking up each share by its user
+        .select_from(SHARES.join(QUEUE, func.coalesce(SHARES.c.user, "") == QUEUE.c.user))
         .where(_alive(at))
         .order_by(SHARES.c.log_hours, QUEUE.c.asked_at, QUEUE.c.user, QUEUE.c.name)
     )

@@ -166,11 +166,7 @@ def bench_list() -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    found: dict[str, dict[str, float]] = {
-        **bench_lease(),
-        "reconcile_500_s": bench_reconcile(),
-        "list_1000_s": bench_list(),
-    }
+    found = {**bench_lease(), **bench_reconcile(), "list_1000_s": bench_list()}
     for name, value in found.items():
         value["bound"] = BOUNDS[name]
     print(json.dumps(found, indent=2))
