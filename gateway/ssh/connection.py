@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import asyncssh
 from asyncssh.connection import SSHServerConnection
+from asyncssh.constants import MSG_USERAUTH_REQUEST
 from asyncssh.packet import SSHPacket
 from asyncssh.public_key import SSHOpenSSHCertificate
 
@@ -35,6 +36,9 @@ class LoginJudge(Protocol):
     async def delay(self, started: float) -> None:
         """Wait out the time of a refusal."""
 
+    def misnamed(self, name: str) -> None:
+        """Note an attempt under a name that can be nobody's; the connection ends."""
+
 
 class UserConnection(ConnectionGuard, SSHServerConnection):
     """One TCP connection of a client."""
@@ -56,6 +60,17 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
         """There are no configuration files that could differ by user."""
 
     # Login (RFC 4252)
+
+    def _noted_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
+        """Let no attempt go unrecorded: asyncssh ends the connection over a name that is too long or no text."""
+        name = SSHPacket(packet.get_remaining_payload()).get_string()
+        try:
+            return self._process_userauth_request(pkttype, pktid, packet)
+        except asyncssh.IllegalUserName:
+            self._judge.misnamed(name.decode("utf-8", "backslashreplace"))
+            raise
+
+    _packet_handlers = {**ConnectionGuard._packet_handlers, MSG_USERAUTH_REQUEST: _noted_request}  # noqa: RUF012, SLF001 - asyncssh dispatches by this table
 
     async def _finish_userauth(self, begin_auth: bool, method: bytes, packet: SSHPacket) -> None:
         self._auth_method = method

@@ -59,6 +59,11 @@ class Login:
                 f"too many failed logins of this user from {self._address}; try again in {left:.0f} s",
             )
 
+    def misnamed(self, name: str) -> None:
+        """Note an attempt under a name that can be nobody's."""
+        self._name = name
+        self.attempts += 1
+
     async def is_known(self, name: str, key: asyncssh.SSHKey) -> bool:
         """Say whether a key is one of this user's: the answer to an unsigned offer and the first half of a login."""
         fingerprint = key.get_fingerprint()
