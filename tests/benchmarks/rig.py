@@ -146,6 +146,6 @@ def _sshd(stack: ExitStack, root: Path, accounts: Path, name: str) -> tuple[int,
         ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", script], stdin=subprocess.DEVNULL
     )
     stack.callback(process.wait, 10)
-    stack.callback(process.terminate)
+    stack.callback(process.kill)  # takes the sshd along; unshare itself ignores SIGTERM
     poll(lambda: is_listening(port), f"the {name} sshd")
     return process.pid, port
