@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncssh
 
@@ -22,6 +22,8 @@ from policies.requests import LoginRequest
 FAIL_DELAY_SECONDS = 0.012
 """The least time after which a refused key is answered; a lookup takes a part of it."""
 FINGERPRINTS_MAX = 6
+KEY_USE_GRAIN = timedelta(minutes=1)
+"""How exactly the last use of a key is kept; the journal has each login."""
 _PLACEHOLDER = UserName("a-user-that-does-not-exist")
 _DELAY_SALT = secrets.token_bytes(16)
 
@@ -135,6 +137,10 @@ class Login:
         return f"{reason} (reference {reference})"
 
     def _note_use(self, identity: Identity) -> None:
+        """Note when the key was used, to the minute: a write to the store costs more than the login."""
+        last = identity.key.last_used_at
+        if last is not None and datetime.now(UTC) - last < KEY_USE_GRAIN:
+            return
         directory = self._runtime.services.directory
         used = self._runtime.offload.quick(directory.key_used, identity.user.name, identity.key.fingerprint)
         asyncio.ensure_future(used).add_done_callback(_log_failure)

@@ -39,7 +39,7 @@ class EnvironmentTable:
 
     def get(self, ref: EnvironmentRef) -> Environment | None:
         """Return the environment, or None."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(ENVIRONMENTS).where(_is(ref))).one_or_none()
             return None if row is None else _environment(row, _leases(connection))
 
@@ -55,7 +55,7 @@ class EnvironmentTable:
         query = select(ENVIRONMENTS).order_by(ENVIRONMENTS.c.user, ENVIRONMENTS.c.name)
         if user is not None:
             query = query.where(ENVIRONMENTS.c.user == user)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             leases = _leases(connection)
             return [_environment(row, leases) for row in connection.execute(query)]
 
@@ -107,7 +107,7 @@ class LeaseTable:
 
     def held(self) -> list[Lease]:
         """Return every lease."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(LEASES).order_by(LEASES.c.leased_at)).all()
         return [Lease(GpuUuid(row.gpu_uuid), _ref(row), row.leased_at) for row in rows]
 
@@ -126,7 +126,7 @@ class LeaseTable:
             ) from exc
 
     def _require_environment(self, ref: EnvironmentRef) -> None:
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             known = connection.execute(select(ENVIRONMENTS.c.user).where(_is(ref))).one_or_none()
         if known is None:
             raise NotFoundError("environment.not-found", f"no environment {ref}", f"'devgw create {ref}' makes one")

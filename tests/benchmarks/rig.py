@@ -4,6 +4,7 @@ All three lead to the same program behind the notebook port and to an sshd of th
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,8 @@ from gateway.auth.authority import ensure_key
 from tests.ssh_clients import free_port, is_listening, poll
 from tests.ssh_environment import SshEnvironment
 
-UID = 1_900_000
+UID = 1_900_000 + os.getpid() % 50_000
+"""Of its own: ending an environment kills by uid."""
 ROUTES = ("devgw", "jump", "direct")
 
 _SSHD = """
