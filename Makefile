@@ -25,14 +25,15 @@ lint: $(VENV)/.installed ## ruff, mypy, the layer rules
 format: $(VENV)/.installed ## Let ruff rewrite the sources
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
 
-demo: setup ## Gateway up, an environment, an SSH tunnel, a notebook login, a cell
-	@tests/setup/with_engine $(PYTHON) -m tests.demo
+demo: ## Gateway up, an environment, an SSH tunnel, a notebook login, a cell; on Docker if it answers, else bubblewrap
+	@tests/setup/install demo
+	@DEVGW_TEST_ENGINE=$${DEVGW_TEST_ENGINE:-auto} tests/setup/with_engine $(PYTHON) -m tests.demo
 
 bench: setup ## Measure against OpenSSH on this machine
 	@tests/setup/with_engine $(PYTHON) -m tests.benchmarks
 
 bench-runner: setup ## Measure the training runner on this machine
-	@$(PYTHON) containers/runner/benchmarks/overhead.py
+	@$(PYTHON) containers/runner/benchmarks/bench.py
 
 engine-stop: ## Stop the private engine the tests started
 	@tests/engine/private_engine stop

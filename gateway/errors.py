@@ -80,6 +80,12 @@ class LeaseError(DevgwError):
     """A GPU that cannot be leased."""
 
 
+class QueuedError(LeaseError):
+    """Every GPU that would do is taken now; waiting may help."""
+
+    exit_code = Exit.TIMED_OUT
+
+
 class StoreError(DevgwError):
     """The state database cannot be used."""
 

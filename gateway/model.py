@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, NewType
+from typing import ClassVar, Literal, NewType, Self
 
 from gateway.errors import UsageError
+from policies.egress import EgressRule, parse_egress
 
 UserName = NewType("UserName", str)
 EnvironmentName = NewType("EnvironmentName", str)
@@ -82,11 +83,36 @@ class Mount:
     read_only: bool = False
 
 
-class Egress(StrEnum):
-    """Whether an environment may open connections to the outside."""
+class Egress(str):
+    """Where an environment's own connections may go: `none`, `internet`, or addresses as a policy writes them.
 
-    NONE = "none"
-    INTERNET = "internet"
+    A list is kept in one spelling: `203.0.113.0/24:443, 198.51.100.20/32`. `rule` is the same for a packet filter.
+    """
+
+    __slots__ = ()
+    NONE: ClassVar["Egress"]
+    INTERNET: ClassVar["Egress"]
+
+    def __new__(cls, text: str) -> Self:
+        """Read what an administrator wrote. Raises: UsageError `egress.bad-target`."""
+        return super().__new__(cls, str(_egress_rule(text)))
+
+    @property
+    def rule(self) -> EgressRule:
+        """Return what is open."""
+        return _egress_rule(self)
+
+
+def _egress_rule(text: str) -> EgressRule:
+    targets = [part.strip() for part in text.split(",")]
+    try:
+        return parse_egress(text if text in {"none", "internet"} else targets)
+    except ValueError as exc:
+        raise UsageError("egress.bad-target", str(exc), "none, internet, or 203.0.113.0/24:443,198.51.100.20") from exc
+
+
+Egress.NONE = Egress("none")
+Egress.INTERNET = Egress("internet")
 
 
 @dataclass(frozen=True, slots=True)

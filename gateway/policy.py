@@ -1,28 +1,42 @@
 """The policy in force: loaded from its file, loaded again when that changes, kept when the new one is faulty."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import ConfigError
 from policies.decide import decide
-from policies.load import PolicyError, load_policy
+from policies.load import PolicyError, parse_policy, read_policy_text
 from policies.model import Policy
 from policies.requests import Decision, Request
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedPolicy:
+    """A policy together with the very text that it was read from."""
+
+    text: str
+    policy: Policy
+
+
 class PolicyInForce:
-    """One policy at a time. Reading it and deciding need no lock: a reload swaps the whole value."""
+    """One policy at a time. Reading it and deciding need no lock: adopting another swaps the whole value."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._stamp = self._stamp_now()
-        self._policy: Policy | None = None
+        self._loaded: LoadedPolicy | None = None
+
+    @property
+    def loaded(self) -> LoadedPolicy:
+        """The policy that decides now, with its text. Raises: ConfigError `policy.invalid`."""
+        if self._loaded is None:
+            self._loaded = self.read()
+        return self._loaded
 
     @property
     def policy(self) -> Policy:
         """The policy that decides now. Raises: ConfigError `policy.invalid`."""
-        if self._policy is None:
-            self._policy = self._load()
-        return self._policy
+        return self.loaded.policy
 
     def decide(self, request: Request) -> Decision:
         """Answer a request by the policy in force."""
@@ -34,23 +48,19 @@ class PolicyInForce:
         changed, self._stamp = stamp != self._stamp, stamp
         return changed
 
-    def reload(self) -> tuple[Policy, Policy]:
-        """Take the file's new content; return the old and the new policy.
-
-        Raises:
-            ConfigError: `policy.invalid`; the old one stays in force.
-        """
-        old, new = self.policy, self._load()
-        self._policy = new
-        return old, new
-
-    def _load(self) -> Policy:
+    def read(self) -> LoadedPolicy:
+        """Read the file as it is now; what decides stays the same. Raises: ConfigError `policy.invalid`."""
         try:
-            return load_policy(self.file)
+            text = read_policy_text(self.file)
+            return LoadedPolicy(text, parse_policy(text, str(self.file)))
         except PolicyError as exc:
             raise ConfigError(
                 "policy.invalid", str(exc), f"'devgw policy check {self.file}' says what is wrong"
             ) from exc
+
+    def adopt(self, loaded: LoadedPolicy) -> None:
+        """Let another policy decide from now on."""
+        self._loaded = loaded
 
     def _stamp_now(self) -> tuple[int, int, int] | None:
         try:

@@ -64,9 +64,12 @@ class Channels(Table):
     accept_env: tuple[VariablePattern, ...] = ()
     """Environment variables a client may set (AcceptEnv); those that load code are refused whatever stands here."""
     max_connections: Annotated[int, Field(ge=0)] = 0
-    """SSH connections at a time. Several roles: the largest."""
+    """SSH connections at a time; 0: as many as the server lets everybody have. Several roles: the largest."""
     max_sessions: Annotated[int, Field(ge=0)] = 0
-    """Open channels in one connection, forwards included (cf. MaxSessions). Several roles: the largest."""
+    """Open channels in one connection, forwards included (cf. MaxSessions); 0: the server's limit.
+
+    Several roles: the largest.
+    """
 
 
 class Resources(Table):

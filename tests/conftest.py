@@ -1,4 +1,4 @@
-"""Leaves out what is about Docker itself when the tests run on another engine (DEVGW_TEST_ENGINE)."""
+"""Leaves out what is about Docker itself where the tests, or this turn of a test, run on another engine."""
 
 import pytest
 
@@ -6,10 +6,13 @@ from tests.engine_variables import engine_kind
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, not skip: on such a machine those tests have no subject."""
-    if engine_kind() == "docker":
-        return
-    left_out = [item for item in items if item.get_closest_marker("docker")]
+    """Deselect, not skip: there those tests have no subject."""
+    left_out = [item for item in items if item.get_closest_marker("docker") and _is_elsewhere(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("docker")]
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_elsewhere(item: pytest.Item) -> bool:
+    turn = getattr(item, "callspec", None)
+    return engine_kind() != "docker" or (turn is not None and "bubblewrap" in turn.params.values())

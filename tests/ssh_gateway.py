@@ -23,7 +23,7 @@ from gateway.errors import EngineError, NotFoundError
 from gateway.gate import Gate
 from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.ssh.server import SshServer
-from gateway.ssh.services import Services
+from gateway.ssh.services import ServerLimitsOnly, Services
 from policies.requests import (
     AgentForwardingRequest,
     Decision,
@@ -100,14 +100,14 @@ class MemoryRecorder:
         """Return a point in time for `find`."""
         return len(self.events)
 
-    def find(self, code: str, since: int = 0, timeout_seconds: float = 5) -> Event:
-        """Return the first event of a code after a mark, waiting for it."""
+    def find(self, code: str, since: int = 0, timeout_seconds: float = 5, *, saying: str = "") -> Event:
+        """Return the first event of a code after a mark whose reason holds `saying`, waiting for it."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             for event in self.events[since:]:
-                if event.code == code:
+                if event.code == code and saying in event.reason:
                     return event
-            assert time.monotonic() < deadline, f"no event {code} in {self.codes()[since:]}"
+            assert time.monotonic() < deadline, f"no event {code} {saying!r} in {self.events[since:]}"
             time.sleep(0.01)
 
 
@@ -156,6 +156,8 @@ class TestGateway:
         self.host_key_line = ensure_key(root / "host_key", "gateway")
         self.ca_line = ca_line
         self.directory, self.environments, self.recorder = MemoryDirectory(), MemoryEnvironments(), MemoryRecorder()
+        access = settings.pop("access", ServerLimitsOnly())
+        recordings = settings.pop("recordings", None)
         limits = settings.pop("throttle_limits", Limits(failures_per_user=1000, failures_per_address=1000))
         self.throttle = Throttle(time.time, limits)
         self.services = Services(
@@ -166,6 +168,8 @@ class TestGateway:
             self.throttle,
             root / "user_ca",
             (root / "host_key",),
+            access,
+            recordings,
         )
         self.settings = SshSettings(**{"listen_address": "127.0.0.1", "port": 0, "drain_seconds": 1.0} | settings)
         self.port = 0

@@ -4,28 +4,48 @@ import getpass
 import hashlib
 import os
 import pwd
+import re
+import socket
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings, load_settings
 from gateway.environments.administration import Administration
+from gateway.environments.ending import Courtesy
 from gateway.environments.lifecycle import Environments, Places
 from gateway.environments.reconcile import Reconciler
+from gateway.environments.rounds import Records, Rounds
 from gateway.errors import EngineError
 from gateway.gate import Gate
+from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
 from gateway.gpus.inventory import Inventory, inventory_of
-from gateway.gpus.leases import Leases
-from gateway.model import Actor
+from gateway.gpus.leases import Leases, Surroundings
+from gateway.gpus.quarantine import Quarantines
+from gateway.gpus.sampler import Sampler, holders_of
+from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
+from gateway.gpus.tenure import Tenure
+from gateway.gpus.usage import Grouping, Period, Span, Usage, account
+from gateway.gpus.waiting import Waiting, WaitingLine
+from gateway.model import Actor, EnvironmentRef, GpuUuid, UserName
 from gateway.policy import PolicyInForce
 from gateway.store.database import Database
-from gateway.store.environments import EnvironmentTable, LeaseTable
+from gateway.store.environments import EnvironmentTable
+from gateway.store.leases import LeaseTable
+from gateway.store.queue import QueueTable
+from gateway.store.terms import TermTable
+from gateway.store.usage import UsageTable
 from gateway.store.users import Users
+from policies.limits import Allowance, datasets_of, limits_of
 
 if TYPE_CHECKING:
+    from gateway.audit.head_key import HeadKey
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
+    from gateway.doctor.doctor import Doctor
     from gateway.engines.bubblewrap.software import PreparedRoots
+    from gateway.engines.examination import Examined
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
 
@@ -63,6 +83,20 @@ class App:
 
         directory = self.settings.state_dir / "sandboxes"
         return BubblewrapEngine(directory, self.gateway_id, self.prepared_roots, self.settings.gpus.cdi_spec_dirs)
+
+    @cached_property
+    def engine_examiner(self) -> "Examined":
+        """What `devgw doctor` asks of the engine."""
+        if self.engine_kind == "docker":
+            from gateway.engines.docker.examination import DockerExaminer
+
+            return DockerExaminer(self.docker_url, gateway_id=self.gateway_id)
+        from gateway.engines.bubblewrap.engine import BubblewrapEngine
+        from gateway.engines.bubblewrap.examination import BubblewrapExaminer
+
+        engine = self.engine
+        assert isinstance(engine, BubblewrapEngine)  # noqa: S101 - tells the type checker what `engine` has chosen
+        return BubblewrapExaminer(engine, self.gateway_id, self.settings.gpus.cdi_spec_dirs)
 
     @cached_property
     def image_builder(self) -> "ImageBuilder":
@@ -119,8 +153,29 @@ class App:
         return Journal(self.settings.journal_dir)
 
     @cached_property
+    def head_key(self) -> "HeadKey":
+        """What signs the journal's heads."""
+        from gateway.audit.head_key import HeadKey
+
+        return HeadKey(self.settings.keys_dir)
+
+    @property
+    def head_name(self) -> str:
+        """The journal's name in its heads, given when their key is made."""
+        host = self.settings.server.public_host or socket.gethostname()
+        return re.sub(r"[^A-Za-z0-9./_-]", "-", f"{host}/devgw").lstrip("./_-")
+
+    @cached_property
     def policy(self) -> PolicyInForce:
         return PolicyInForce(policy_file(self.settings))
+
+    def allowance(self, user: UserName) -> Allowance:
+        """Return what the policy in force lets a user have now."""
+        return limits_of(self.policy.policy, user, datetime.now(UTC))
+
+    def permitted_datasets(self, user: UserName) -> tuple[str, ...]:
+        """Return which of the site's datasets the policy lets a user mount now."""
+        return datasets_of(self.policy.policy, user, sorted(self.settings.datasets), datetime.now(UTC))
 
     @cached_property
     def gate(self) -> Gate:
@@ -131,8 +186,63 @@ class App:
         return inventory_of(self.settings.gpus.inventory, self.settings.gpus.cdi_spec_dirs)
 
     @cached_property
+    def sensors(self) -> Measuring:
+        return NoSensors() if self.settings.gpus.inventory == "none" else NvmlSensors()
+
+    @cached_property
+    def usage_table(self) -> UsageTable:
+        return UsageTable(self.database)
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        interval = self.settings.gpus.sample_interval
+        return Sampler(self.sensors, lambda: holders_of(self.lease_table.held()), self.usage_table, interval)
+
+    def account(self, period: Period, by: Grouping) -> list[Usage]:
+        """Count GPU-hours of a period, for `devgw usage`."""
+        past = [Span(one.gpu, one.ref, one.leased_at, one.ended_at) for one in self.lease_table.past(period.since)]
+        held = [Span(one.gpu, one.ref, one.leased_at) for one in self.lease_table.held()]
+        return account([*past, *held], self.usage_table.between(period.since, period.until), period, by)
+
+    @cached_property
+    def doctor(self) -> "Doctor":
+        from gateway.app.examination import doctor_of
+
+        return doctor_of(self)
+
+    @cached_property
     def leases(self) -> Leases:
-        return Leases(self.lease_table, self.inventory)
+        return Leases(self.lease_table, self.inventory, around=self._around_leases)
+
+    @cached_property
+    def _around_leases(self) -> Surroundings:
+        return Surroundings(self._in_containers, self.activity, self.line, self._lease_seconds)
+
+    @cached_property
+    def waiting(self) -> Waiting:
+        return Waiting(self.queue_table, self.lease_table, self.leases)
+
+    @cached_property
+    def activity(self) -> Activity:
+        return NvmlActivity() if self.settings.gpus.inventory in {"auto", "nvml"} else NoActivity()
+
+    @cached_property
+    def quarantines(self) -> Quarantines:
+        return Quarantines(self.lease_table, self.inventory)
+
+    @cached_property
+    def queue_table(self) -> QueueTable:
+        return QueueTable(self.database)
+
+    @cached_property
+    def line(self) -> WaitingLine:
+        return WaitingLine(self.queue_table, self.lease_table)
+
+    def _lease_seconds(self, user: UserName) -> int | None:
+        return self.allowance(user).lease_seconds
+
+    def _in_containers(self) -> dict[GpuUuid, EnvironmentRef]:
+        return {gpu: witness.ref for witness in self.engine.witnesses() for gpu in witness.gpus}
 
     @cached_property
     def environments(self) -> Environments:
@@ -157,17 +267,41 @@ class App:
             recorder=self.journal,
             actor=administrator(),
             uid_start=self.settings.environments.uid_start,
+            waiting=self.waiting,
+            quarantines=self.quarantines,
+            tenure=Tenure(self.lease_table, self.leases),
+            reap=lambda ref: self.reconciler.reap(ref),  # noqa: PLW0108 - the engine is asked for when it is needed
         )
 
     @cached_property
     def reconciler(self) -> Reconciler:
-        return Reconciler(self.table, self.engine, self.environments)
+        return Reconciler(self.table, self.lease_table, self.engine, self.environments)
+
+    @cached_property
+    def rounds(self) -> Rounds:
+        return Rounds(
+            Records(self.table, self.lease_table, self.terms),
+            self.environments,
+            self.activity,
+            self.allowance,
+            courtesy_of(self.settings),
+        )
+
+    @cached_property
+    def terms(self) -> TermTable:
+        return TermTable(self.database)
 
     def serve(self) -> None:
         """Run the gateway until it is told to stop."""
         from gateway.app.serving import serve
 
         serve(self)
+
+
+def courtesy_of(settings: Settings) -> Courtesy:
+    """Return the times between warning and stop."""
+    chosen = settings.environments
+    return Courtesy(chosen.early_warning, chosen.late_warning, chosen.stop_grace, chosen.save_time)
 
 
 def administrator() -> Actor:

@@ -1,22 +1,27 @@
-"""Runs the gateway: reconcile, listen, and hold live sessions against every change of users, keys, policy and time."""
+"""Runs the gateway: listen, and hold live sessions against every change of users, keys, policy and time."""
 
 import asyncio
 import logging
 import threading
 import time
-from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import uvloop
 
+from gateway.app.access import PolicyAccess
+from gateway.app.care import Care
+from gateway.app.clock import Clock
 from gateway.app.directory import StoredDirectory, StoredEnvironments
+from gateway.app.oversight import Oversight
+from gateway.app.sampling import sample
 from gateway.audit.event import Event
 from gateway.auth.throttle import FileMemory, Throttle
-from gateway.errors import ConfigError, DevgwError
+from gateway.config import Settings
 from gateway.model import Actor
 from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
-from gateway.ssh.services import Services
+from gateway.ssh.services import RecordingSettings, Services
 
 if TYPE_CHECKING:
     from gateway.app.composition import App
@@ -24,58 +29,57 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _GATEWAY = Actor("gateway", "devgw")
 _LOOK_SECONDS = 0.5
-_CLOCK_SECONDS = 15  # allowed hours and expiry dates bite within this time even when nothing is changed
 
 
 class Watch:
     """Looks for changes of access and has live sessions rechecked. One task of the server's event loop."""
 
-    def __init__(self, app: "App", server: SshServer) -> None:
+    def __init__(self, app: "App", server: SshServer, oversight: Oversight) -> None:
         self._app = app
         self._server = server
+        self._oversight = oversight
         self._revision = app.database.revision()
+        self._clock = Clock()
+        self._is_due = False  # stays so when a recheck failed
 
     async def run(self) -> None:
         """Look twice a second until cancelled."""
-        ticks = 0
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            ticks += 1
-            with suppress(DevgwError):
-                if await asyncio.to_thread(self._has_changed) or ticks * _LOOK_SECONDS % _CLOCK_SECONDS == 0:
-                    await self._server.recheck(self._app.policy.decide)
+            try:
+                await self._look()
+            except Exception as exc:  # noqa: BLE001 - whatever failed, the next look must come
+                _log.error("access could not be looked at again: %s", exc)
+
+    async def _look(self) -> None:
+        changed = await asyncio.to_thread(self._has_changed)
+        self._is_due = self._has_struck() or changed or self._is_due
+        if self._is_due:
+            await self._server.recheck(self._app.policy.decide)
+            self._is_due = False
 
     async def reload(self) -> None:
         """Take the policy file as it is now, changed or not (SIGHUP)."""
-        await asyncio.to_thread(self._reload_policy)
+        await asyncio.to_thread(self._oversight.reload_policy)
         await self._server.recheck(self._app.policy.decide)
 
     def _has_changed(self) -> bool:
         revision = self._app.database.revision()
         changed, self._revision = revision != self._revision, revision
         if self._app.policy.has_changed():
-            changed = self._reload_policy() or changed
+            changed = self._oversight.reload_policy() or changed
         return changed
 
-    def _reload_policy(self) -> bool:
-        file = str(self._app.policy.file)
-        try:
-            self._app.policy.reload()
-        except ConfigError as exc:
-            _log.error("the policy stays as it was: %s", exc.message)
-            self._app.journal.append(Event("policy.refused", _GATEWAY, reason=exc.message, detail={"file": file}))
-            return False
-        _log.info("policy loaded from %s", file)
-        self._app.journal.append(Event("policy.loaded", _GATEWAY, detail={"file": file}))
-        return True
+    def _has_struck(self) -> bool:
+        return self._clock.has_struck(self._app.policy.policy, self._server.registry.subjects(), datetime.now(UTC))
 
 
 def serve(app: "App") -> None:
     """Serve until SIGTERM, then drain. Raises: DevgwError, before anything listens."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    _require_one_notebook_port(app)
     app.authority.ensure()
-    app.journal.append(Event("policy.loaded", _GATEWAY, detail={"file": str(app.policy.file)}))
+    oversight = Oversight(app)
+    oversight.begin()
     services = Services(
         directory=StoredDirectory(app.users),
         environments=StoredEnvironments(app.environments, app.table),
@@ -84,14 +88,18 @@ def serve(app: "App") -> None:
         throttle=Throttle(clock=time.time, memory=FileMemory(app.settings.state_dir / "throttle.json")),
         user_ca_key=app.authority.user_ca_key,
         host_keys=app.authority.host_keys,
+        access=PolicyAccess(app.policy),
+        recordings=_recordings(app.settings),
     )
     tasks: set[asyncio.Task[None]] = set()
     watches: list[Watch] = []
+    stop_sampling = threading.Event()
 
     async def on_started(server: SshServer, port: int) -> None:
-        watches.append(Watch(app, server))
+        watches.append(Watch(app, server, oversight))
         tasks.add(asyncio.create_task(watches[0].run()))
-        threading.Thread(target=reconcile, args=(app,), name="reconcile", daemon=True).start()
+        threading.Thread(target=sample, args=(app, stop_sampling), name="sample", daemon=True).start()
+        tasks.add(asyncio.create_task(Care(app, server.registry.notify).run()))
         app.journal.submit(Event("gateway.started", _GATEWAY, detail={"port": port}))
 
     async def on_reload(_server: SshServer) -> None:
@@ -100,25 +108,11 @@ def serve(app: "App") -> None:
     try:
         uvloop.run(serve_ssh(app.settings.server, services, on_started=on_started, on_reload=on_reload))
     finally:
+        stop_sampling.set()
         app.journal.append(Event("gateway.stopped", _GATEWAY))
+        oversight.end()
         app.journal.close()
 
 
-def reconcile(app: "App") -> None:
-    """Bring store and engine together and write down what was found; an engine that is away is no reason to stop."""
-    try:
-        for finding in app.reconciler.run():
-            _log.info("%s %s: %s", finding.code, finding.ref, finding.detail)
-            app.journal.append(Event(finding.code, _GATEWAY, str(finding.ref), reason=finding.detail))
-    except DevgwError as exc:
-        _log.error("environments could not be looked after: %s (%s)", exc.message, exc.hint)
-
-
-def _require_one_notebook_port(app: "App") -> None:
-    ours, theirs = app.settings.server.notebook_port, app.policy.policy.notebook_port
-    if ours != theirs:
-        raise ConfigError(
-            "config.notebook-port",
-            f"server.notebook_port is {ours}, but {app.policy.file} says notebook_port = {theirs}",
-            "make them the same",
-        )
+def _recordings(settings: Settings) -> RecordingSettings:
+    return RecordingSettings(settings.recordings_dir, settings.audit.recording_cap, settings.audit.record_input)

@@ -106,6 +106,10 @@ class Record:
             "hash": self.hash,
         }
 
+    def line(self) -> str:
+        """Return the record as its line in the journal, without the newline."""
+        return json.dumps(self.as_dict(), separators=(",", ":")).replace("\x7f", "\\u007f")
+
 
 def parse(line: bytes) -> Record:
     """Read a line back. Raises: ValueError, when it is not a record of this format."""

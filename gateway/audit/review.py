@@ -54,6 +54,28 @@ class Access:
     may: tuple[tuple[str, str], ...]
     last_login_at: datetime | None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `-o json` prints of one person."""
+        return {
+            "user": self.user,
+            "disabled": self.disabled,
+            "last_login_at": _iso(self.last_login_at),
+            "grants": [{"role": role, "grant": grant, "until": _iso(until)} for role, grant, until in self.grants],
+            "may": dict(self.may),
+            "keys": [
+                {
+                    "fingerprint": key.fingerprint,
+                    "kind": key.kind,
+                    "comment": key.comment,
+                    "added_at": _iso(key.added_at),
+                    "last_used_at": _iso(key.last_used_at),
+                    "accepted": key.accepted,
+                    "why": key.why,
+                }
+                for key in self.keys
+            ],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -81,7 +103,7 @@ class Review:
             "at": self.at.isoformat(),
             "policy": self.policy,
             "findings": [{name: getattr(one, name) for name in Finding.__slots__} for one in self.findings],
-            "people": [_person_dict(access) for access in self.people],
+            "people": [access.as_dict() for access in self.people],
         }
 
 
@@ -95,7 +117,7 @@ def review(
     expires_within: timedelta = timedelta(days=30),
 ) -> Review:
     """Review everybody's access. `datasets` are those the gateway knows, so that patterns show as names."""
-    access = tuple(_access(policy, person, datasets, at) for person in people)
+    access = tuple(access_of(policy, person, datasets, at) for person in people)
     owners = _owners(people)
     findings = [
         *(finding for person in people for finding in _unused(person, at, unused_after)),
@@ -107,7 +129,8 @@ def review(
     return Review(at, policy.place("version").rpartition(":")[0] or "policy", access, tuple(findings))
 
 
-def _access(policy: Policy, person: Person, datasets: Sequence[str], at: datetime) -> Access:
+def access_of(policy: Policy, person: Person, datasets: Sequence[str], at: datetime) -> Access:
+    """Say how one person comes by their access and what it amounts to."""
     name = person.user.name
     return Access(
         user=name,
@@ -207,28 +230,6 @@ def _owners(people: Sequence[Person]) -> Mapping[str, Sequence[str]]:
         for key in person.keys:
             owners[key.fingerprint].append(person.user.name)
     return owners
-
-
-def _person_dict(access: Access) -> dict[str, Any]:
-    return {
-        "user": access.user,
-        "disabled": access.disabled,
-        "last_login_at": _iso(access.last_login_at),
-        "grants": [{"role": role, "grant": grant, "until": _iso(until)} for role, grant, until in access.grants],
-        "may": dict(access.may),
-        "keys": [
-            {
-                "fingerprint": key.fingerprint,
-                "kind": key.kind,
-                "comment": key.comment,
-                "added_at": _iso(key.added_at),
-                "last_used_at": _iso(key.last_used_at),
-                "accepted": key.accepted,
-                "why": key.why,
-            }
-            for key in access.keys
-        ],
-    }
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -48,6 +48,11 @@ def parse_public_key(text: str) -> PublicKey:
     return PublicKey(fingerprint_of(key.public_data), algorithm, bits, f"{algorithm} {blob}", _printable(comment))
 
 
+def public_key_of(key: asyncssh.SSHKey, algorithm: str, comment: str) -> PublicKey:
+    """Describe a key that came in another form, such as in a certificate of that algorithm; it has no line."""
+    return PublicKey(fingerprint_of(key.public_data), algorithm, _bits(key, algorithm), "", _printable(comment))
+
+
 def fingerprint_of(blob: bytes) -> Fingerprint:
     """Return the SHA256 fingerprint of a key's wire form (RFC 4253 §6.6) as OpenSSH writes it."""
     digest = hashlib.sha256(blob).digest()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.invocation import Invocation, invocation_of
-from gateway.cli.options import Handle, OutputOption, PasswordStdinOption, QuietOption, command_app
+from gateway.cli.options import Handle, NoWaitOption, OutputOption, PasswordStdinOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
 from gateway.errors import NotFoundError
 from gateway.model import Egress, Environment, EnvironmentRef
@@ -41,12 +41,23 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            "--dataset", metavar="NAME", help="A read-only dataset of devgw.toml. May be repeated.", show_default=False
+            "--dataset",
+            metavar="NAME",
+            help="A read-only dataset, or none; default: all that the policy permits. May be repeated.",
+            show_default=False,
         ),
     ] = None,
     egress: Annotated[
-        Egress | None, typer.Option("--egress", help="Connections to the outside; default: environments.egress.")
+        str | None,
+        typer.Option(
+            "--egress",
+            metavar="WHERE",
+            help="Connections to the outside: none, internet, or addresses with ports, separated by commas; "
+            "default: environments.egress.",
+            autocompletion=lambda: ["none", "internet"],
+        ),
     ] = None,
+    no_wait: NoWaitOption = False,
     password_stdin: PasswordStdinOption = False,
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
@@ -66,7 +77,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     if cpus is not None and cpus > host_cpus():
         out.note(f"this host has {host_cpus():g} CPUs; --cpus {cpus:g} is lowered to that")
     keys = read_public_keys(key or [])
-    datasets = _require_datasets(settings, dataset or [])
+    datasets = _chosen_datasets(invocation, ref, dataset)
     password = obtain_password(from_stdin=password_stdin)
     order = CreateOrder(
         ref=ref,
@@ -74,13 +85,21 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         limits=limits,
         gpu_request=gpu,
         datasets=datasets,
-        egress=egress or Egress(settings.environments.egress),
+        egress=Egress(egress or settings.environments.egress),
+        lifetime_seconds=invocation.app.allowance(ref.user).lifetime_seconds,
         keys=keys,
         password=password.text,
     )
     with out.progress() as progress:
-        made = invocation.app.administration.create(order, progress)
+        made = invocation.app.administration.create(order, progress, wait=not no_wait)
     _show(out, invocation, made, password)
+
+
+def _chosen_datasets(invocation: Invocation, ref: EnvironmentRef, names: list[str] | None) -> tuple[str, ...]:
+    """Return what was named, or what the policy permits this user; `none` alone means none."""
+    if names is None:
+        return invocation.app.permitted_datasets(ref.user)
+    return () if names == ["none"] else _require_datasets(invocation.settings, names)
 
 
 def _require_datasets(settings: "Settings", names: list[str]) -> tuple[str, ...]:

@@ -103,6 +103,9 @@ def _keys(gateway: "App") -> Iterator[Step]:
         made = not path.exists()
         ensure()
         yield Step(what, str(path), "made" if made else "was there")
+    made = not gateway.head_key.private.exists()
+    gateway.head_key.ensure(gateway.head_name)
+    yield Step("journal key", str(gateway.head_key.private), "made" if made else "was there")
 
 
 def _database(gateway: "App") -> Step:
@@ -130,9 +133,9 @@ def _engine(gateway: "App") -> dict[str, Any]:
 
 
 def _engine_line(engine: dict[str, Any]) -> str:
-    asked = (
-        "it answers and engine.kind is 'auto'" if engine["wanted"] == "auto" else f"engine.kind is '{engine['wanted']}'"
-    )
+    asked = f"engine.kind is '{engine['wanted']}'"
+    if engine["wanted"] == "auto":
+        asked += " and Docker does not answer" if engine.get("name") == "bubblewrap" else " and it answers"
     if not engine["answers"]:
         return f"no engine answers yet: {engine['problem']}; {engine['hint']}"
     notes = f"; {'; '.join(engine['notes'])}" if engine["notes"] else ""

@@ -16,10 +16,14 @@ _UNSETTLED = frozenset({EnvironmentState.CREATING, EnvironmentState.DELETING})
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was seen. `silence` says why the engine could not be asked, and is empty when it answered."""
+    """What was seen. `silence` says why the engine could not be asked, and is empty when it answered.
+
+    `caveats` say what of their settings is not in force on this host.
+    """
 
     environments: tuple[Environment, ...]
     silence: str = ""
+    caveats: tuple[str, ...] = ()
 
     @property
     def note(self) -> str:
@@ -33,7 +37,10 @@ def observe(app: "App", environments: Iterable[Environment]) -> Observation:
         witnesses = {witness.ref: witness for witness in app.engine.witnesses()} if kept else {}
     except DevgwError as exc:
         return Observation(kept, silence=exc.message)
-    return Observation(tuple(_corrected(environment, witnesses) for environment in kept))
+    seen = tuple(_corrected(environment, witnesses) for environment in kept)
+    asked = {environment.ref for environment in kept}
+    caveats = dict.fromkeys(one for ref, witness in witnesses.items() if ref in asked for one in witness.caveats)
+    return Observation(seen, caveats=tuple(caveats))
 
 
 def document_of(environment: Environment) -> dict[str, Any]:
@@ -54,7 +61,7 @@ def document_of(environment: Environment) -> dict[str, Any]:
         "gpu_request": environment.gpu_request,
         "gpus": list(environment.gpus),
         "datasets": list(environment.datasets),
-        "egress": environment.egress.value,
+        "egress": environment.egress,
         "created_at": environment.created_at.isoformat(),
     }
 

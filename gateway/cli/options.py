@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, with one name and one meaning everywhere."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -44,7 +45,14 @@ UserArgument = Annotated[
 ]
 OutputOption = Annotated[Form, typer.Option("--output", "-o", help="How to write the result.", show_default=True)]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes; lists show names only.")]
+JournalOption = Annotated[
+    Path | None,
+    typer.Option("--journal", metavar="DIR", help="A copy of a journal's directory; default: this gateway's own."),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")]
+NoWaitOption = Annotated[
+    bool, typer.Option("--no-wait", help="Refuse, with exit code 3, instead of waiting for a GPU.")
+]
 PasswordStdinOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the notebook password from stdin instead of making one.")
 ]

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -37,6 +37,13 @@ class Output:
             _write("".join(f"{printable(row[0])}\n" for row in rows))
         else:
             _write(_columns([headings, *rows], bold_first_row=True))
+
+    def stream(self, headings: Mapping[str, int], rows: Iterable[tuple[Sequence[str], str]]) -> None:
+        """Write rows as they come, each with its line of JSON: columns of a least width, so that none waits."""
+        if self.form is Form.TABLE and not self.quiet:
+            _write(_padded(list(headings), headings.values()))
+        for cells, line in rows:
+            _write(f"{line}\n" if self.form is Form.JSON else _padded(cells, headings.values()))
 
     def facts(self, facts: Mapping[str, str], document: Mapping[str, Any]) -> None:
         """Write one thing as names and values. It is the result, so it is written also when quiet."""
@@ -127,6 +134,11 @@ def _columns(rows: Sequence[Sequence[str]], *, bold_first_row: bool = False) -> 
     if bold_first_row and _may_colour():
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
     return "\n".join(lines) + "\n"
+
+
+def _padded(cells: Sequence[str], widths: Iterable[int]) -> str:
+    shown = (printable(cell) or "-" for cell in cells)
+    return "  ".join(cell.ljust(width) for cell, width in zip(shown, widths, strict=True)).rstrip() + "\n"
 
 
 def _may_colour() -> bool:

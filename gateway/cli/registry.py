@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 ENVIRONMENTS = "Environments"
 PEOPLE = "Users and keys"
+ACCESS = "Access: what is allowed, what was done"
 SITE = "The site"
 
 
@@ -31,13 +32,23 @@ REGISTRY: dict[str, Entry] = {
     "stop": Entry("stop", ENVIRONMENTS),
     "restart": Entry("restart", ENVIRONMENTS),
     "delete": Entry("delete", ENVIRONMENTS),
+    "extend": Entry("extend", ENVIRONMENTS),
     "passwd": Entry("passwd", ENVIRONMENTS),
     "key": Entry("key", PEOPLE),
     "user": Entry("user", PEOPLE),
     "config-ssh": Entry("config_ssh", PEOPLE),
+    "policy": Entry("policy", ACCESS),
+    "who-can": Entry("who_can", ACCESS),
+    "audit": Entry("audit", ACCESS),
+    "sessions": Entry("sessions", ACCESS),
     "init": Entry("init", SITE),
     "serve": Entry("serve", SITE),
     "gpus": Entry("gpus", SITE),
+    "top": Entry("top", SITE),
+    "usage": Entry("usage", SITE),
+    "doctor": Entry("doctor", SITE),
+    "queue": Entry("queue", SITE),
+    "reap": Entry("reap", SITE),
     "image": Entry("image", SITE),
     "completion": Entry("completion", SITE),
     "version": Entry("version", SITE),

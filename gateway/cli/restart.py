@@ -3,7 +3,7 @@
 import typer
 
 from gateway.cli.invocation import invocation_of
-from gateway.cli.options import Handle, OutputOption, QuietOption, command_app
+from gateway.cli.options import Handle, NoWaitOption, OutputOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
 from gateway.model import EnvironmentRef
 
@@ -11,7 +11,13 @@ app = command_app()
 
 
 @app.command()
-def restart(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
+def restart(
+    ctx: typer.Context,
+    handle: Handle,
+    no_wait: NoWaitOption = False,
+    output: OutputOption = Form.TABLE,
+    quiet: QuietOption = False,
+) -> None:
     """Stop an environment and start it again."""
     from gateway.cli.observation import document_of
 
@@ -22,5 +28,5 @@ def restart(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABL
         gateway.table.require(ref)
         progress(f"stopping {ref}")
         gateway.administration.stop(ref)
-        started = gateway.administration.start(ref, progress)
+        started = gateway.administration.start(ref, progress, wait=not no_wait)
     out.done(f"{ref} is running again", {"environment": document_of(started)})

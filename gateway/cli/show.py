@@ -7,10 +7,11 @@ import typer
 from gateway.cli.invocation import invocation_of
 from gateway.cli.options import Handle, OutputOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
-from gateway.model import Environment, EnvironmentRef
+from gateway.model import Environment, EnvironmentRef, EnvironmentState
 
 if TYPE_CHECKING:
     from gateway.cli.connection import Connection
+    from gateway.environments.rounds import Outlook
 
 app = command_app()
 
@@ -28,16 +29,41 @@ def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, 
     environment = seen.environments[0]
     reach = Connection.of(invocation.settings, ref)
     volumes = str(Layout.of(invocation.settings.state_dir, ref).volumes)
+    outlook = invocation.app.rounds.outlook(environment) if environment.state is EnvironmentState.RUNNING else None
     document = {
-        "environment": {**document_of(environment), "volumes": volumes},
+        "environment": {**document_of(environment), "volumes": volumes, **_outlook_document(outlook)},
         "ssh_command": reach.ssh_line,
         "notebook_url": reach.notebook_url,
         "engine_answers": not seen.silence,
+        "caveats": list(seen.caveats),
     }
     out = Output(output, quiet=quiet)
-    out.facts({**_facts(environment, reach), "files": volumes}, document)
-    if seen.note:
-        out.note(seen.note)
+    out.facts({**_facts(environment, reach), "files": volumes, **_outlook_facts(outlook)}, document)
+    for note in (seen.note, *seen.caveats):
+        if note:
+            out.note(note)
+
+
+def _outlook_document(outlook: "Outlook | None") -> dict[str, str | None]:
+    if outlook is None:
+        return dict.fromkeys(("active_at", "activity", "stops_at", "stops_because"))
+    return {
+        "active_at": outlook.active_at.isoformat(),
+        "activity": outlook.activity,
+        "stops_at": outlook.stop_at.isoformat() if outlook.stop_at else None,
+        "stops_because": outlook.ending.cause if outlook.ending else None,
+    }
+
+
+def _outlook_facts(outlook: "Outlook | None") -> dict[str, str]:
+    """Say when and why it would stop by itself."""
+    if outlook is None:
+        return {}
+    last = f"{outlook.active_at:%Y-%m-%d %H:%M} UTC ({outlook.activity})"
+    if outlook.ending is None or outlook.stop_at is None:
+        return {"last use": last, "stops": "not by itself"}
+    cause = "its GPU lease ends" if outlook.ending.cause == "lease" else "if nobody uses it until then"
+    return {"last use": last, "stops": f"{outlook.stop_at:%Y-%m-%d %H:%M} UTC, {cause}"}
 
 
 def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
@@ -57,6 +83,6 @@ def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
         "cpus": f"{limits.cpus:g}",
         "processes": f"at most {limits.pids}",
         "datasets": ", ".join(environment.datasets) or "none",
-        "egress": environment.egress.value,
+        "egress": environment.egress,
         "created": environment.created_at.strftime("%Y-%m-%d %H:%M UTC"),
     }

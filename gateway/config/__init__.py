@@ -2,10 +2,11 @@
 
 from gateway.config.load import default_directories, load_settings
 from gateway.config.quantities import Duration, Size, parse_duration, parse_size
-from gateway.config.sections import EnvironmentSettings, Settings
+from gateway.config.sections import AuditSettings, EnvironmentSettings, Settings
 from gateway.config.ssh import SshSettings
 
 __all__ = [
+    "AuditSettings",
     "Duration",
     "EnvironmentSettings",
     "Settings",

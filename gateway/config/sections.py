@@ -1,11 +1,11 @@
 """What can be set, by section. Each value has a safe default; the docstring says which is prudent."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from gateway.config.quantities import Duration, Size
+from gateway.config.quantities import Duration, Size, parse_duration
 from gateway.config.ssh import SshSettings
 
 
@@ -45,6 +45,14 @@ class EnvironmentSettings(_Section):
     """Time until both sockets must answer."""
     stop_timeout: Duration = Field(default=10)
     """Time between SIGTERM and SIGKILL."""
+    early_warning: Duration = Field(default=1800)
+    """How long before an environment ends by itself its users are told for the first time."""
+    late_warning: Duration = Field(default=300)
+    """And for the second time; nothing is stopped sooner than so long after a first warning."""
+    stop_grace: Duration = Field(default=300)
+    """Time between the end of a lease, or of patience with an idle environment, and the request to save."""
+    save_time: Duration = Field(default=60)
+    """Time that running jobs have for a checkpoint before the environment is stopped."""
 
 
 class GpuSettings(_Section):
@@ -54,6 +62,31 @@ class GpuSettings(_Section):
     """`auto` asks NVML and, without a driver, reads CDI specs."""
     cdi_spec_dirs: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))
     """Directories with CDI specs; the same ones the engine reads."""
+    sample_interval: Duration = Field(default=15)
+    """How often `devgw serve` measures leased GPUs for `devgw usage`. Prudent: at most a minute."""
+    keep_samples: Duration = Field(default=400 * 86400)
+    """How long what was measured is kept."""
+    start_wait: Duration = Field(default=60)
+    """How long a starting gateway waits for GPUs that its environments hold; after a boot the driver may be late."""
+
+
+class AuditSettings(_Section):
+    """Where the journal's signed heads go, how long records are kept, and what recordings of terminals hold."""
+
+    head_interval: Duration = Field(default=300)
+    """How often the journal's end is signed and handed on, when it has moved."""
+    head_file: str = ""
+    """File to append heads to; it proves something only on another machine's disk. Empty: none."""
+    head_syslog: bool = False
+    """Whether heads are sent to syslog as well."""
+    head_command: tuple[str, ...] = ()
+    """Command that takes a head on its standard input, such as ssh to a log host; the prudent anchor. Empty: none."""
+    retention: Annotated[int, BeforeValidator(parse_duration), Field(ge=0)] = 0
+    """Age at which sealed segments of the journal are removed; 0 keeps everything."""
+    recording_cap: Size = Field(default=64 * 2**20)
+    """Size at which the recording of a terminal stops."""
+    record_input: bool = False
+    """Whether recordings hold what was typed, passwords included. Prudent: false."""
 
 
 class DatasetSettings(_Section):
@@ -70,6 +103,7 @@ class Settings(_Section):
     engine: EngineSettings = EngineSettings()
     environments: EnvironmentSettings = EnvironmentSettings()
     gpus: GpuSettings = GpuSettings()
+    audit: AuditSettings = AuditSettings()
     datasets: dict[str, DatasetSettings] = Field(default_factory=dict)
     config_dir: Path
     state_dir: Path
@@ -91,6 +125,15 @@ class Settings(_Section):
     @property
     def journal_dir(self) -> Path:
         return self.state_dir / "journal"
+
+    @property
+    def policies_dir(self) -> Path:
+        """Every policy that was in force; inside the journal's directory, so that a copy of that answers for both."""
+        return self.journal_dir / "policies"
+
+    @property
+    def recordings_dir(self) -> Path:
+        return self.state_dir / "recordings"
 
     @property
     def database(self) -> str:

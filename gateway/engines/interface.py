@@ -36,7 +36,8 @@ class Witness:
     """An environment as the engine sees it, read from its labels: the second witness beside the store.
 
     `partial` marks what an interrupted create or delete left: it cannot be started, `delete` clears it, and `create`
-    may use the name. `detail` says in words what went wrong, such as `out of memory: …`.
+    may use the name. `detail` says in words what went wrong, such as `out of memory: …`; `caveats` what of its
+    specification is not in force on this host.
     """
 
     ref: EnvironmentRef
@@ -48,6 +49,7 @@ class Witness:
     exit_code: int | None = None
     detail: str = ""
     partial: bool = False
+    caveats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

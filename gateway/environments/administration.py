@@ -9,9 +9,12 @@ from gateway.audit.event import Event
 from gateway.auth.passwords import hash_password
 from gateway.engines.interface import Engine, Progress, ignore_progress
 from gateway.environments.lifecycle import Environments
-from gateway.errors import ConflictError, DevgwError, NotFoundError
+from gateway.errors import ConflictError, DevgwError, NotFoundError, QueuedError
 from gateway.gate import Gate, Recorder
+from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.requests import parse_gpu_request
+from gateway.gpus.tenure import Tenure
+from gateway.gpus.waiting import Waiting
 from gateway.model import (
     Actor,
     Egress,
@@ -38,6 +41,7 @@ class CreateOrder:
     gpu_request: str = "0"
     datasets: tuple[str, ...] = ()
     egress: Egress = Egress.NONE
+    lifetime_seconds: int | None = None
     keys: Sequence[PublicKey] = field(default_factory=tuple)
     password: str = ""
 
@@ -45,7 +49,7 @@ class CreateOrder:
 class Administration:
     """The administrator's acts. Every one is journaled under the OS user who ran it, also when it fails."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - named parts, put together in one place
         self,
         *,
         users: Users,
@@ -56,6 +60,10 @@ class Administration:
         recorder: Recorder,
         actor: Actor,
         uid_start: int,
+        waiting: Waiting,
+        reap: Callable[[EnvironmentRef], bool],
+        quarantines: Quarantines,
+        tenure: Tenure,
     ) -> None:
         self._users = users
         self._table = table
@@ -65,9 +73,13 @@ class Administration:
         self._recorder = recorder
         self._actor = actor
         self._uid_start = uid_start
+        self._waiting = waiting
+        self._reap = reap
+        self._quarantines = quarantines
+        self._tenure = tenure
 
-    def create(self, order: CreateOrder, progress: Progress = ignore_progress) -> Environment:
-        """Make an environment for a user, who is made known when new.
+    def create(self, order: CreateOrder, progress: Progress = ignore_progress, *, wait: bool = False) -> Environment:
+        """Make an environment for a user, who is made known when new; with `wait` in the queue for its GPU.
 
         Raises:
             ConflictError, NotFoundError, DeniedError, LeaseError, EngineError, StoreError: nothing half-made is left.
@@ -78,11 +90,17 @@ class Administration:
             raise ConflictError("environment.exists", f"{order.ref} exists already", f"'devgw show {order.ref}'")
         self._engine().image(order.image)
         self._gate.require(self._create_request(order), self._actor, str(order.ref))
-        with self._recorded("environment.created", str(order.ref), image=order.image, gpus=order.gpu_request):
+        detail = {"image": order.image, "gpus": order.gpu_request, "datasets": ",".join(order.datasets)}
+        with self._recorded("environment.created", str(order.ref), **detail):
             known = self._users.get(order.ref.user) is not None
             self._users.ensure(order.ref.user, uid_start=self._uid_start)
             try:
-                made = self._environments.create(self._row(order), bcrypt_hash, progress)
+                made = self._served(
+                    order.ref,
+                    order.gpu_request,
+                    lambda: self._environments.create(self._row(order), bcrypt_hash, progress),
+                    progress if wait else None,
+                )
             except (Exception, KeyboardInterrupt, SystemExit):
                 if not known:
                     self._users.forget(order.ref.user)
@@ -93,11 +111,11 @@ class Administration:
             self._add_key_if_new(order.ref.user, key)
         return made
 
-    def start(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> Environment:
-        """Start a stopped environment."""
-        self._table.require(ref)
+    def start(self, ref: EnvironmentRef, progress: Progress = ignore_progress, *, wait: bool = False) -> Environment:
+        """Start a stopped environment; with `wait` in the queue for its GPU."""
+        asked = self._table.require(ref).gpu_request
         with self._recorded("environment.started", str(ref)):
-            return self._environments.start(ref, progress)
+            return self._served(ref, asked, lambda: self._environments.start(ref, progress), progress if wait else None)
 
     def stop(self, ref: EnvironmentRef) -> None:
         """Stop an environment; its files stay, its GPUs are free."""
@@ -111,6 +129,27 @@ class Administration:
         with self._recorded("environment.deleted", str(ref), purged=purge):
             self._environments.delete(ref, force=force, purge=purge)
 
+    def extend(self, ref: EnvironmentRef, seconds: int) -> datetime:
+        """Move the end of an environment's lease and return it. Raises: NotFoundError, ConflictError, DeniedError."""
+        self._table.require(ref)
+        with self._recorded("lease.extended", str(ref), by=f"{seconds}s"):
+            return self._tenure.extend(ref, seconds)
+
+    def reap(self, ref: EnvironmentRef) -> bool:
+        """Remove what the engine has and the store does not know; False where that is no longer so."""
+        with self._recorded("environment.reaped", str(ref)):
+            return self._reap(ref)
+
+    def quarantine(self, uuid: str, reason: str) -> None:
+        """Take a GPU out of use; whoever has it keeps it until they stop. Raises: LeaseError `gpu.unknown`."""
+        with self._recorded("gpu.quarantined", gpu=uuid, reason=reason):
+            self._quarantines.add(uuid, reason)
+
+    def lift(self, uuid: str) -> None:
+        """Put a GPU back into use. Raises: ConflictError `gpu.not-quarantined`."""
+        with self._recorded("gpu.restored", gpu=uuid):
+            self._quarantines.lift(uuid)
+
     def set_password(self, ref: EnvironmentRef, password: str) -> None:
         """Give the notebook another password."""
         bcrypt_hash = hash_password(password)
@@ -121,7 +160,9 @@ class Administration:
     def add_key(self, name: UserName, key: PublicKey) -> None:
         """Let a key in. Raises: NotFoundError, ConflictError."""
         self._users.require(name)
-        with self._recorded("key.added", user=name, fingerprint=key.fingerprint, algorithm=key.algorithm):
+        with self._recorded(
+            "key.added", user=name, fingerprint=key.fingerprint, algorithm=key.algorithm, bits=str(key.bits)
+        ):
             self._users.add_key(name, key)
 
     def remove_key(self, name: UserName, fingerprint: str) -> None:
@@ -138,6 +179,18 @@ class Administration:
         with self._recorded("user.disabled" if disabled else "user.enabled", user=name):
             self._users.set_disabled(name, disabled=disabled)
         return self._users.require(name)
+
+    def _served(
+        self, ref: EnvironmentRef, gpu_request: str, attempt: Callable[[], Environment], progress: Progress | None
+    ) -> Environment:
+        """Attempt at once, then in the queue where the caller wants to see its progress."""
+        try:
+            return attempt()
+        except QueuedError as exc:
+            if progress is None:
+                raise
+            self._note("lease.queued", str(ref), gpus=gpu_request, reason=exc.message)
+        return self._waiting.until_served(ref, gpu_request, attempt, progress)
 
     def _add_key_if_new(self, name: UserName, key: PublicKey) -> None:
         if key.fingerprint not in {known.fingerprint for known in self._users.keys(name)}:
@@ -158,6 +211,7 @@ class Administration:
             gpus_held=sum(len(one.gpus) for one in others),
             datasets=order.datasets,
             egress=order.egress,
+            lifetime_seconds=order.lifetime_seconds,
         )
 
     def _row(self, order: CreateOrder) -> Environment:

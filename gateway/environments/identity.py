@@ -38,10 +38,10 @@ def write_identity(layout: Layout, identity: Identity) -> None:
     try:
         if not (config / HOST_KEY).exists():
             private, public = make_host_key()
-            _swap_in(config / f"{HOST_KEY}.pub", public.strip() + "\n", 0o444, uid, gid)
-            _swap_in(config / HOST_KEY, private, 0o400, uid, gid)
-        _swap_in(config / "ssh_user_ca.pub", identity.ca_line.strip() + "\n", 0o444, uid, gid)
-        _swap_in(config / "environment.json", json.dumps(about) + "\n", 0o444, uid, gid)
+            swap_in(config / f"{HOST_KEY}.pub", public.strip() + "\n", 0o444, uid, gid)
+            swap_in(config / HOST_KEY, private, 0o400, uid, gid)
+        swap_in(config / "ssh_user_ca.pub", identity.ca_line.strip() + "\n", 0o444, uid, gid)
+        swap_in(config / "environment.json", json.dumps(about) + "\n", 0o444, uid, gid)
         _keep_or_write(config / "passwd", _passwd(identity), uid, gid)
         _keep_or_write(config / "group", _group(identity), uid, gid)
     except OSError as exc:
@@ -51,7 +51,7 @@ def write_identity(layout: Layout, identity: Identity) -> None:
 def write_password_hash(layout: Layout, bcrypt_hash: str, uid: int, gid: int) -> None:
     """Swap in another notebook password; the running notebook sees it at the next login. Raises: StoreError."""
     try:
-        _swap_in(layout.config / PASSWORD, bcrypt_hash + "\n", 0o400, uid, gid)
+        swap_in(layout.config / PASSWORD, bcrypt_hash + "\n", 0o400, uid, gid)
     except OSError as exc:
         raise disk_error(exc, layout.config) from exc
 
@@ -78,10 +78,11 @@ def _group(identity: Identity) -> str:
 def _keep_or_write(path: Path, text: str, uid: int, gid: int) -> None:
     # these two are mounted as files: a rename would leave a running environment with the old one
     if not path.exists() or path.read_text() != text:
-        _swap_in(path, text, 0o444, uid, gid)
+        swap_in(path, text, 0o444, uid, gid)
 
 
-def _swap_in(path: Path, text: str, mode: int, uid: int, gid: int) -> None:
+def swap_in(path: Path, text: str, mode: int, uid: int, gid: int) -> None:
+    """Put a file in place, whole and on disk, by renaming it over the old one. Raises: OSError."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)

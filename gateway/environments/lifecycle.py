@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from gateway.environments.layout import Layout
 from gateway.environments.locks import Locks
 from gateway.environments.readiness import wait_until_ready
 from gateway.environments.sockets import SocketName, dial
+from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
 from gateway.errors import ConflictError, DevgwError, NotFoundError
 from gateway.model import Environment, EnvironmentRef, EnvironmentSpec, EnvironmentState, GpuUuid, User
 from gateway.store.environments import EnvironmentTable
@@ -26,8 +28,8 @@ from gateway.store.users import Users
 class Leasing(Protocol):
     """What the lifecycle needs of `gpus.leases`."""
 
-    def lease(self, ref: EnvironmentRef, request: str) -> tuple[GpuUuid, ...]:
-        """Lease what was asked for. Raises: LeaseError, UsageError."""
+    def hold(self, ref: EnvironmentRef, request: str) -> tuple[GpuUuid, ...]:
+        """Keep or lease what was asked for. Raises: LeaseError, UsageError."""
 
     def release(self, ref: EnvironmentRef) -> None:
         """Give back what the environment holds."""
@@ -56,7 +58,7 @@ class Environments:
         self._engine = engine
         self._leases = leases
         self._places = places
-        self._locks = Locks(places.state_dir / "locks")
+        self.locks = Locks(places.state_dir / "locks")
 
     def create(self, environment: Environment, bcrypt_hash: str, progress: Progress = ignore_progress) -> Environment:
         """Make and start an environment whose user is in the store; on failure nothing is left but old volumes.
@@ -67,8 +69,8 @@ class Environments:
         """
         ref = environment.ref
         user = self._users.require(ref.user)
-        with self._locks.hold(ref):
-            self._clear_remains(ref)
+        with self.locks.hold(ref):
+            self.clear_remains(ref)
             self._table.add(environment)
             layout = self._layout(ref)
             with _undo_on_error() as undo:
@@ -83,7 +85,7 @@ class Environments:
 
     def start(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> Environment:
         """Start a stopped environment; a running one is left alone. Raises: NotFoundError, DevgwError."""
-        with self._locks.hold(ref):
+        with self.locks.hold(ref):
             environment = self._table.require(ref)
             if environment.state is EnvironmentState.CREATING:
                 raise NotFoundError(
@@ -95,8 +97,9 @@ class Environments:
 
     def stop(self, ref: EnvironmentRef) -> None:
         """Stop an environment and give its GPUs back; its files stay. Raises: NotFoundError, EngineError."""
-        with self._locks.hold(ref):
-            self._table.require(ref)
+        with self.locks.hold(ref):
+            environment = self._table.require(ref)
+            self._table.set_state(ref, environment.state, should_run=False)  # so that a stop cut off is finished later
             self._engine().stop(ref, self._places.stop_timeout)
             self._engine().delete(ref)
             self._leases.release(ref)
@@ -108,7 +111,7 @@ class Environments:
         Raises:
             ConflictError: `environment.running`, without `force`.
         """
-        with self._locks.hold(ref):
+        with self.locks.hold(ref):
             environment = self._table.require(ref)
             if not force and self._is_running(environment):
                 raise ConflictError("environment.running", f"{ref} is running", f"'devgw stop {ref}' first, or --force")
@@ -125,14 +128,33 @@ class Environments:
         self._table.require(ref)
         write_password_hash(self._layout(ref), bcrypt_hash, *self._ids(self._users.require(ref.user)))
 
-    def clear_remains(self, ref: EnvironmentRef) -> bool:
-        """Roll back a create or delete that was cut off; False while another process is still at it."""
-        try:
-            with self._locks.hold(ref, wait=False):
-                self._clear_remains(ref)
-        except ConflictError:
-            return False
-        return True
+    def clear_remains(self, ref: EnvironmentRef) -> None:
+        """Roll back a create or delete that was cut off; the caller holds the lock, so nobody is at it."""
+        found = self._table.get(ref)
+        if found is not None and found.state in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
+            self._engine().delete(ref)
+            self._layout(ref).remove()
+            self._table.remove(ref)
+
+    def recreate(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> None:
+        """Make a running environment anew, with the GPUs and files it has. Raises: NotFoundError, DevgwError."""
+        with self.locks.hold(ref):
+            environment = self._table.require(ref)
+            self._engine().stop(ref, self._places.stop_timeout)
+            self._start(environment, self._users.require(ref.user), progress)
+
+    def status(self, ref: EnvironmentRef, now: datetime) -> Status | None:
+        """Return what the environment reports of itself, if it does."""
+        return read_status(self._layout(ref).run, self._ids(self._users.require(ref.user))[0], now)
+
+    def tell(self, ref: EnvironmentRef, reason: str, stop_at: datetime, *, save: bool) -> None:
+        """Let the environment know that it will stop. Raises: NotFoundError, StoreError."""
+        uid, gid = self._ids(self._users.require(ref.user))
+        write_notice(self._layout(ref), uid, gid, reason=reason, stop_at=stop_at, save=save)
+
+    def withdraw(self, ref: EnvironmentRef) -> None:
+        """Let the environment know that it will not stop after all."""
+        withdraw_notice(self._layout(ref))
 
     def exists(self, ref: EnvironmentRef) -> bool:
         """Say whether the environment is known and whole."""
@@ -168,19 +190,20 @@ class Environments:
             write_identity(layout, identity)
             for name in ("ssh.sock", "notebook.sock"):
                 (layout.run / name).unlink(missing_ok=True)
+            withdraw_notice(layout)
             undo.callback(engine.delete, ref)
             engine.create(self._spec(environment, identity, layout), progress)
             engine.start(ref)
             wait_until_ready(engine, ref, layout.run, identity.uid, self._places.start_timeout, progress)
             self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
+            self._table.touch(ref)
 
     def _lease(self, environment: Environment, undo: ExitStack, progress: Progress) -> tuple[GpuUuid, ...]:
         if environment.gpu_request in {"", "0"}:
             return ()
         progress(f"leasing GPU {environment.gpu_request}")
-        self._leases.release(environment.ref)
         undo.callback(self._leases.release, environment.ref)
-        return self._leases.lease(environment.ref, environment.gpu_request)
+        return self._leases.hold(environment.ref, environment.gpu_request)
 
     def _spec(self, environment: Environment, identity: Identity, layout: Layout) -> EnvironmentSpec:
         ref = environment.ref
@@ -197,14 +220,6 @@ class Environments:
             egress=environment.egress,
             read_only_root=self._places.read_only_root,
         )
-
-    def _clear_remains(self, ref: EnvironmentRef) -> None:
-        """Remove what a killed `create` left; whoever holds the lock knows that nobody is at it."""
-        found = self._table.get(ref)
-        if found is not None and found.state in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
-            self._engine().delete(ref)
-            self._layout(ref).remove()
-            self._table.remove(ref)
 
     def _is_running(self, environment: Environment) -> bool:
         witness = self._engine().witness(environment.ref)

@@ -1,13 +1,32 @@
-"""After a restart: bring what the store means and what the engine has together, without killing anything."""
+"""After a restart, and now and then: bring store, ledger and engine together, without killing what runs.
 
-from collections.abc import Iterator
+What runs is right, and the ledger follows its labels; what should run and does not is started; what nobody wants any
+more gives its GPUs back. An environment that another process is at work on is left to that one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from gateway.engines.interface import Engine, Witness
 from gateway.environments.lifecycle import Environments
-from gateway.errors import DevgwError
-from gateway.model import Environment, EnvironmentRef, EnvironmentState
+from gateway.errors import ConflictError, DevgwError
+from gateway.model import Environment, EnvironmentRef, EnvironmentState, GpuUuid
 from gateway.store.environments import EnvironmentTable
+
+_AGAIN = timedelta(minutes=10)
+_CUT_OFF = frozenset({EnvironmentState.CREATING, EnvironmentState.DELETING})
+
+
+class Ledger(Protocol):
+    """What the reconciler does with leases."""
+
+    def adopt(self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], at: datetime) -> Sequence[EnvironmentRef]:
+        """Make the rows say what the labels say; return who lost a row by it."""
+
+    def release(self, ref: EnvironmentRef, at: datetime) -> None:
+        """Give back whatever the environment holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +41,138 @@ class Finding:
 class Reconciler:
     """Compares store and engine; the caller journals the findings."""
 
-    def __init__(self, table: EnvironmentTable, engine: Engine, environments: Environments) -> None:
+    def __init__(
+        self,
+        table: EnvironmentTable,
+        ledger: Ledger,
+        engine: Engine,
+        environments: Environments,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._table = table
+        self._ledger = ledger
         self._engine = engine
         self._environments = environments
+        self._now = now
+        self._started: dict[EnvironmentRef, datetime] = {}
 
     def run(self) -> Iterator[Finding]:
-        """Yield a finding for each environment that is, or should be, there."""
-        witnesses = {witness.ref: witness for witness in self._engine.witnesses()}
+        """Yield a finding for each environment that is, or should be, there. For the start of a gateway."""
+        witnesses = self._witnesses()
         known = self._table.all()
-        for environment in known:
-            yield from self._settle(environment, witnesses.pop(environment.ref, None))
-        for ref, witness in witnesses.items():
-            state = "running" if witness.running else "stopped"
-            yield Finding("environment.orphaned", ref, f"the engine has it ({state}), the store does not; left alone")
+        yield from self._settle_all(known, witnesses, is_start=True)
+        for ref in witnesses.keys() - {environment.ref for environment in known}:
+            state = "running" if witnesses[ref].running else "stopped"
+            detail = f"the engine has it ({state}), the store does not; left alone, 'devgw reap' removes it"
+            yield Finding("environment.orphaned", ref, detail)
 
-    def _settle(self, environment: Environment, witness: Witness | None) -> Iterator[Finding]:
+    def tidy(self) -> Iterator[Finding]:
+        """The same while the gateway runs: findings only of what had to be changed."""
+        return self._settle_all(self._table.all(), self._witnesses(), is_start=False)
+
+    def orphans(self) -> list[Witness]:
+        """Return what the engine has of this gateway's and the store does not know."""
+        known = {environment.ref for environment in self._table.all()}
+        return sorted((seen for ref, seen in self._witnesses().items() if ref not in known), key=lambda one: one.ref)
+
+    def reap(self, ref: EnvironmentRef) -> bool:
+        """Remove an orphan, running or not; False where it is none any more. Raises: EngineError."""
+        with self._environments.locks.hold(ref):
+            if self._table.get(ref) is not None:
+                return False
+            self._engine.delete(ref)
+        return True
+
+    def _settle_all(
+        self, known: Sequence[Environment], witnesses: Mapping[EnvironmentRef, Witness], *, is_start: bool
+    ) -> Iterator[Finding]:
+        # what runs comes first: a GPU it holds must not be given to what is started again
+        for environment in sorted(known, key=lambda one: not _runs(witnesses.get(one.ref))):
+            witness = witnesses.get(environment.ref)
+            if _is_settled(environment, witness):
+                if is_start and _runs(witness):
+                    yield Finding("environment.adopted", environment.ref, "it went on running")
+                continue
+            yield from self._settle(environment.ref)
+
+    def _settle(self, ref: EnvironmentRef) -> Iterator[Finding]:
+        """Look again under the environment's lock, and act on what is seen then."""
+        try:
+            with self._environments.locks.hold(ref, wait=False):
+                environment = self._table.get(ref)
+                if environment is None:
+                    return
+                witness = self._engine.witness(ref)
+                if environment.state in _CUT_OFF:
+                    self._environments.clear_remains(ref)
+                    detail = f"its {environment.state} was cut off; the volumes were kept"
+                    yield Finding("environment.deleted", ref, detail)
+                    return
+                if _runs(witness):
+                    yield from self._adopt(environment, witness)
+                    return
+                if not environment.should_run:
+                    yield from self._finish_stop(environment, witness)
+                    return
+        except ConflictError:
+            return
+        yield self._start_again(ref, witness)
+
+    def _adopt(self, environment: Environment, witness: Witness | None) -> Iterator[Finding]:
+        assert witness is not None  # noqa: S101 - it runs, says the caller
         ref = environment.ref
-        if environment.state in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
-            if self._environments.clear_remains(ref):
-                yield Finding("environment.deleted", ref, f"its {environment.state} was cut off; the volumes were kept")
-        elif witness is not None and witness.running:
-            yield Finding("environment.adopted", ref, "it went on running")
-            if environment.state is not EnvironmentState.RUNNING:
-                self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
-        elif environment.should_run:
-            yield self._start_again(ref)
+        for loser in self._ledger.adopt(ref, witness.gpus, self._now()):
+            yield Finding("lease.released", loser, f"its GPU is in {ref}, which runs")
+        self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
+        yield Finding("environment.adopted", ref, "it went on running, and store and ledger follow it")
 
-    def _start_again(self, ref: EnvironmentRef) -> Finding:
+    def _finish_stop(self, environment: Environment, witness: Witness | None) -> Iterator[Finding]:
+        ref = environment.ref
+        self._engine.delete(ref)
+        self._ledger.release(ref, self._now())
+        is_failed = environment.state is EnvironmentState.FAILED
+        if not is_failed:
+            self._table.set_state(ref, EnvironmentState.STOPPED, should_run=False, detail=environment.detail)
+        what = "a container" if witness is not None else "leases"
+        yield Finding("environment.stopped", ref, f"a stop or start was cut off; {what} it left behind removed")
+
+    def _start_again(self, ref: EnvironmentRef, witness: Witness | None) -> Finding:
+        ended = witness.detail if witness is not None and witness.detail else "it ended by itself"
+        last = self._started.get(ref)
+        if last is not None and self._now() - last < _AGAIN:
+            return self._give_up(ref, ended)
+        self._started[ref] = self._now()
         try:
             self._environments.start(ref)
         except DevgwError as exc:
             return Finding("environment.failed", ref, exc.message)
-        return Finding("environment.started", ref, "it should run and did not")
+        return Finding("environment.started", ref, f"it should run and did not: {ended}")
+
+    def _give_up(self, ref: EnvironmentRef, ended: str) -> Finding:
+        self._environments.stop(ref)
+        self._table.set_state(ref, EnvironmentState.FAILED, should_run=False, detail=f"ended again and again: {ended}")
+        return Finding("environment.failed", ref, f"ended again soon after a start: {ended}")
+
+    def _witnesses(self) -> dict[EnvironmentRef, Witness]:
+        return {witness.ref: witness for witness in self._engine.witnesses()}
+
+
+def _runs(witness: Witness | None) -> bool:
+    return witness is not None and witness.running
+
+
+def _is_settled(environment: Environment, witness: Witness | None) -> bool:
+    """Say whether store, ledger and engine agree."""
+    if environment.state in _CUT_OFF:
+        return False
+    if witness is not None and witness.running:
+        return (
+            environment.state is EnvironmentState.RUNNING
+            and environment.should_run
+            and set(environment.gpus) == set(witness.gpus)
+        )
+    return not environment.should_run and not environment.gpus and witness is None and _is_at_rest(environment)
+
+
+def _is_at_rest(environment: Environment) -> bool:
+    return environment.state in {EnvironmentState.STOPPED, EnvironmentState.FAILED}

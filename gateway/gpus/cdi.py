@@ -5,7 +5,7 @@ Format: github.com/cncf-tags/container-device-interface, SPEC.md; `nvidia-ctk cd
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ class CdiInventory:
     def read(self) -> Reading:
         notes: list[str] = []
         names: list[str] = []
-        for file in self._files():
+        for file in spec_files(self._directories):
             try:
-                names += _device_names(file)
+                names += device_names(file)
             except (OSError, ValueError, KeyError, TypeError) as exc:
                 notes.append(f"{file} cannot be read as a CDI spec: {type(exc).__name__}")
         uuids = sorted({name for name in names if _UUID.fullmatch(name)})
@@ -37,14 +37,21 @@ class CdiInventory:
             notes.append(f"no CDI spec of {_KIND} in {', '.join(map(str, self._directories)) or 'no directory'}")
         return Reading("cdi", tuple(_gpu(uuid) for uuid in uuids), tuple(notes))
 
-    def _files(self) -> Iterator[Path]:
-        for directory in self._directories:
-            for file in sorted(directory.glob("*")):
-                if file.suffix in {".json", ".yaml", ".yml"}:
-                    yield file
+
+def spec_files(directories: Iterable[Path]) -> Iterator[Path]:
+    """Yield every file that an engine would read as a CDI spec."""
+    for directory in directories:
+        for file in sorted(directory.glob("*")):
+            if file.suffix in {".json", ".yaml", ".yml"}:
+                yield file
 
 
-def _device_names(file: Path) -> list[str]:
+def device_names(file: Path) -> list[str]:
+    """Return the names of the GPUs in a spec; none when it is of other devices.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: when it cannot be read as a spec.
+    """
     spec = _parsed(file)
     if spec["kind"] != _KIND:
         return []

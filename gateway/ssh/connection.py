@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import asyncssh
 from asyncssh.connection import SSHServerConnection
 from asyncssh.packet import SSHPacket
+from asyncssh.public_key import SSHOpenSSHCertificate
 
 from gateway.config import SshSettings
 from gateway.ssh import algorithms
@@ -24,6 +25,9 @@ _SIGNATURES = frozenset(name.encode() for name in algorithms.SIGNATURES)
 
 class LoginJudge(Protocol):
     """Who answers for the login; see `gateway.ssh.login.Login`."""
+
+    async def is_certified(self, name: str, certificate: SSHOpenSSHCertificate) -> bool:
+        """Say whether a certificate may be one of this user's."""
 
     async def admit(self, name: str, key_data: bytes) -> str | None:
         """Return None when they are in, else why not."""
@@ -60,6 +64,7 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """Check a key, its signature's algorithm and the gate; refuse in a time that does not depend on the user."""
         started = self._loop.time()
+        self._cert_options = None  # of a certificate that was offered before, when this is a plain key
         good = not msg or SSHPacket(signature).get_string() in _SIGNATURES
         good = await super().validate_public_key(username, key_data, msg, signature) and good
         if good and msg:
@@ -70,6 +75,14 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
         if not good:
             await self._judge.delay(started)
         return good
+
+    async def _validate_openssh_certificate(self, username: str, cert: SSHOpenSSHCertificate) -> asyncssh.SSHKey | None:
+        """Let the judge look at a certificate; what it does not permit asyncssh refuses later: pty, forwarding."""
+        if not await self._judge.is_certified(username, cert):
+            return None
+        self._cert_options = cert.options
+        cert.key.set_touch_required(True)
+        return cert.key
 
     def send_userauth_failure(self, partial_success: bool) -> None:
         """Count failures as sshd does: every refused offer but the first `none`."""
@@ -119,16 +132,21 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
 
     # Channels (RFC 4254 §5)
 
-    def require_channel(self) -> None:
-        """Refuse one channel more than a connection may have. Raises: asyncssh.ChannelOpenError."""
-        if len(self._channels) >= self._settings.max_channels:
+    def require_channel(self, permitted: int = 0) -> None:
+        """Refuse one channel more than a connection may have, or than are permitted its user (0: no limit of theirs).
+
+        Raises:
+            asyncssh.ChannelOpenError: `OPEN_RESOURCE_SHORTAGE`.
+        """
+        limit = min(self._settings.max_channels, permitted or self._settings.max_channels)
+        if len(self._channels) >= limit:
             raise asyncssh.ChannelOpenError(
-                asyncssh.OPEN_RESOURCE_SHORTAGE, f"more than {self._settings.max_channels} channels on one connection"
+                asyncssh.OPEN_RESOURCE_SHORTAGE, f"more than {limit} channels on one connection"
             )
 
-    def require_session(self) -> None:
+    def require_session(self, permitted: int = 0) -> None:
         """The same for session channels (MaxSessions)."""
-        self.require_channel()
+        self.require_channel(permitted)
         sessions = sum(isinstance(channel, SessionChannel) for channel in self._channels.values())
         if sessions >= self._settings.max_sessions:
             raise asyncssh.ChannelOpenError(

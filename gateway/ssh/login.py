@@ -7,9 +7,11 @@ import asyncio
 import hashlib
 import logging
 import secrets
+import sys
 from datetime import UTC, datetime, timedelta
 
 import asyncssh
+from asyncssh.public_key import SSHOpenSSHCertificate
 
 from gateway.audit.event import Event, new_reference
 from gateway.auth.keys import fingerprint_of
@@ -17,7 +19,8 @@ from gateway.errors import DevgwError, UsageError
 from gateway.model import Actor, EnvironmentRef, PublicKey, User, UserName
 from gateway.ssh.runtime import Runtime
 from gateway.ssh.sessions import Identity
-from policies.requests import LoginRequest
+from gateway.ssh.user_certificates import read_certificate
+from policies.requests import Certificate, LoginRequest
 
 FAIL_DELAY_SECONDS = 0.012
 """The least time after which a refused key is answered; a lookup takes a part of it."""
@@ -38,6 +41,7 @@ class Login:
         self._address = address
         self._name = ""
         self._offered: list[str] = []
+        self._certified: tuple[bytes, Certificate, PublicKey] | None = None
         self._refused_already = False
         self.attempts = 0
         self.identity: Identity | None = None
@@ -64,14 +68,23 @@ class Login:
             self._offered.append(fingerprint)
         return await self._look_up(name, fingerprint) is not None
 
+    async def is_certified(self, name: str, certificate: SSHOpenSSHCertificate) -> bool:
+        """The same for a certificate: of a CA that the policy lists, for a user there is. The rest the gate judges."""
+        read = read_certificate(certificate)
+        if read is None:
+            return False
+        said, key = read
+        if len(self._offered) < FINGERPRINTS_MAX and key.fingerprint not in self._offered:
+            self._offered.append(key.fingerprint)
+        self._certified = (certificate.public_data, said, key)
+        return await self._look_up_certified(name) is not None
+
     async def admit(self, name: str, key_data: bytes) -> str | None:
         """After a good signature: ask the gate. Return None when they are in, else why not, for their screen."""
         fingerprint = fingerprint_of(key_data)
-        found = await self._look_up(name, fingerprint)
-        if found is None:
+        identity = await self._identify(name, fingerprint, key_data)
+        if identity is None:
             return ""
-        ref, user, key = found
-        identity = Identity(ref, user, key, self._address)
         refusal = await self._why_not(identity)
         if refusal is not None:
             self._refused_already = True
@@ -81,12 +94,19 @@ class Login:
         self._note_use(identity)
         return None
 
+    async def _identify(self, name: str, fingerprint: str, key_data: bytes) -> Identity | None:
+        if self._certified and self._certified[0] == key_data:
+            return await self._look_up_certified(name)
+        found = await self._look_up(name, fingerprint)
+        return Identity(*found, self._address) if found else None
+
     async def _why_not(self, identity: Identity) -> str | None:
         services = self._runtime.services
         if identity.user.disabled:
             return self._refuse(identity.actor, "the user is disabled")
-        if self._runtime.registry.count(identity.user.name) >= self._runtime.settings.max_connections_per_user:
-            return self._refuse(identity.actor, "you have too many connections open")
+        limit = connections_max(self._runtime, identity.user.name)
+        if self._runtime.registry.count(identity.user.name) >= limit:
+            return self._refuse(identity.actor, f"you have too many connections open ({limit} are permitted)")
         try:
             request = LoginRequest(identity.subject, datetime.now(UTC))
             answer = await services.gate.ask_async(request, identity.actor, str(identity.ref))
@@ -122,6 +142,18 @@ class Login:
         key = next((key for key in keys if key.fingerprint == fingerprint), None)
         return (ref, user, key) if ref and user and key else None
 
+    async def _look_up_certified(self, name: str) -> Identity | None:
+        """Return whom the certificate at hand would be, after the same work for a name that is nobody's."""
+        assert self._certified is not None  # noqa: S101 - set by `is_certified`
+        _data, said, key = self._certified
+        try:
+            ref = EnvironmentRef.parse(name)
+        except UsageError:
+            ref = None
+        user, _keys = await self._runtime.offload.quick(self._read, ref.user if ref else _PLACEHOLDER)
+        trusted = self._runtime.services.access.trusts(said.ca_fingerprint)
+        return Identity(ref, user, key, self._address, said) if ref and user and trusted else None
+
     def _read(self, name: UserName) -> tuple[User | None, list[PublicKey]]:
         directory = self._runtime.services.directory
         return directory.user(name), list(directory.keys(name))
@@ -138,12 +170,21 @@ class Login:
 
     def _note_use(self, identity: Identity) -> None:
         """Note when the key was used, to the minute: a write to the store costs more than the login."""
+        if identity.certificate is not None:
+            return  # a key that the store does not know
         last = identity.key.last_used_at
         if last is not None and datetime.now(UTC) - last < KEY_USE_GRAIN:
             return
         directory = self._runtime.services.directory
         used = self._runtime.offload.quick(directory.key_used, identity.user.name, identity.key.fingerprint)
         asyncio.ensure_future(used).add_done_callback(_log_failure)
+
+
+def connections_max(runtime: Runtime, user: UserName) -> int:
+    """Return how many connections a user may have: the server's limit, or the policy's where it is smaller."""
+    return min(
+        runtime.settings.max_connections_per_user, runtime.services.access.allowance(user).connections or sys.maxsize
+    )
 
 
 def _log_failure(task: "asyncio.Future[None]") -> None:

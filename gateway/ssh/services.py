@@ -7,13 +7,14 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, ParamSpec, Protocol, TypeVar
 
 from gateway.auth.throttle import Throttle
 from gateway.gate import Gate, Recorder
 from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from policies.limits import Allowance
 
 Service = Literal["ssh", "notebook"]
 Progress = Callable[[str], None]
@@ -55,6 +56,35 @@ class Environments(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingSettings:
+    """Where recordings of terminals go, and what they hold."""
+
+    directory: Path
+    cap_bytes: int
+    record_input: bool = False
+
+
+class Access(Protocol):
+    """What the policy of this moment says beside its decisions."""
+
+    def allowance(self, user: UserName) -> Allowance:
+        """Return the numbers that hold for a user."""
+
+    def trusts(self, ca_fingerprint: str) -> bool:
+        """Say whether the policy lists this CA for users' certificates."""
+
+
+class ServerLimitsOnly:
+    """Access where there is no policy to ask: the server's own limits, no CA, no recording."""
+
+    def allowance(self, user: UserName) -> Allowance:  # noqa: ARG002 - everybody's is the same
+        return Allowance()
+
+    def trusts(self, ca_fingerprint: str) -> bool:  # noqa: ARG002 - none is
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """All that `gateway.ssh.server.serve` needs besides its settings."""
 
@@ -65,6 +95,8 @@ class Services:
     throttle: Throttle
     user_ca_key: Path
     host_keys: tuple[Path, ...]
+    access: Access = field(default_factory=ServerLimitsOnly)
+    recordings: RecordingSettings | None = None
 
 
 class Offload:

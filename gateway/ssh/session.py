@@ -4,17 +4,19 @@ Whether it may start is asked of the gate; how the environment is reached is `up
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
 import asyncssh
 
 from gateway.audit.event import Event
-from gateway.errors import DevgwError
+from gateway.errors import DevgwError, JournalError
 from gateway.ssh.channels import EnvironmentChannel, SessionChannel
 from gateway.ssh.host import Host
+from gateway.ssh.observing import Observer, TerminalRecorder
 from gateway.ssh.sessions import LiveChannel
+from gateway.ssh.sftp_journal import SftpJournal
 from gateway.ssh.upstream import UpstreamConnection
 from policies.requests import SessionRequest, VariableRequest
 
@@ -37,6 +39,7 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
         self._early: list[bytes] = []
         self._early_eof = False
         self._held_back = False
+        self._observer: Observer | None = None
         self.exit_code: int | None = None
         self.exit_reason = ""
 
@@ -66,6 +69,7 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
         return await self._host.allow_agent()
 
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+        self._observe(lambda observer: observer.resized(width, height))
         if self._far and self._far.channel:
             self._far.channel.change_terminal_size(width, height, pixwidth, pixheight)
         elif self._terminal:
@@ -87,6 +91,7 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
         if self._live:
             self._live.traffic.received_bytes += len(data)
         if self._far and self._far.channel:
+            self._observe(lambda observer: observer.typed(data))
             self._far.write(data)
         else:
             self._early.append(data)
@@ -122,6 +127,8 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
         if self._channel and not self._channel.is_closing():
             if self._live:
                 self._live.traffic.sent_bytes += len(data)
+            if datatype is None or self._terminal:
+                self._observe(lambda observer: observer.shown(data))
             self._channel.write(data, datatype)
 
     def write_eof(self) -> None:
@@ -142,6 +149,10 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
         if self._channel and not self._channel.is_closing():
             end = "\r\n" if self._terminal else "\n"
             self._channel.write_stderr(f"devgw: {line}{end}".encode())
+
+    def has_terminal(self) -> bool:
+        """Say whether a person looks at it."""
+        return self._terminal is not None
 
     def is_open(self) -> bool:
         """Say whether there is still a screen to show anything on."""
@@ -188,6 +199,7 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
             upstream = await self._host.upstream(self.tell)
             if self._channel is None:
                 return  # the user left while the environment started
+            self._begin_observing(kind)
             self._note_opened(request, command)
             await self._connect(upstream, kind, command)
         except DevgwError as error:
@@ -220,6 +232,7 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
             channel.close()
             return
         for data in self._early:
+            self._observe(lambda observer, data=data: observer.typed(data))  # type: ignore[misc]  # a default binds it now
             far.write(data)
         self._early.clear()
         if self._early_eof:
@@ -240,12 +253,35 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
 
     # The record
 
+    def _begin_observing(self, kind: Kind) -> None:
+        """Watch file operations, and terminals where the policy asks for that. Raises: JournalError."""
+        identity, services = self._host.identity, self._host.runtime.services
+        if kind == "sftp":
+            self._observer = SftpJournal(identity, services.recorder.submit)
+        elif self._terminal and services.recordings and services.access.allowance(identity.user.name).record_sessions:
+            size = self._terminal[1][:2]
+            self._observer = TerminalRecorder(services.recordings, services.recorder, identity, size)
+            self.tell("this terminal is recorded, as the policy asks")
+
+    def _observe(self, see: Callable[[Observer], None]) -> None:
+        """Let the observer see; a session that must be recorded and cannot be ends."""
+        if self._observer is None:
+            return
+        try:
+            see(self._observer)
+        except JournalError as error:
+            self._observer = None
+            self.end(error.message)
+
     def _note_opened(self, request: SessionRequest, command: str | None) -> None:
         shown = (command or "").encode("utf-8", "backslashreplace").decode()
         self._live = LiveChannel(request, self.end, detail=f"{request.kind} {shown[:200]}".strip())
         self._host.opened(self._live, self._event("session.opened", request.kind, shown))
 
     def _note_closed(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.ended()
         live, self._live = self._live, None
         if live is None:
             return

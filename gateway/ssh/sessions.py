@@ -14,7 +14,7 @@ from gateway.gate import Decide
 from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.ssh.relay import Traffic
 from gateway.ssh.services import Directory, Environments, Offload
-from policies.requests import LoginRequest, Request, Subject
+from policies.requests import Certificate, LoginRequest, Request, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,13 @@ class Identity:
     user: User
     key: PublicKey
     address: str
+    certificate: Certificate | None = None
+    """Set where a CA of the policy vouched for the key, and the store need not know it."""
 
     @property
     def subject(self) -> Subject:
-        return Subject(self.user.name, self.address, self.key.algorithm, self.key.bits, self.key.fingerprint)
+        key = self.key
+        return Subject(self.user.name, self.address, key.algorithm, key.bits, key.fingerprint, self.certificate)
 
     @property
     def actor(self) -> Actor:
@@ -48,10 +51,11 @@ class LiveChannel:
 
 @dataclass(slots=True)
 class LiveConnection:
-    """A logged-in connection; `end` closes it and shows the reason."""
+    """A logged-in connection; `end` closes it and shows the reason, `notify` writes a line to its terminals."""
 
     identity: Identity
     end: Callable[[str], None]
+    notify: Callable[[str], None]
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     channels: list[LiveChannel] = field(default_factory=list)
@@ -124,9 +128,19 @@ class SessionRegistry:
         """Return how many connections a user has."""
         return sum(live.identity.user.name == user for live in self._live.values())
 
+    def subjects(self) -> list[Subject]:
+        """Return who is connected, once for each connection."""
+        return [live.identity.subject for live in self._live.values()]
+
     def report(self) -> list[ConnectionReport]:
         """Describe all connections, oldest first."""
         return [live.report() for live in self._live.values()]
+
+    def notify(self, ref: EnvironmentRef, line: str) -> None:
+        """Write a line to every open terminal of an environment."""
+        for live in self._live.values():
+            if live.identity.ref == ref:
+                live.notify(line)
 
     def close(self, ids: Iterable[str], reason: str) -> list[str]:
         """End connections, with the reason on their users' screens; return the ids that were there."""
@@ -180,7 +194,7 @@ def _why_out(identity: Identity, standing: _Standing, decide: Decide, now: datet
         return "the user was deleted"
     if user.disabled:
         return "the user is disabled"
-    if identity.key.fingerprint not in standing.keys[name]:
+    if identity.certificate is None and identity.key.fingerprint not in standing.keys[name]:
         return "the key was removed"
     decision = decide(LoginRequest(identity.subject, now))
     return None if decision.allowed else f"{decision.reason} (rule: {decision.rule})"

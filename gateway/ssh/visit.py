@@ -69,24 +69,24 @@ class Visit(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         self._admitted.logged_in()
-        self._live = LiveConnection(self.identity, self.end)
+        self._live = LiveConnection(self.identity, self.end, self.notify)
         self.runtime.registry.add(self._live)
 
     # Channels
 
     def session_requested(self) -> Any:
-        self.connection.require_session()
+        self.connection.require_session(self._channels_permitted())
         session = BridgeSession(self)
         self._sessions = [known for known in self._sessions if known.is_open()]
         self._sessions.append(session)
         return self.connection.create_session_channel(), session
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
-        self.connection.require_channel()
+        self.connection.require_channel(self._channels_permitted())
         return self._safely(self._forwarder.tcp(dest_host, dest_port, (orig_host[:255], orig_port & 0xFFFF)))
 
     def unix_connection_requested(self, dest_path: str) -> Any:
-        self.connection.require_channel()
+        self.connection.require_channel(self._channels_permitted())
         return self._safely(self._forwarder.streamlocal(dest_path))
 
     def server_requested(self, listen_host: str, listen_port: int) -> Any:
@@ -94,6 +94,9 @@ class Visit(asyncssh.SSHServer):
 
     def unix_server_requested(self, listen_path: str) -> Any:
         return self._reverse.streamlocal(listen_path)
+
+    def _channels_permitted(self) -> int:
+        return self.runtime.services.access.allowance(self.identity.user.name).sessions
 
     async def _safely(self, opening: Awaitable[ChannelEnd]) -> ChannelEnd:
         """Let a fault of our own cost one channel, not the connection."""
@@ -119,6 +122,9 @@ class Visit(asyncssh.SSHServer):
         return self._private
 
     async def allow_agent(self) -> bool:
+        if not self.connection.check_certificate_permission("agent-forwarding"):
+            self.tell("agent forwarding refused: your certificate does not permit it")
+            return False
         request = AgentForwardingRequest(self.identity.subject, datetime.now(UTC))
         try:
             answer = await self.ask(request)
@@ -150,6 +156,12 @@ class Visit(asyncssh.SSHServer):
             session.tell(line)
         if not any(session.is_open() for session in self._sessions) and not self.connection.is_ending():
             self.connection.send_debug(f"devgw: {line}", always_display=True)
+
+    def notify(self, line: str) -> None:
+        """Write to the terminals only: a command's stderr may be read by a program."""
+        for session in self._sessions:
+            if session.has_terminal():
+                session.tell(line)
 
     def spawn(self, work: Awaitable[None]) -> None:
         self.connection.create_task(work)

@@ -1,13 +1,11 @@
-"""Environments and their GPU leases as rows: what is meant to exist. What does exist, the engine's labels tell."""
+"""Environments as rows: what is meant to exist. What does exist, the engine's labels tell."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from gateway.errors import ConflictError, LeaseError, NotFoundError
+from gateway.errors import ConflictError, NotFoundError
 from gateway.model import (
     Egress,
     Environment,
@@ -19,16 +17,8 @@ from gateway.model import (
     UserName,
 )
 from gateway.store.database import Database
+from gateway.store.leases import end_leases
 from gateway.store.schema import ENVIRONMENTS, LEASES
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A GPU in an environment's hand."""
-
-    gpu: GpuUuid
-    ref: EnvironmentRef
-    leased_at: datetime
 
 
 class EnvironmentTable:
@@ -41,7 +31,7 @@ class EnvironmentTable:
         """Return the environment, or None."""
         with self._database.reading() as connection:
             row = connection.execute(select(ENVIRONMENTS).where(_is(ref))).one_or_none()
-            return None if row is None else _environment(row, _leases(connection))
+            return None if row is None else _environment(row, _leases(connection, ref))
 
     def require(self, ref: EnvironmentRef) -> Environment:
         """Return the environment. Raises: NotFoundError `environment.not-found`."""
@@ -94,47 +84,10 @@ class EnvironmentTable:
             connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(last_active_at=datetime.now(UTC)))
 
     def remove(self, ref: EnvironmentRef) -> None:
-        """Forget an environment; its leases go with it."""
+        """Forget an environment; its leases end with it."""
         with self._database.transaction(changes_access=True) as connection:
+            end_leases(connection, ref, datetime.now(UTC))
             connection.execute(delete(ENVIRONMENTS).where(_is(ref)))
-
-
-class LeaseTable:
-    """Rows of leases; one GPU has at most one."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def held(self) -> list[Lease]:
-        """Return every lease."""
-        with self._database.reading() as connection:
-            rows = connection.execute(select(LEASES).order_by(LEASES.c.leased_at)).all()
-        return [Lease(GpuUuid(row.gpu_uuid), _ref(row), row.leased_at) for row in rows]
-
-    def take(self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], at: datetime) -> None:
-        """Lease all of them or none. Raises: LeaseError `gpu.taken`, NotFoundError."""
-        self._require_environment(ref)
-        rows = [
-            {"gpu_uuid": uuid, "user": ref.user, "name": ref.name, "leased_at": at.astimezone(UTC)} for uuid in uuids
-        ]
-        try:
-            with self._database.transaction() as connection:
-                connection.execute(insert(LEASES), rows)
-        except IntegrityError as exc:
-            raise LeaseError(
-                "gpu.taken", f"one of {', '.join(uuids)} is leased already", "'devgw gpus' shows who holds them"
-            ) from exc
-
-    def _require_environment(self, ref: EnvironmentRef) -> None:
-        with self._database.reading() as connection:
-            known = connection.execute(select(ENVIRONMENTS.c.user).where(_is(ref))).one_or_none()
-        if known is None:
-            raise NotFoundError("environment.not-found", f"no environment {ref}", f"'devgw create {ref}' makes one")
-
-    def release(self, ref: EnvironmentRef) -> None:
-        """Give back whatever the environment holds."""
-        with self._database.transaction() as connection:
-            connection.execute(delete(LEASES).where((LEASES.c.user == ref.user) & (LEASES.c.name == ref.name)))
 
 
 def _is(ref: EnvironmentRef):  # type: ignore[no-untyped-def]  # noqa: ANN202 - SQLAlchemy's expression types say nothing here
@@ -145,10 +98,13 @@ def _ref(row: Row[tuple[object, ...]]) -> EnvironmentRef:
     return EnvironmentRef(UserName(row.user), EnvironmentName(row.name))
 
 
-def _leases(connection: Connection) -> dict[EnvironmentRef, list[GpuUuid]]:
+def _leases(connection: Connection, ref: EnvironmentRef | None = None) -> dict[EnvironmentRef, list[GpuUuid]]:
+    query = select(LEASES.c.user, LEASES.c.name, LEASES.c.gpu_uuid)
+    if ref is not None:
+        query = query.where((LEASES.c.user == ref.user) & (LEASES.c.name == ref.name))
     held: dict[EnvironmentRef, list[GpuUuid]] = {}
-    for row in connection.execute(select(LEASES)):
-        held.setdefault(_ref(row), []).append(GpuUuid(row.gpu_uuid))
+    for user, name, uuid in connection.execute(query):
+        held.setdefault(EnvironmentRef(UserName(user), EnvironmentName(name)), []).append(GpuUuid(uuid))
     return held
 
 

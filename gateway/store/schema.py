@@ -21,6 +21,7 @@ METADATA = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
         "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
         "uq": "uq_%(table_name)s_%(column_0_name)s",
     }
 )
@@ -75,7 +76,7 @@ ENVIRONMENTS = Table(
     Column("shm_bytes", sqltypes.BigInteger, nullable=False),
     Column("gpu_request", String, nullable=False),
     Column("datasets", JSON, nullable=False),
-    Column("egress", String(16), nullable=False),
+    Column("egress", String, nullable=False),
     Column("should_run", sqltypes.Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_active_at", UtcDateTime),
@@ -89,7 +90,71 @@ LEASES = Table(
     Column("user", String(31), nullable=False),
     Column("name", String(31), nullable=False),
     Column("leased_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime),
+    Column("counted_until", UtcDateTime, nullable=False),  # up to here it is in its user's share
     ForeignKeyConstraint(["user", "name"], ["environments.user", "environments.name"], ondelete="CASCADE"),
+)
+
+PAST_LEASES = Table(
+    "past_leases",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("gpu_uuid", String(80), nullable=False),
+    Column("user", String(31), nullable=False),
+    Column("name", String(31), nullable=False),
+    Column("leased_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime, nullable=False, index=True),
+)
+
+SHARES = Table(
+    "shares",
+    METADATA,
+    Column("user", String(31), primary_key=True),
+    Column("log_hours", sqltypes.Float, nullable=False, index=True),  # see gateway.store.shares
+)
+
+QUEUE = Table(
+    "queue",
+    METADATA,
+    Column("user", String(31), primary_key=True),
+    Column("name", String(31), primary_key=True),
+    Column("gpu_request", String, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),  # the waiter's heartbeat: a dead one is passed over
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    METADATA,
+    Column("gpu_uuid", String(80), primary_key=True),
+    Column("reason", String, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+
+TERMS = Table(
+    "terms",
+    METADATA,
+    Column("user", String(31), primary_key=True),
+    Column("name", String(31), primary_key=True),
+    Column("active_at", UtcDateTime),
+    Column("activity", String, nullable=False),
+    Column("said", String(16), nullable=False),
+    Column("said_of", UtcDateTime),  # the end that was announced; when it moves, all is said anew
+    Column("warned_at", UtcDateTime),
+    Column("healed_at", UtcDateTime),
+    ForeignKeyConstraint(["user", "name"], ["environments.user", "environments.name"], ondelete="CASCADE"),
+)
+
+USAGE_SAMPLES = Table(
+    "usage_samples",
+    METADATA,
+    Column("gpu_uuid", String(80), primary_key=True),
+    Column("user", String(31), primary_key=True),
+    Column("name", String(31), primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    Column("observed_seconds", sqltypes.Float, nullable=False),
+    Column("busy_seconds", sqltypes.Float, nullable=False),
+    Column("memory_peak_bytes", sqltypes.BigInteger, nullable=False),
 )
 
 REVISION = Table(

@@ -65,6 +65,15 @@ class Users:
         with self._database.reading() as connection:
             return [_key(row) for row in connection.execute(query)]
 
+    def keys_by_user(self) -> dict[str, list[PublicKey]]:
+        """Return everybody's keys at once, those without any included."""
+        with self._database.transaction() as connection:
+            names = connection.execute(select(USERS.c.name).order_by(USERS.c.name)).scalars()
+            found: dict[str, list[PublicKey]] = {name: [] for name in names}
+            for row in connection.execute(select(PUBLIC_KEYS).order_by(PUBLIC_KEYS.c.added_at)):
+                found[row.user].append(_key(row))
+        return found
+
     def add_key(self, name: UserName, key: PublicKey) -> None:
         """Let a key in. Raises: ConflictError `key.exists`, NotFoundError `user.not-found`."""
         self.require(name)

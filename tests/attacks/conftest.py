@@ -48,11 +48,6 @@ class Neighbours:
         )
         assert (self.under_test.directory / "home.alice" / "secret").read_text() == before
 
-    @property
-    def unlimited(self) -> bool:
-        """Whether the engine says that it cannot limit; an engine that says nothing must limit."""
-        return any("NOT enforced" in note for note in self.under_test.engine.report().notes)
-
 
 @pytest.fixture(scope="session")
 def attempts(tmp_path_factory: pytest.TempPathFactory) -> Path:

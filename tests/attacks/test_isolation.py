@@ -111,7 +111,7 @@ def test_no_device_of_the_host_is_there(neighbours: Neighbours) -> None:
 
 def test_a_fork_bomb_stays_at_home(neighbours: Neighbours) -> None:
     """The pids limit stops it, alice can still fork, and `stop` ends it; an engine that cannot limit says so."""
-    if neighbours.unlimited:
+    if neighbours.under_test.unlimited:
         assert "processes are NOT enforced" in " ".join(neighbours.under_test.engine.report().notes)
         return
     with neighbours.alice_notices_nothing():
@@ -124,7 +124,7 @@ def test_a_fork_bomb_stays_at_home(neighbours: Neighbours) -> None:
 
 def test_a_memory_bomb_stays_at_home(neighbours: Neighbours) -> None:
     """It is killed at its own limit, and the engine can tell why; an engine that cannot limit says so."""
-    if neighbours.unlimited:
+    if neighbours.under_test.unlimited:
         assert "limits on memory" in " ".join(neighbours.under_test.engine.report().notes)
         return
     with neighbours.alice_notices_nothing():
@@ -160,7 +160,7 @@ def test_a_link_in_her_own_directory_leads_nowhere_inside(neighbours: Neighbours
 
 def test_a_busy_neighbour_has_its_own_limits_file(neighbours: Neighbours) -> None:
     """Limits are set for each environment, not for all of them together."""
-    if neighbours.unlimited:
+    if neighbours.under_test.unlimited:
         assert "NOT enforced" in " ".join(neighbours.under_test.engine.report().notes)
         return
     small = Limits(memory_bytes=128 * MIB, cpus=1.0, pids=20, shm_bytes=MIB)

@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 
 from gateway.app import App
+from gateway.app.oversight import Oversight
 from gateway.auth.authority import make_host_key
 from gateway.cli.program import run
-from gateway.config import Settings
+from gateway.config import Settings, load_settings
+from gateway.doctor.doctor import Doctor
 from gateway.engines.interface import Engine
 from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
+from gateway.store.database import Database
+from gateway.store.environments import EnvironmentTable
+from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, measure, write_spec
+from tests.cli.papers import copy_without_last_record, edit_record, swap_key, write_papers
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
@@ -33,9 +39,11 @@ _VARYING = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "DIGEST"),
     (re.compile(r"(?<=state/keys/)\w+"), "KEY"),
     (re.compile(r"reference [0-9a-z]{10}\b"), "reference REFERENCE"),
+    (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+\+00:00"), "YYYY-MM-DD hh:mm"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\.\d+\+00:00)?"), "YYYY-MM-DD hh:mm"),
     (re.compile(r"\d{4}-\d\d-\d\d"), "YYYY-MM-DD"),
     (re.compile(r"\b[0-9]s\b"), "0s"),
+    (re.compile(r"\b0\.50\d\d\b"), "0.5"),
 )
 
 
@@ -49,10 +57,13 @@ class TwoGpus:
 class SiteApp(App):
     """The gateway's own parts, but for the engine and the GPUs."""
 
-    def __init__(self, settings: Settings, engine: AnsweringEngine, builder: FakeImageBuilder) -> None:
+    def __init__(
+        self, settings: Settings, engine: AnsweringEngine, builder: FakeImageBuilder, daemon: FakeDaemon
+    ) -> None:
         super().__init__(settings)
         self._fake = engine
         self._builder = builder
+        self._daemon = daemon
 
     @cached_property
     def engine(self) -> Engine:
@@ -65,6 +76,14 @@ class SiteApp(App):
     @cached_property
     def inventory(self) -> TwoGpus:
         return TwoGpus()
+
+    @cached_property
+    def sensors(self) -> FixedSensors:
+        return FixedSensors()
+
+    @cached_property
+    def doctor(self) -> Doctor:
+        return doctor_at(self, self._daemon)
 
 
 @dataclass(frozen=True)
@@ -99,7 +118,7 @@ class Site:
             given = " ".join(shlex.split(feed)[1:]) + "\n" if feed else ""
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
             self._capture.readouterr()
-            code = run(words[1:], make_app=lambda settings: SiteApp(settings, self.engine, self.builder))
+            code = run(words[1:], make_app=lambda settings: SiteApp(settings, self.engine, self.builder, self.daemon))
         captured = self._capture.readouterr()
         return Outcome(self._named(captured.out), self._named(captured.err), code)
 
@@ -110,10 +129,63 @@ class Site:
                 self.daemon.is_reachable = False
             case ["the", "engine", "answers", "again"]:
                 self.daemon.is_reachable = True
+            case ["the", "driver", "is", "updated", "to", version, "without", "a", "reboot"]:
+                (self.directory / "host/usr/lib64" / f"libcuda.so.{DRIVER}").rename(
+                    self.directory / "host/usr/lib64" / f"libcuda.so.{version}"
+                )
+                write_spec(self.directory / "host", version)
+            case ["the", "GPUs", "are", "measured", "for", minutes, "minutes"]:
+                measure(self.directory / "state/devgw.db", int(minutes))
+            case ["others", "may", "read", name]:
+                (self.directory / name).chmod(0o644)
+            case ["a", "record", "of", "the", "journal", "is", "edited"]:
+                _edit_journal(self.directory / "state/journal")
             case ["the", "process", "of", handle, "ends"]:
                 self.engine.end(EnvironmentRef.parse(handle), 137, "killed: out of memory")
+            case ["the", "store", "forgets", handle]:
+                EnvironmentTable(Database(f"sqlite:///{self.directory}/state/devgw.db")).remove(
+                    EnvironmentRef.parse(handle)
+                )
+            case _:
+                self._happens_to_papers(sentence)
+
+    def _happens_to_papers(self, sentence: str) -> None:
+        """What befalls policy, journal and database."""
+        state = self.directory / "state"
+        match sentence.split():
+            case ["the", "policy", "becomes", name]:
+                (self.directory / "config/policy.toml").write_text((self.directory / name).read_text())
+            case ["imagenet", "is", "a", "dataset"]:
+                (self.directory / "imagenet").mkdir()
+                with (self.directory / "config/devgw.toml").open("a") as settings:
+                    settings.write(f'[datasets.imagenet]\npath = "{self.directory}/imagenet"\n')
+            case ["the", "gateway", "starts", "and", "stops"]:
+                self._start_and_stop()
+            case ["the", "head", "is", "kept", "as", name]:
+                self._keep_head(name)
+            case ["a", "copy", "of", "the", "journal", "loses", "its", "last", "record"]:
+                copy_without_last_record(state / "journal", self.directory / "copy")
+            case ["a", "record", "of", "the", "journal", "names", "somebody", "else"]:
+                edit_record(state / "journal")
+            case [name, "is", "put", "in", "place", "of", "the", "key", "of", user]:
+                swap_key(state / "devgw.db", user, (self.directory / name).read_text())
             case _:
                 raise ValueError(f"nobody knows how {sentence!r} happens")
+
+    def _start_and_stop(self) -> None:
+        """Let the gateway do what it does of its own accord before and after it listens."""
+        gateway = SiteApp(load_settings(), self.engine, self.builder, self.daemon)
+        oversight = Oversight(gateway)
+        oversight.begin()
+        oversight.end()
+        gateway.journal.close()
+
+    def _keep_head(self, name: str) -> None:
+        self._capture.readouterr()
+        run(["audit", "head"])
+        (self.directory / name).write_text(self._capture.readouterr().out)
+        run(["audit", "head", "--verifier"])
+        (self.directory / f"{name}.pub").write_text(self._capture.readouterr().out)
 
     def _named(self, text: str) -> str:
         text = text.replace(str(self.directory), "DIR")
@@ -132,3 +204,9 @@ def _write_key_files(directory: Path) -> None:
     (directory / "empty.pub").write_text("\n")
     (directory / "photo.jpg").write_bytes(bytes(range(256)))
     (directory / "keys").mkdir()
+    write_papers(directory)
+
+
+def _edit_journal(directory: Path) -> None:
+    last = max(directory.glob("segment-*.jsonl"))
+    last.write_text(last.read_text().replace("alice", "carol", 1))

@@ -161,7 +161,7 @@ def test_completion_offers_commands_options_and_handles(environ: dict[str, str])
         asked = {"_DEVGW_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
         return set(devgw({**environ, **asked}).stdout.split())
 
-    assert complete("devgw s") == {"serve", "show", "start", "stop"}
+    assert complete("devgw s") == {"serve", "sessions", "show", "start", "stop"}
     assert "--purge" in complete("devgw delete --p")
     assert complete("devgw key a") == {"add"}
     assert complete("devgw show al") == set()

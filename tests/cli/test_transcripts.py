@@ -24,4 +24,4 @@ def test_transcript_comes_out_as_it_is_written_down(path: Path, site: Site) -> N
 
 def test_transcripts_are_found() -> None:
     """An empty folder would pass the test above."""
-    assert {"create", "bad-input", "keys", "completion"} <= {path.stem for path in _TRANSCRIPTS}
+    assert {"create", "bad-input", "keys", "completion", "policy", "audit"} <= {path.stem for path in _TRANSCRIPTS}

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.engines.bubblewrap.engine import BubblewrapEngine
+from gateway.engines.bubblewrap.network import find_stack
 from gateway.engines.bubblewrap.records import Records
 from gateway.engines.bubblewrap.software import PreparedRoots
-from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid
+from gateway.errors import EngineError
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid
 from tests.contract.inside import Spool
 from tests.contract.subject import EngineUnderTest, probe_script
 from tests.engine.made_up_gpus import MADE_UP_GPUS, write_cdi_spec
@@ -45,10 +47,20 @@ def bubblewrap_under_test(directory: Path) -> Iterator[EngineUnderTest]:
             interrupt_create,
             end,
             *(GpuUuid(uuid) for uuid in MADE_UP_GPUS[:2]),
+            most_egress(),
         )
     finally:
         for witness in engine.witnesses():
             engine.delete(witness.ref)
+
+
+def most_egress() -> Egress:
+    """Return what this host lets a sandbox have; without a network stack or its device that is nothing."""
+    try:
+        find_stack(EnvironmentRef.parse("anyone"))
+    except EngineError:
+        return Egress.NONE
+    return Egress.INTERNET
 
 
 def make_probe_root(roots: PreparedRoots) -> None:
@@ -68,7 +80,7 @@ def make_probe_root(roots: PreparedRoots) -> None:
         "digest": f"sha256:{'0' * 64}",
         "command": ["/bin/sh", "/probe.sh"],
         "variables": {"PATH": "/bin", "NVIDIA_VISIBLE_DEVICES": "all"},
-        "labels": {"devgw.contract": "probe", "devgw.user": "mallory"},
+        "labels": {"org.devgw.contract": "probe", "devgw.user": "mallory"},
     }
     roots.write("probe", manifest)
     roots.name(IMAGE, "probe")

@@ -1,16 +1,17 @@
 """What the contract suite must know of an engine in order to test it: an image, a spec, a way inside, a crash."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gateway.engines.interface import Engine
-from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid, Limits, Mount
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid, Limits, Mount
 from tests.contract.inside import Spool
 
 MIB = 2**20
-UID = 23456
+UID, GID = (23456, 23456) if os.geteuid() == 0 else (os.getuid(), os.getgid())
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class EngineUnderTest:
 
     `image` prints `probe is ready` when it starts and carries the label `org.devgw.contract`. `interrupt_create` leaves
     what a create leaves that was killed half-way; `end` makes the entrypoint exit by itself. `other` is the same engine
-    as another gateway sees it. `gpu` and `other_gpu` are UUIDs the engine can inject, None where it cannot inject any.
+    as another gateway sees it. `gpu` and `other_gpu` are UUIDs the engine can inject, None where it cannot inject any;
+    `egress` is the most that this host lets the engine give.
     """
 
     name: str
@@ -31,13 +33,19 @@ class EngineUnderTest:
     end: Callable[[EnvironmentRef, int], None]
     gpu: GpuUuid | None = None
     other_gpu: GpuUuid | None = None
+    egress: Egress = Egress.INTERNET
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether the engine says that this host lets it limit nothing; one that does not say so must limit."""
+        return any("NOT enforced" in note for note in self.engine.report().notes)
 
     def spec(self, handle: str = "alice", **changes: Any) -> EnvironmentSpec:
         """Return a spec that works, changed where a test says so."""
         ref = EnvironmentRef.parse(handle)
         limits = Limits(memory_bytes=128 * MIB, cpus=1.0, pids=64, shm_bytes=32 * MIB)
         plain = EnvironmentSpec(
-            ref, UID, UID, self.image, limits, mounts=(Mount(self.run_directory(ref), "/run/devgw"),)
+            ref, UID, GID, self.image, limits, mounts=(Mount(self.run_directory(ref), "/run/devgw"),)
         )
         return replace(plain, **changes)
 
@@ -68,10 +76,8 @@ def started(subject: EngineUnderTest, handle: str = "alice", **changes: Any) -> 
 
 def own(path: Path) -> None:
     """Give a path to the environment's user; only root can, and only real engines care."""
-    import os
-
     if os.geteuid() == 0:
-        os.chown(path, UID, UID)
+        os.chown(path, UID, GID)
 
 
 def probe_script() -> bytes:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engines.bubblewrap import probe
+from gateway.engines.bubblewrap import cgroups, probe
+from gateway.engines.bubblewrap import engine as engine_module
+from gateway.engines.bubblewrap.cgroups import UNLIMITED, find_cgroups
 from gateway.engines.bubblewrap.engine import BubblewrapEngine
 from gateway.engines.bubblewrap.records import Records
 from gateway.engines.bubblewrap.software import PreparedRoots
@@ -92,3 +94,25 @@ def test_the_command_line_on_the_host_shows_no_path_and_no_variable(tmp_path: Pa
         assert "bwrap" in shown
         assert "in-no-argv" not in shown
         assert str(tmp_path) not in shown
+
+
+def test_a_host_without_cgroups_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that are not in force are named in the report and on each environment; it runs all the same."""
+    monkeypatch.setattr(engine_module, "find_cgroups", lambda: find_cgroups(tmp_path / "no-cgroup-is-mounted-here"))
+    monkeypatch.setattr(cgroups, "_has_systemd", lambda: False)
+    with bubblewrap_under_test(tmp_path) as subject:
+        started(subject)
+        assert UNLIMITED in subject.engine.report().notes
+        assert subject.engine.witness(ALICE).caveats == (UNLIMITED,)
+
+
+def test_a_host_with_cgroups_leaves_no_caveat(tmp_path: Path) -> None:
+    """And the environment's own process is in them."""
+    with bubblewrap_under_test(tmp_path) as subject:
+        started(subject)
+        running = Records(tmp_path / "one").of(ALICE).running()
+        limited = find_cgroups().kind != "none"
+        assert bool(running.cgroups) == limited
+        assert subject.engine.witness(ALICE).caveats == (() if limited else (UNLIMITED,))
+        for group in running.cgroups:
+            assert str(running.first.pid) in (group / "cgroup.procs").read_text().split()

@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef, Mount
 from tests.contract.inside import Output, Spool
-from tests.contract.subject import UID, EngineUnderTest, own, started
+from tests.contract.subject import GID, UID, EngineUnderTest, own, started
 
 ALICE = EnvironmentRef.parse("alice")
 
@@ -24,7 +24,7 @@ def test_processes_run_as_the_environments_user(alice: Spool) -> None:
     """Invariant 3: real, effective, saved and file-system ids alike, and no group of root's."""
     read = status(alice)
     assert read["Uid"].split() == [str(UID)] * 4
-    assert read["Gid"].split() == [str(UID)] * 4
+    assert read["Gid"].split() == [str(GID)] * 4
     assert "0" not in read["Groups"].split()
 
 

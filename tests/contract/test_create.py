@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import ConflictError, DevgwError, EngineError, NotFoundError
-from gateway.model import Egress, EnvironmentRef, Limits, Mount
+from gateway.model import EnvironmentRef, Limits, Mount
 from tests.contract.subject import MIB, EngineUnderTest
 
 ALICE = EnvironmentRef.parse("alice")
@@ -22,14 +22,14 @@ def test_a_second_create_is_a_conflict_and_leaves_the_first_alone(subject: Engin
     subject.engine.create(subject.spec())
     subject.engine.start(ALICE)
     with pytest.raises(ConflictError) as refusal:
-        subject.engine.create(subject.spec(egress=Egress.INTERNET))
+        subject.engine.create(subject.spec(egress=subject.egress))
     assert refusal.value.code == "environment.exists"
     assert running(subject)
 
 
 def test_two_creates_at_once_make_one_environment(subject: EngineUnderTest) -> None:
     """The one that comes second is told so, and takes nothing from the first."""
-    spec = subject.spec(egress=Egress.INTERNET)
+    spec = subject.spec(egress=subject.egress)
     outcomes: list[str] = []
     gate = threading.Barrier(2)
 
@@ -53,7 +53,7 @@ def test_two_creates_at_once_make_one_environment(subject: EngineUnderTest) -> N
 
 def test_an_unknown_image_is_not_found_and_nothing_is_left(subject: EngineUnderTest) -> None:
     with pytest.raises(NotFoundError) as refusal:
-        subject.engine.create(subject.spec(image="no-such-image:ever", egress=Egress.INTERNET))
+        subject.engine.create(subject.spec(image="no-such-image:ever", egress=subject.egress))
     assert refusal.value.code == "image.not-found"
     assert "devgw image" in refusal.value.hint
     assert subject.engine.witnesses() == []
@@ -62,7 +62,7 @@ def test_an_unknown_image_is_not_found_and_nothing_is_left(subject: EngineUnderT
 def test_a_missing_mount_source_is_refused_and_not_made(subject: EngineUnderTest) -> None:
     """An engine that makes it would leave a directory owned by root in someone's home."""
     missing = subject.directory / "missing"
-    spec = subject.spec(egress=Egress.INTERNET)
+    spec = subject.spec(egress=subject.egress)
     with pytest.raises(EngineError) as refusal:
         subject.engine.create(replace(spec, mounts=(*spec.mounts, Mount(missing, "/data"))))
     assert refusal.value.code == "mount.missing"
@@ -83,15 +83,15 @@ def test_a_create_that_fails_late_leaves_nothing(subject: EngineUnderTest) -> No
     """The engine refuses only once the network is made; the name can be used again."""
     too_much = Limits(memory_bytes=128 * MIB, cpus=100_000.0, pids=64, shm_bytes=MIB)
     with pytest.raises(EngineError):
-        subject.engine.create(subject.spec(limits=too_much, egress=Egress.INTERNET))
+        subject.engine.create(subject.spec(limits=too_much, egress=subject.egress))
     assert subject.engine.witnesses() == []
-    subject.engine.create(subject.spec(egress=Egress.INTERNET))
+    subject.engine.create(subject.spec(egress=subject.egress))
     assert subject.engine.witness(ALICE) is not None
 
 
 def test_what_a_killed_create_left_is_witnessed_and_deleted(subject: EngineUnderTest) -> None:
     """Reconcile finds it after a restart."""
-    subject.interrupt_create(subject.spec(egress=Egress.INTERNET))
+    subject.interrupt_create(subject.spec(egress=subject.egress))
     witness = subject.engine.witness(ALICE)
     assert witness.partial
     assert not witness.running
@@ -102,7 +102,7 @@ def test_what_a_killed_create_left_is_witnessed_and_deleted(subject: EngineUnder
 
 def test_create_builds_on_what_a_killed_create_left(subject: EngineUnderTest) -> None:
     """The administrator types the same command again and it works."""
-    spec = subject.spec(egress=Egress.INTERNET)
+    spec = subject.spec(egress=subject.egress)
     subject.interrupt_create(spec)
     subject.engine.create(spec)
     subject.engine.start(ALICE)

@@ -8,7 +8,7 @@ import pytest
 from gateway.engines.digest import digest_of
 from gateway.engines.interface import IMAGE_LABEL_PREFIX
 from gateway.errors import EngineError, NotFoundError
-from gateway.model import Egress, EnvironmentRef, GpuUuid, Mount
+from gateway.model import EnvironmentRef, GpuUuid, Mount
 from tests.contract.inside import wait_until
 from tests.contract.subject import UID, EngineUnderTest
 
@@ -55,7 +55,7 @@ def test_create_tells_its_progress(subject: EngineUnderTest) -> None:
 
 
 def test_start_of_a_half_made_environment_is_not_found(subject: EngineUnderTest) -> None:
-    subject.interrupt_create(subject.spec(egress=Egress.INTERNET))
+    subject.interrupt_create(subject.spec(egress=subject.egress))
     with pytest.raises(NotFoundError):
         subject.engine.start(ALICE)
 
@@ -71,7 +71,7 @@ def test_start_twice_starts_once(subject: EngineUnderTest) -> None:
 
 
 def test_stop_then_start_runs_again(subject: EngineUnderTest) -> None:
-    subject.engine.create(subject.spec(egress=Egress.INTERNET))
+    subject.engine.create(subject.spec(egress=subject.egress))
     subject.engine.start(ALICE)
     subject.engine.stop(ALICE, 10)
     assert not running(subject)
@@ -90,12 +90,12 @@ def test_delete_removes_a_running_environment_for_good(subject: EngineUnderTest)
     """The name is free again, at once, and the user's files are where they were."""
     kept = subject.run_directory(ALICE) / "kept"
     kept.write_text("data")
-    subject.engine.create(subject.spec(egress=Egress.INTERNET))
+    subject.engine.create(subject.spec(egress=subject.egress))
     subject.engine.start(ALICE)
     subject.engine.delete(ALICE)
     assert subject.engine.witness(ALICE) is None
     assert kept.read_text() == "data"
-    subject.engine.create(subject.spec(egress=Egress.INTERNET))
+    subject.engine.create(subject.spec(egress=subject.egress))
 
 
 def test_delete_of_an_absent_environment_changes_nothing(subject: EngineUnderTest) -> None:

@@ -11,16 +11,19 @@ from tests.gateway_process import GatewayProcess
 pytestmark = pytest.mark.engine
 
 
-def container_of(client: docker.APIClient, user: str) -> dict[str, object]:
-    """Return what `docker inspect` says of a user's container in any gateway of this run."""
-    found = client.containers(filters={"label": f"devgw.user={user}"})
-    return client.inspect_container(found[0]["Id"])
+def container_of(client: docker.APIClient, people: People, user: str) -> dict[str, object]:
+    """Return what `docker inspect` says of a user's container in this gateway."""
+    mounted = str(people.gateway.root / "state")
+    found = [
+        client.inspect_container(each["Id"]) for each in client.containers(filters={"label": f"devgw.user={user}"})
+    ]
+    return next(each for each in found if any(mount["Source"].startswith(mounted) for mount in each["Mounts"]))
 
 
 @pytest.mark.docker
 def test_inspect_shows_no_capability_no_published_port_and_no_secret(people: People, docker_client: docker.APIClient):
     """`docker inspect` of alice's container, as a curious administrator would read it."""
-    inspected = container_of(docker_client, "alice")
+    inspected = container_of(docker_client, people, "alice")
     host, text = inspected["HostConfig"], json.dumps(inspected)
     assert host["CapDrop"] == ["ALL"]
     assert not host["CapAdd"]

@@ -15,6 +15,15 @@ class FakeLease:
     gpu: GpuUuid
     ref: EnvironmentRef
     leased_at: datetime
+    ends_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FakeQuarantine:
+    """A GPU out of use."""
+
+    gpu: GpuUuid
+    reason: str
 
 
 class FakeLeaseStore:
@@ -22,16 +31,25 @@ class FakeLeaseStore:
 
     def __init__(self) -> None:
         self.rows: dict[GpuUuid, FakeLease] = {}
+        self.out_of_use: dict[GpuUuid, str] = {}
         self.before_take: Callable[[], None] = lambda: None
 
     def held(self) -> list[FakeLease]:
         return list(self.rows.values())
 
-    def take(self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], at: datetime) -> None:
+    def take(
+        self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], at: datetime, ends_at: datetime | None = None
+    ) -> None:
         self.before_take()
         if self.rows.keys() & set(uuids):
             raise LeaseError("gpu.taken", "leased already", "")
-        self.rows.update({uuid: FakeLease(uuid, ref, at) for uuid in uuids})
+        self.rows.update({uuid: FakeLease(uuid, ref, at, ends_at) for uuid in uuids})
 
-    def release(self, ref: EnvironmentRef) -> None:
+    def holders(self) -> dict[GpuUuid, EnvironmentRef]:
+        return {uuid: row.ref for uuid, row in self.rows.items()}
+
+    def quarantined(self) -> list[FakeQuarantine]:
+        return [FakeQuarantine(gpu, reason) for gpu, reason in self.out_of_use.items()]
+
+    def release(self, ref: EnvironmentRef, at: datetime) -> None:
         self.rows = {uuid: row for uuid, row in self.rows.items() if row.ref != ref}

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = Path(__file__).parent / "nvml.c"
+SOURCES = [str(Path(__file__).parent / name) for name in ("nvml.c", "sensors.c")]
 ROOT = Path(__file__).parents[2]
 
 
@@ -13,7 +13,7 @@ def build(directory: Path) -> Path:
     """Compile `libnvidia-ml.so.1` into a directory and return the directory."""
     library = directory / "libnvidia-ml.so.1"
     subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", str(SOURCE), "-o", str(library)], check=True
+        ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", *SOURCES, "-o", str(library)], check=True
     )
     return directory
 

@@ -6,37 +6,69 @@
  *   gpu UUID MEMORY MIG NAME                         MIG: 1 on, 0 off, -1 not supported by this GPU
  *   slice GPU PLACE UUID MEMORY GI CI NAME           PLACE in the GPU's table, GI and CI slice counts
  *   lost GPU                                         this GPU has fallen off the bus
+ *   busy UUID PERCENT                                utilisation; a device without it does not support the question
+ *   process UUID PID                                 a compute process
+ *   xid GPU CODE                                     an event, told once to who waits for events
  * Signatures: NVIDIA Management Library reference (docs.nvidia.com/deploy/nvml-api).
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OK = 0, UNINITIALIZED = 1, BAD_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, GPU_IS_LOST = 15 };
+enum { OK = 0, UNINITIALIZED = 1, BAD_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, TIMED_OUT = 10, GPU_IS_LOST = 15 };
 enum { MAX_DEVICES = 64, PLACES = 7 };
 
 struct device {
     char uuid[96], name[96];
     unsigned long long memory_mib;
     int mig, lost;
-    unsigned gi, ci;
+    unsigned gi, ci, percent, process_count, pids[PLACES];
+    int tells_percent;
     struct device *slices[PLACES];
 };
+struct process { unsigned pid; unsigned long long memory; unsigned gi, ci; };
+struct utilisation { unsigned gpu, memory; };
+struct event { struct device *device; unsigned long long type, data; unsigned gi, ci; };
 struct memory { unsigned long long total, free, used; };
 struct attributes {
     unsigned multiprocessors, copy, decoder, encoder, jpeg, ofa, gi, ci;
     unsigned long long memory_mib;
 };
 
+unsigned long long standin_used_mib(void *device); /* sensors.c */
+
 static struct device gpus[MAX_DEVICES], slices[MAX_DEVICES];
-static unsigned gpu_count, slice_count;
+static struct event events[MAX_DEVICES];
+static unsigned gpu_count, slice_count, event_count, events_told;
 static int init_status, opened;
 static char driver[81];
+
+static struct device *find(const char *uuid) {
+    unsigned i;
+    for (i = 0; i < gpu_count; i++) if (!strcmp(gpus[i].uuid, uuid)) return &gpus[i];
+    for (i = 0; i < slice_count; i++) if (!strcmp(slices[i].uuid, uuid)) return &slices[i];
+    return NULL;
+}
+
+static void learn_activity(const char *line) {
+    struct device *d;
+    unsigned gpu, number;
+    char uuid[96];
+    if (sscanf(line, "busy %95s %u", uuid, &number) == 2 && (d = find(uuid))) {
+        d->percent = number;
+        d->tells_percent = 1;
+    }
+    if (sscanf(line, "process %95s %u", uuid, &number) == 2 && (d = find(uuid)) && d->process_count < PLACES)
+        d->pids[d->process_count++] = number;
+    if (sscanf(line, "xid %u %u", &gpu, &number) == 2 && gpu < gpu_count && event_count < MAX_DEVICES)
+        events[event_count++] = (struct event){&gpus[gpu], 8, number, 0, 0};
+}
 
 static void learn(const char *line) {
     struct device *d;
     unsigned gpu, place;
     char uuid[96];
+    learn_activity(line);
     if (sscanf(line, "init %d", &init_status) == 1 || sscanf(line, "driver %80s", driver) == 1) return;
     if (sscanf(line, "lost %u", &gpu) == 1 && gpu < MAX_DEVICES) gpus[gpu].lost = 1;
     if (strncmp(line, "gpu ", 4) == 0 && gpu_count < MAX_DEVICES) {
@@ -61,11 +93,13 @@ int nvmlInitWithFlags(unsigned flags) {
     return init_status;
 }
 
+int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+
 int nvmlShutdown(void) {
     opened--;
     memset(gpus, 0, sizeof gpus);
     memset(slices, 0, sizeof slices);
-    gpu_count = slice_count = 0;
+    gpu_count = slice_count = event_count = events_told = 0;
     return OK;
 }
 
@@ -95,8 +129,9 @@ int nvmlDeviceGetUUID(struct device *d, char *buffer, unsigned length) { return 
 int nvmlDeviceGetName(struct device *d, char *buffer, unsigned length) { return say(buffer, length, d->name); }
 
 int nvmlDeviceGetMemoryInfo(struct device *d, struct memory *memory) {
-    memory->total = memory->free = d->memory_mib << 20;
-    memory->used = 0;
+    memory->total = d->memory_mib << 20;
+    memory->used = standin_used_mib(d) << 20;
+    memory->free = memory->total - memory->used;
     return d->memory_mib ? OK : NOT_SUPPORTED;
 }
 
@@ -123,4 +158,46 @@ int nvmlDeviceGetAttributes_v2(struct device *d, struct attributes *attributes) 
     attributes->ci = d->ci;
     attributes->memory_mib = d->memory_mib;
     return d->gi ? OK : NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetHandleByUUID(const char *uuid, struct device **device) {
+    *device = find(uuid);
+    if (!*device) return NOT_FOUND;
+    return (*device)->lost ? GPU_IS_LOST : OK;
+}
+
+int standing_processes(struct device *d, unsigned *count, struct process *found) {
+    unsigned i, room = *count;
+    *count = d->process_count;
+    if (room < d->process_count) return INSUFFICIENT_SIZE;
+    for (i = 0; i < d->process_count; i++) found[i] = (struct process){d->pids[i], 1 << 20, 0, 0};
+    return OK;
+}
+
+int standing_utilisation(struct device *d, struct utilisation *u) {
+    u->gpu = d->percent;
+    u->memory = 0;
+    return d->tells_percent ? OK : NOT_SUPPORTED;
+}
+
+int nvmlEventSetCreate(void **set) {
+    *set = events;
+    return OK;
+}
+
+int nvmlEventSetFree(void *set) {
+    (void)set;
+    return OK;
+}
+
+int nvmlDeviceRegisterEvents(struct device *d, unsigned long long types, void *set) {
+    (void)types, (void)set;
+    return d->lost ? GPU_IS_LOST : OK;
+}
+
+int nvmlEventSetWait_v2(void *set, struct event *seen, unsigned timeout) {
+    (void)set, (void)timeout;
+    if (events_told >= event_count) return TIMED_OUT;
+    *seen = events[events_told++];
+    return OK;
 }

@@ -60,7 +60,14 @@ def warm_up_seconds(cache: Path) -> float:
     """Start a fresh process that compiles the example's step, and return what it reports as warm-up."""
     with tempfile.TemporaryDirectory() as directory:
         line = [sys.executable, "-m", "devgw_runner", str(EXAMPLE), "--steps", "1", "--compile", "default"]
-        places = ["--checkpoint-dir", f"{directory}/c", "--log-dir", f"{directory}/l", "--cache-dir", str(cache)]
+        places = [
+            "--checkpoint-dir",
+            f"{directory}/c",
+            "--log-dir",
+            f"{directory}/l",
+            "--cache-dir",
+            str(cache),
+        ]
         environment = {k: v for k, v in os.environ.items() if k not in {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}}
         subprocess.run([*line, *places], check=True, env=environment, stdout=subprocess.DEVNULL)
         events = (Path(directory) / "l" / "small_classifier" / "events.jsonl").read_text().splitlines()
@@ -88,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     report = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {options.threads} threads",
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {options.threads} threads",
         "torch": torch.__version__,
         "load_before": os.getloadavg()[0],
         "loops": compare(options.rounds, options.steps),

@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_ladder.py > gpu.json
 
-For each batch size: eager fp32 NCHW, + channels_last, + bf16, + compile, + whole-step graphs. Beside each rate
-stand the two floors: operations (dense peak of the precision) and bytes (device bandwidth).
+For each batch size: eager fp32 NCHW, + channels_last, + bf16, + compile, + whole-step graphs. Beside
+each rate stand the two floors: operations (dense peak of the precision) and bytes (device bandwidth).
 """
 
 import json
@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-
 from devgw_runner.errors import PreflightError
 from devgw_runner.measure import device_facts
 from devgw_runner.metrics.peak import peak_flops
@@ -32,7 +31,16 @@ GPT_FLOPS = 854.8e6  # per token, 6N + 12LTE
 BANDWIDTH = {"H200": 4.8e12, "H100": 3.35e12, "A100": 2.0e12}  # bytes per second, data sheets
 
 STAIRS = {
-    "eager fp32 NCHW": ["--precision", "fp32", "--memory-format", "contiguous", "--compile", "off", "--graphs", "off"],
+    "eager fp32 NCHW": [
+        "--precision",
+        "fp32",
+        "--memory-format",
+        "contiguous",
+        "--compile",
+        "off",
+        "--graphs",
+        "off",
+    ],
     "+ channels_last": ["--precision", "fp32", "--compile", "off", "--graphs", "off"],
     "+ bf16": ["--compile", "off", "--graphs", "off"],
     "+ compile": ["--graphs", "off"],
@@ -44,7 +52,16 @@ def measure(task: str, flags: list[str]) -> dict[str, object]:
     """Train once and return the median rate after warm-up, or the error's first line."""
     with tempfile.TemporaryDirectory() as directory:
         places = ["--checkpoint-dir", f"{directory}/c", "--log-dir", f"{directory}/l", "--run-name", "ladder"]
-        line = [sys.executable, "-m", "devgw_runner", task, "--steps", str(STEPS), "--log-every", str(LOG_EVERY)]
+        line = [
+            sys.executable,
+            "-m",
+            "devgw_runner",
+            task,
+            "--steps",
+            str(STEPS),
+            "--log-every",
+            str(LOG_EVERY),
+        ]
         done = subprocess.run([*line, *flags, *places], cwd=EXAMPLES, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             return {"error": (done.stderr.strip() or "no message").splitlines()[0]}

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's usual name
+from devgw_runner import Task, TrainConfig, run
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import Dataset
-
-from devgw_runner import Task, TrainConfig, run
 
 VOCABULARY = 50_304  # 50 257 padded to a multiple of 64, for aligned products
 

@@ -36,7 +36,7 @@ def assert_told(capsys, message: str) -> None:
     [
         # the task
         (stumbling.WithoutLoss, [], 10, "task WithoutLoss has no 'loss'"),
-        (stumbling.VectorLoss, [], 10, "VectorLoss.loss has shape (16,)"),
+        (stumbling.VectorLoss, [], 10, "VectorLoss.loss has shape (8,)"),
         (stumbling.DetachedLoss, [], 10, "DetachedLoss.loss does not depend on the model"),
         (stumbling.NumberLoss, [], 10, "NumberLoss.loss returned a float"),
         (stumbling.NoModule, [], 10, "NoModule.model returned a str"),
@@ -93,17 +93,13 @@ def test_a_read_only_volume_is_named_and_nothing_is_written(tmp_path: Path):
         f"mount --bind {volume} {volume} && mount -o remount,bind,ro {volume} && "
         f"exec {sys.executable} -m devgw_runner {Path(tiny.__file__)} --steps 2 --checkpoint-dir {volume}"
     )
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 19, done.stderr
     assert "read-only file system" in done.stderr
     assert list(volume.iterdir()) == []
 
 
-def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoints(
-    tmp_path: Path, finished, tiny_script, places
-):
+def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoints(tmp_path: Path, finished, tiny_script, places):
     """A real full file system: a tmpfs of 400 KiB in a private mount namespace."""
     volume = tmp_path / "checkpoints"
     kept = tmp_path / "kept"
@@ -113,9 +109,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoints(
         f"{sys.executable} -m devgw_runner {tiny_script} --steps 6 --checkpoint-every 1 --checkpoint-keep 90 "
         f"--width 512; code=$?; cp -r {volume} {kept}; exit $code"
     )
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 13, done.stderr
     assert "devgw-run: error: no space left while saving a checkpoint" in done.stderr
     survivors = store.list_checkpoints(kept / "tiny")
@@ -206,7 +200,8 @@ def test_a_task_that_writes_to_a_read_only_volume_is_told_so(tmp_path: Path):
     script = tmp_path / "writes.py"
     script.write_text(
         "from tiny import Tiny\nfrom devgw_runner import run\n"
-        "class Writes(Tiny):\n    def data(self, cfg, split):\n        open(cfg.data_dir / 'cache.bin', 'wb')\n"
+        "class Writes(Tiny):\n    def data(self, cfg, split):\n"
+        "        open(cfg.data_dir / 'cache.bin', 'wb')\n"
         "run(Writes)\n"
     )
     command = (

@@ -1,7 +1,6 @@
 """A checkpoint is complete or absent, and holds exactly what was live when it was asked for."""
 
 import resource
-import shutil
 
 import pytest
 import tiny
@@ -24,9 +23,7 @@ def make_state(step: int = 3) -> TrainState:
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)
-    state = TrainState(
-        model, optimizer, scheduler, torch.amp.GradScaler("cpu", enabled=False), [], Position(step)
-    )
+    state = TrainState(model, optimizer, scheduler, torch.amp.GradScaler("cpu", enabled=False), [], Position(step))
     advance(state)
     return state
 
@@ -73,7 +70,7 @@ def test_everything_comes_back(tmp_path):
 
 
 def test_a_checkpoint_before_the_first_step_makes_no_optimizer_state(tmp_path):
-    """torch's own get_state_dict would take a step to make some."""
+    """The get_state_dict of torch would take a step to make some."""
     state = make_state()
     state.optimizer.state.clear()
     make_writer(tmp_path).save(state, wait=True)
@@ -114,13 +111,15 @@ def test_a_write_that_the_kernel_refuses_is_reported_and_leaves_nothing_half(tmp
 
 
 def test_a_failure_in_the_background_is_raised_at_the_next_poll(tmp_path):
-    writer, state = make_writer(tmp_path / "root"), make_state(1)
-    writer.save(state, wait=False)
-    shutil.rmtree(tmp_path / "root")  # someone deletes the volume's content under our feet
+    """A file where the sealed directory must go: the copy succeeds, the seal behind it does not."""
+    (tmp_path / "step-00000001").write_text("in the way")
+    writer = make_writer(tmp_path)
+    writer.save(make_state(1), wait=False)
     writer._sealing.join()
     with pytest.raises(StorageError):
         writer.poll()
     writer.poll()  # told once
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_any_flipped_bit_is_found(tmp_path):
@@ -131,13 +130,9 @@ def test_any_flipped_bit_is_found(tmp_path):
         broken = bytearray(original)
         broken[len(broken) // 3] ^= 0x10
         path.write_bytes(broken)
-        try:
-            manifest = store.verify(checkpoint)
-            # A flip inside the manifest's own prose changes no checksum; it must still be the same manifest.
-            assert path.name == store.MANIFEST
-            assert manifest.files.keys() == store.verify(checkpoint).files.keys()
-        except CheckpointError as exc:
-            assert exc.exit_code == 12
+        if path.name != store.MANIFEST:  # a flip in the manifest's prose changes no checksum
+            with pytest.raises(CheckpointError, match="does not match its checksum"):
+                store.verify(checkpoint)
         path.write_bytes(original)
     assert store.verify(checkpoint).step == 1
 

@@ -82,5 +82,5 @@ def test_a_wrong_setting_is_named_with_its_source(tmp_path, flags, environment, 
 
 
 def test_a_missing_config_file_is_a_usage_error():
-    with pytest.raises(UsageError, match="cannot read nowhere.yaml: no such file"):
+    with pytest.raises(UsageError, match=r"cannot read nowhere\.yaml: no such file"):
         read_config(TrainConfig, ["--config", "nowhere.yaml"], {})

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Places
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
+
+from conftest import Places
 
 STEPS = 40
 FLAGS = ("--deterministic", "--steps", str(STEPS), "--log-every", "1", "--checkpoint-every", "6")
@@ -95,9 +96,7 @@ def test_sigterm_in_training_saves_and_resumes_to_the_same_bits(finished, places
 
 
 @pytest.mark.slow
-def test_sigterm_in_evaluation_saves_and_the_evaluation_is_made_up(
-    finished, places, tiny_script, uninterrupted
-):
+def test_sigterm_in_evaluation_saves_and_the_evaluation_is_made_up(finished, places, tiny_script, uninterrupted):
     """The interrupted evaluation leaves no record; the resumed run makes it before it trains on."""
     assert interrupt(finished, places, tiny_script, "eval:2:TERM") == 143
     assert places.records("val") == []
@@ -128,7 +127,7 @@ def test_sigterm_while_compiling_saves_the_untouched_state(
 
 @pytest.mark.slow
 def test_loader_processes_do_not_change_the_bits(finished, places, tiny_script, uninterrupted):
-    """Augmentation is seeded per batch, so it does not matter which process loads it, or how many there are."""
+    """Augmentation is seeded per batch, so it does not matter which process loads it."""
     assert interrupt(finished, places, tiny_script, "train:11:TERM") == 143
     assert finished(tiny_script, *FLAGS, "--workers", "2").returncode == 0
     assert_same_bits(uninterrupted, places)

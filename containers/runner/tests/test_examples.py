@@ -5,7 +5,6 @@ import time
 
 import pytest
 import torch
-
 from devgw_runner import run
 from devgw_runner.script import find_task
 from devgw_runner.task import LossStep
@@ -52,7 +51,10 @@ def test_gpt2_is_gpt2(examples):
     ("script", "flags"),
     [
         ("resnet50.py", ["--image-size", "32", "--classes", "10", "--batch-size", "4"]),
-        ("gpt2.py", ["--layers", "2", "--heads", "2", "--width", "32", "--context", "32", "--batch-size", "4"]),
+        (
+            "gpt2.py",
+            ["--layers", "2", "--heads", "2", "--width", "32", "--context", "32", "--batch-size", "4"],
+        ),
     ],
 )
 def test_a_shipped_job_trains(examples, script, flags, places, capsys):
@@ -86,8 +88,17 @@ def test_the_tutorial_notebook_runs(examples, tmp_path):
     import subprocess
 
     done = subprocess.run(
-        [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(tmp_path),
-         str(examples / "tutorial.ipynb")],
+        [
+            sys.executable,
+            "-m",
+            "nbconvert",
+            "--to",
+            "notebook",
+            "--execute",
+            "--output-dir",
+            str(tmp_path),
+            str(examples / "tutorial.ipynb"),
+        ],
         capture_output=True,
         text=True,
         check=False,

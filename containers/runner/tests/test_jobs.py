@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from devgw_runner.jobs.detached import find_job, list_jobs, start_detached
@@ -31,9 +32,9 @@ def test_a_job_is_found_by_the_beginning_of_its_id(tmp_path, poll):
 def test_a_job_whose_supervisor_was_killed_is_lost(tmp_path, poll):
     job = start_detached("sleep", ["sleep", "1000"], tmp_path)
     poll(lambda: list_jobs(tmp_path)[0].pid == job.pid, "the supervisor to begin")
-    children = f"/proc/{job.pid}/task/{job.pid}/children"
-    poll(lambda: open(children).read().strip() != "", "the job to begin")
-    child = int(open(children).read().split()[0])
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children")
+    poll(lambda: children.read_text().strip() != "", "the job to begin")
+    child = int(children.read_text().split()[0])
     os.kill(job.pid, signal.SIGKILL)
     os.waitpid(job.pid, 0)
     os.kill(child, signal.SIGKILL)
@@ -41,9 +42,7 @@ def test_a_job_whose_supervisor_was_killed_is_lost(tmp_path, poll):
 
 
 @pytest.mark.slow
-def test_a_detached_run_survives_sighup_and_is_followed_and_stopped(
-    finished, devgw_run, tiny_script, places, poll
-):
+def test_a_detached_run_survives_sighup_and_is_followed_and_stopped(finished, devgw_run, tiny_script, places, poll):
     """The whole life of a job as a user sees it over ssh."""
     started = finished("--detach", tiny_script, *LONG)
     assert started.returncode == 0

@@ -52,7 +52,7 @@ def _cache(shared_cache, monkeypatch):
 
 @pytest.mark.slow
 def test_a_good_model_stays_compiled_and_warm_up_leaves_no_trace():
-    """Parameters, running statistics, gradients and random state are as before; state-dict keys stay clean."""
+    """Parameters, statistics, gradients and random state are as before; state-dict keys stay clean."""
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     randomness = torch.get_rng_state()
@@ -69,7 +69,7 @@ def test_a_good_model_stays_compiled_and_warm_up_leaves_no_trace():
 
 @pytest.mark.slow
 def test_a_compiler_that_fails_is_left_for_aot_eager_with_the_cause(finished, places, tiny_script, tmp_path):
-    """A runtime image without a C++ compiler: pytorch/pytorch#170235. A process of its own: torch remembers."""
+    """An image without a C++ compiler, pytorch/pytorch#170235. In its own process: torch remembers."""
     cold = {"CXX": "/nonexistent/c++", "DEVGW_TRAIN_CACHE_DIR": str(tmp_path / "cold")}
     done = finished(tiny_script, "--steps", "2", "--compile", "default", **cold)
     assert done.returncode == 0, done.stderr
@@ -80,7 +80,8 @@ def test_a_compiler_that_fails_is_left_for_aot_eager_with_the_cause(finished, pl
 
 def test_a_rung_that_computes_another_loss_is_left():
     """The parity gate: numbers that differ are never trained on."""
-    result = climb(trial(Cheating(), network()), lambda succeeded: succeeded)
+    exact = nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 3))
+    result = climb(trial(Cheating(), exact), lambda succeeded: succeeded)
     assert result.rung is Rung.EAGER
     assert {fall.cause for fall in result.falls} == {"ParityError"}
     assert "differs from the eager" in result.falls[0].line

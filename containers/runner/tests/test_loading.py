@@ -19,10 +19,11 @@ from devgw_runner.task import batch_samples, check_batch
 from tiny import Points
 from torch.utils.data import DataLoader, TensorDataset
 
+START = Position()
 ORDER = SampleOrder(length=40, batch_size=8, seed=5)
 
 
-def batches(workers: int, count: int, start: Position = Position()) -> list:
+def batches(workers: int, count: int, start: Position = START) -> list:
     opened = open_dataset(Points(40, 1, 0.5), ORDER, start, workers=workers, pin=False)
     return [batch[0] for batch in itertools.islice(opened, count)]
 
@@ -79,9 +80,7 @@ def test_a_loader_with_a_state_continues_by_itself():
     assert [int(next(stream)[0]) for _ in range(4)] == [4, 5, 0, 1]
 
 
-@pytest.mark.parametrize(
-    "batch", [(torch.zeros(5, 2), torch.zeros(5)), {"x": torch.zeros(5, 2)}, [torch.zeros(5)]]
-)
+@pytest.mark.parametrize("batch", [(torch.zeros(5, 2), torch.zeros(5)), {"x": torch.zeros(5, 2)}, [torch.zeros(5)]])
 def test_a_batch_is_split_along_its_samples(batch):
     parts = split_batch(batch, 2, batch_samples(batch))
     assert [batch_samples(part) for part in parts] == [2, 2, 1]

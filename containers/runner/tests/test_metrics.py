@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 import tiny
@@ -155,7 +156,7 @@ def test_gpu_state_leaves_out_what_a_mig_slice_does_not_tell(tmp_path):
     assert "devgw_gpu_power_watts{" not in (tmp_path / "gpu.prom").read_text()
 
 
-@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="says what a machine without a driver answers")
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="says what a machine without a driver answers")
 def test_without_a_driver_nvml_says_so():
     with pytest.raises(NvmlUnavailableError):
         read_gpus()
@@ -165,10 +166,8 @@ def test_every_host_wait_of_the_loop_is_marked():
     """The promise of loop.py: what reads a device value on the host says SYNC on its line."""
     from devgw_runner import loop
 
-    waits = re.compile(
-        r"\.item\(|float\(own\)|\.synchronize\(|watch\.check\(|meter\.take\(|scaler\.step\(|\.times\("
-    )
-    lines = open(loop.__file__).read().splitlines()
+    waits = re.compile(r"\.item\(|float\(own\)|\.synchronize\(|watch\.check\(|meter\.take\(|scaler\.step\(|\.times\(")
+    lines = Path(loop.__file__).read_text(encoding="utf-8").splitlines()
     found = [line for line in lines if waits.search(line)]
     assert len(found) >= 7
     assert [line for line in found if "SYNC" not in line] == []

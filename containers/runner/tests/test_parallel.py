@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Places
 from devgw_runner.checkpoint.export import read_weights
 from devgw_runner.errors import ShardingError
 from devgw_runner.parallel.sharding import check_sharding, find_refusals
 from devgw_runner.parallel.wrapping import find_blocks
 from torch import nn
+
+from conftest import Places
 
 STEPS = 12
 
@@ -61,7 +62,7 @@ def test_two_processes_compute_what_one_with_twice_the_batch_computes(worlds, pa
 
 @pytest.mark.slow
 def test_sharded_checkpoints_resume_exactly_and_reshard_to_one_process(finished, worlds, tmp_path):
-    """DTensor state goes through the checkpoint; another world reads it, and says that it is not bit-exact."""
+    """DTensor state goes through the checkpoint; another world reads it, and says it is not bit-exact."""
     fsdp = ("--nproc", "2", SCRIPT, "--run-name", "half", "--parallel", "fsdp", *FLAGS)
     assert finished(*fsdp, "--steps", "7").returncode == 0
     assert "resumed from step-00000007" in finished(*fsdp).stdout
@@ -88,7 +89,7 @@ def test_sigterm_stops_all_processes_at_the_same_step(devgw_run, poll, tmp_path)
 
 @pytest.mark.slow
 def test_the_exit_code_of_a_failed_process_comes_through_torchrun(finished):
-    """torchrun alone turns every code into 1."""
+    """Alone, torchrun turns every code into 1."""
     assert finished("--nproc", "2", SCRIPT, "--checkpoint-dir", "/proc/devgw").returncode == 13
 
 

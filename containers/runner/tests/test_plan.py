@@ -1,4 +1,4 @@
-"""What is chosen on which device, and why. Devices are made-up facts, so plans for any GPU are tested here."""
+"""What is chosen on which device, and why. Devices are made-up facts, so any GPU is tested here."""
 
 from dataclasses import replace
 
@@ -26,11 +26,7 @@ IMAGES = DataFacts(length=100_000, sample_bytes=600_000, load_seconds_per_sample
 
 def facts(device: DeviceFacts = H200, **changes) -> Facts:
     plain = Facts(device, CONVNET, IMAGES, Resources(16, 128 * GIB, 64 * GIB), bytes_per_sample=100 * 2**20)
-    return (
-        replace(plain, bytes_per_sample=None, **changes)
-        if device.kind == "cpu"
-        else replace(plain, **changes)
-    )
+    return replace(plain, bytes_per_sample=None, **changes) if device.kind == "cpu" else replace(plain, **changes)
 
 
 def plan(config: dict | None = None, device: DeviceFacts = H200, **changes):

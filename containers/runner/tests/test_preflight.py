@@ -105,16 +105,12 @@ def test_doctor_prints_every_check_and_its_verdict(capsys):
     assert code == (0 if report["ok"] else 17)
     assert all(check["fix"] for check in report["checks"] if check["state"] != "ok")
     main(["doctor"])
-    assert len([line for line in capsys.readouterr().out.splitlines() if "fix:" not in line]) == len(
-        EVERY_CHECK
-    )
+    assert len([line for line in capsys.readouterr().out.splitlines() if "fix:" not in line]) == len(EVERY_CHECK)
 
 
 def test_doctor_works_where_torch_cannot_be_imported(tmp_path):
     """A broken torch is what a doctor is called for."""
-    (tmp_path / "torch.py").write_text(
-        "raise ImportError('libcudart.so.13: cannot open shared object file')\n"
-    )
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')\n")
     done = subprocess.run(
         [sys.executable, "-m", "devgw_runner", "doctor", "-o", "json"],
         capture_output=True,

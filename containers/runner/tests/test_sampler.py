@@ -5,8 +5,10 @@ import itertools
 import pytest
 from devgw_runner.sampler import Position, SampleOrder, batch_seed
 
+START = Position()
 
-def take(order: SampleOrder, count: int, start: Position = Position()) -> list:
+
+def take(order: SampleOrder, count: int, start: Position = START) -> list:
     return list(itertools.islice(order.requests(start), count))
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import devgw_runner
 import pytest
@@ -41,7 +42,7 @@ def test_a_notebook_calls_run_with_a_config_and_gets_exceptions(places):
     ids=["python", "devgw-run", "module", "torchrun"],
 )
 def test_a_script_starts_in_every_way(line, places):
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(tiny.__file__)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(tiny.__file__).parent)}
     done = subprocess.run(
         [sys.executable, *line, "--steps", "2", "--run-name", "tiny"],
         env=environment,

@@ -1,4 +1,4 @@
-"""An unmodified script under `--wrap`: its output, its signals, its exit code, and plain words about the rest."""
+"""An unmodified script under `--wrap`: output, signals, exit code, and plain words about the rest."""
 
 import json
 import os
@@ -34,9 +34,7 @@ def test_the_exit_code_passes_through_and_the_truth_is_told(finished, tmp_path, 
 
 def test_the_script_finds_caches_and_threads_and_keeps_the_users_values(finished, tmp_path):
     script = write(tmp_path, "import os, json\nprint(json.dumps(dict(os.environ)))\n")
-    done = finished(
-        "--tf32", "--wrap", "--", sys.executable, script, TRITON_CACHE_DIR="/mine", OMP_NUM_THREADS="7"
-    )
+    done = finished("--tf32", "--wrap", "--", sys.executable, script, TRITON_CACHE_DIR="/mine", OMP_NUM_THREADS="7")
     seen = json.loads(done.stdout)
     assert seen["TORCHINDUCTOR_CACHE_DIR"].endswith("/inductor")
     assert (seen["TRITON_CACHE_DIR"], seen["OMP_NUM_THREADS"]) == ("/mine", "7")

@@ -65,7 +65,7 @@ class BubblewrapEngine:
             if record.spec() is not None:
                 raise environment_exists(str(spec.ref))
             if spec.egress != Egress.NONE:
-                network.find_stack(spec.ref)
+                network.find_stack(spec.ref, spec.egress)
             progress("trying a sandbox")
             require_namespaces(bwrap, _ids(spec))
             progress(f"making a sandbox from {spec.image}")
@@ -128,7 +128,7 @@ class BubblewrapEngine:
         """Hand a worked-out sandbox to a supervisor; its limits are there before its first process."""
         root = self._roots.find(spec.image)
         tree = root.tree if spec.read_only_root else record.own_root
-        stack = network.find_stack(spec.ref) if spec.egress != Egress.NONE else None
+        stack = network.find_stack(spec.ref, spec.egress) if spec.egress != Egress.NONE else None
         resolver = _resolver(record, stack) if stack else None
         sandbox = sandbox_of(spec, root, self._devices.of(spec.gpus), tree, resolver)
         unit = f"devgw-{self._gateway_id}-{spec.ref.user}.{spec.ref.name}"

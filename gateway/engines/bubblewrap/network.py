@@ -1,7 +1,7 @@
 """Egress of one sandbox: none, or the internet through a user-mode network stack of its own. Never the host's network.
 
 Each sandbox keeps its own network namespace with a stack (slirp4netns or pasta) behind its `eth0`; nobody can connect
-to it, the host's loopback and other sandboxes cannot be reached through it.
+to it. What its connections may reach is held by `packet_filter` inside that namespace.
 """
 
 import fcntl
@@ -12,8 +12,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.engines.packet_filter import confine_namespace, ipv4_rules, require_programs
 from gateway.errors import EngineError
-from gateway.model import EnvironmentRef
+from gateway.model import Egress, EnvironmentRef
 
 _MTU = 1500
 _NS_GET_USERNS = 0xB701  # ioctl_ns(2)
@@ -26,6 +27,7 @@ class Stack:
 
     program: str
     network: str
+    egress: str
 
     @property
     def resolver(self) -> str:
@@ -56,7 +58,7 @@ class Stack:
         ]  # fmt: skip
 
 
-def find_stack(ref: EnvironmentRef) -> Stack:
+def find_stack(ref: EnvironmentRef, egress: Egress = Egress.INTERNET) -> Stack:
     """Return the stack for an environment. Raises: EngineError `egress.unavailable`, saying what to install."""
     program = shutil.which("slirp4netns") or shutil.which("pasta")
     if program is None:
@@ -71,7 +73,9 @@ def find_stack(ref: EnvironmentRef) -> Stack:
             f"egress 'internet' needs {_TUN}, which this user may not open",
             f"as root: 'modprobe tun && chmod 666 {_TUN}', or create the environment with --egress none",
         )
-    return Stack(program, _network_of(ref))
+    require_programs()
+    ipv4_rules(egress.rule)  # refuse here what could not be enforced at the start
+    return Stack(program, _network_of(ref), str(egress))
 
 
 def egress_note() -> str:
@@ -107,6 +111,7 @@ def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess
             process.wait()
             said = os.pread(words, 4096, 0).decode(errors="replace").strip().splitlines()[-8:]
             raise EngineError("egress.unavailable", f"the network stack did not start: {' '.join(said)}", "")
+        confine_namespace(net, "eth0", Egress(stack.egress), stack.resolver)  # the sandbox waits until we return
     finally:
         for descriptor in (reading, words, net, user, alive):
             os.close(descriptor)

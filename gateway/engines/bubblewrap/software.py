@@ -12,9 +12,7 @@ from typing import Any
 
 from gateway.engines.bubblewrap.errors import image_not_found, image_outdated
 from gateway.engines.bubblewrap.records import read_json, write_json
-from gateway.engines.interface import Image
-
-_LABEL_PREFIXES = ("devgw.", "org.devgw.")
+from gateway.engines.interface import IMAGE_LABEL_PREFIX, Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class PreparedRoots:
         return [
             Image(reference, root.digest, root.labels)
             for reference, root in found
-            if root is not None and any(label.startswith(_LABEL_PREFIXES) for label in root.labels)
+            if root is not None and any(label.startswith(IMAGE_LABEL_PREFIX) for label in root.labels)
         ]
 
     def name(self, reference: str, name: str) -> None:

@@ -1,8 +1,9 @@
 """What the records say of an environment, read as a Witness."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from gateway.engines.bubblewrap.cgroups import count_out_of_memory
+from gateway.engines.bubblewrap.cgroups import UNLIMITED, count_out_of_memory
 from gateway.engines.bubblewrap.records import Record
 from gateway.engines.interface import Witness
 from gateway.model import EnvironmentSpec
@@ -19,7 +20,9 @@ def witness_of(record: Record) -> Witness:
     if running is None:
         return _witness(record, spec)
     if running.supervisor.is_alive():
-        return _witness(record, spec, running=True, detail=out_of_memory(running.cgroups, spec.limits.memory_bytes))
+        detail = out_of_memory(running.cgroups, spec.limits.memory_bytes)
+        found = _witness(record, spec, running=True, detail=detail)
+        return found if running.cgroups else replace(found, caveats=(UNLIMITED,))
     ended = record.ended()
     if ended is None:
         return _witness(record, spec, exit_code=_KILLED, detail="it was cut off: the host or its supervisor went down")

@@ -19,6 +19,7 @@ from gateway.engines.docker.network import ensure_network, refs_with_network, re
 from gateway.engines.docker.spec import container_body
 from gateway.engines.interface import IMAGE_LABEL_PREFIX, EngineReport, Image, Progress, Witness, ignore_progress
 from gateway.engines.mounts import require_sources
+from gateway.engines.packet_filter import HostPacketFilter, PacketFilter
 from gateway.errors import DevgwError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec
 
@@ -30,9 +31,10 @@ class DockerEngine:
 
     name = "docker"
 
-    def __init__(self, base_url: str, gateway_id: str) -> None:
+    def __init__(self, base_url: str, gateway_id: str, packet_filter: PacketFilter | None = None) -> None:
         self.gateway_id = names.parse_gateway_id(gateway_id)
         self._connection = Connection(base_url)
+        self._filter = packet_filter or HostPacketFilter()
 
     def report(self) -> EngineReport:
         with self._connection.asked_to("describe itself") as api:
@@ -52,8 +54,10 @@ class DockerEngine:
     def start(self, ref: EnvironmentRef) -> None:
         with self._connection.asked_to(f"start {ref}") as api:
             container = self._found(api, ref)
-            if labels.has_network(container["Config"]["Labels"]):
+            written = container["Config"]["Labels"]
+            if labels.has_network(written):
                 rejoin_network(api, self.gateway_id, ref, container["Id"])
+                self._filter.confine(names.bridge_name(self.gateway_id, ref), labels.egress_in(written))
             api.start(container["Id"])
 
     def stop(self, ref: EnvironmentRef, timeout_seconds: float) -> None:
@@ -68,6 +72,8 @@ class DockerEngine:
             if container is not None:
                 _remove(api, container["Id"])
             remove_network(api, self.gateway_id, ref)
+        if container is None or labels.has_network(container["Config"]["Labels"]):
+            self._filter.release(names.bridge_name(self.gateway_id, ref))
 
     def witness(self, ref: EnvironmentRef) -> Witness | None:
         with self._connection.asked_to(f"look for {ref}") as api:
@@ -133,6 +139,7 @@ class DockerEngine:
             if spec.egress != Egress.NONE:
                 progress("making a network of its own")
                 made_network = ensure_network(api, self.gateway_id, spec.ref)
+                self._filter.confine(names.bridge_name(self.gateway_id, spec.ref), spec.egress)
             progress(f"making a container from {spec.image}")
             api.create_container_from_config(body, names.container_name(self.gateway_id, spec.ref))
         except docker.errors.APIError as exc:

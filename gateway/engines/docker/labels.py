@@ -30,7 +30,7 @@ def labels_of(spec: EnvironmentSpec, gateway_id: str) -> dict[str, str]:
         GPUS: ",".join(spec.gpus),
         IMAGE: spec.image,
         SPEC: digest_of(spec),
-        EGRESS: spec.egress.value,
+        EGRESS: spec.egress,
     }
 
 
@@ -63,3 +63,11 @@ def gpus_in(labels: Mapping[str, str]) -> tuple[GpuUuid, ...]:
 def has_network(labels: Mapping[str, str]) -> bool:
     """Say whether the environment has a network of its own."""
     return labels.get(EGRESS, Egress.NONE) != Egress.NONE
+
+
+def egress_in(labels: Mapping[str, str]) -> Egress:
+    """Read where connections may go; none where the label is damaged."""
+    try:
+        return Egress(labels.get(EGRESS, Egress.NONE))
+    except UsageError:
+        return Egress.NONE

@@ -1,4 +1,4 @@
-"""The network of one environment: a bridge that no other environment is on. Packet filters are not made here."""
+"""The network of one environment: a bridge that no other environment is on. What may leave it is `packet_filter`'s."""
 
 from contextlib import suppress
 from typing import Any
@@ -24,6 +24,7 @@ def ensure_network(api: docker.APIClient, gateway_id: str, ref: EnvironmentRef) 
                 "com.docker.network.bridge.name": names.bridge_name(gateway_id, ref),
             },
             labels=labels.labels_of_network(ref, gateway_id),
+            enable_ipv6=False,  # the filter closes IPv6 whole, and a default of the daemon's must not say otherwise
             check_duplicate=True,  # engines with an API below 1.44 would make a second one of the same name
         )
     except docker.errors.APIError as exc:

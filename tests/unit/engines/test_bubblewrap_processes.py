@@ -101,7 +101,7 @@ def test_a_root_made_for_another_python_is_not_found(tmp_path: Path) -> None:
     manifest = {
         "digest": "sha256:1",
         "command": ["x"],
-        "labels": {"devgw.x": "1"},
+        "labels": {"org.devgw.x": "1"},
         "needs": [str(tmp_path / "python3.9")],
     }
     roots.write("one", manifest)

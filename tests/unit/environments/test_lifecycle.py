@@ -14,7 +14,8 @@ from gateway.gpus.leases import Leases
 from gateway.gpus.reading import Reading
 from gateway.model import Egress, Environment, EnvironmentRef, EnvironmentState, Gpu, GpuUuid, Limits
 from gateway.store.database import Database
-from gateway.store.environments import EnvironmentTable, LeaseTable
+from gateway.store.environments import EnvironmentTable
+from gateway.store.leases import LeaseTable
 from gateway.store.users import Users
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import Crash, FakeDaemon
@@ -63,7 +64,7 @@ class Site:
 
     def reconcile(self) -> dict[EnvironmentRef, str]:
         """Run the reconciler; return each finding's code."""
-        found = Reconciler(self.table, self.engine, self.environments).run()
+        found = Reconciler(self.table, self.leases, self.engine, self.environments).run()
         return {finding.ref: finding.code for finding in found}
 
     def held(self) -> dict[GpuUuid, EnvironmentRef]:

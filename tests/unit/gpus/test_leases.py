@@ -148,7 +148,7 @@ def test_a_named_gpu_that_is_held_names_its_holder(store: FakeLeaseStore) -> Non
     host = leases(store, gpu(0), gpu(1))
     host.lease(ALICE, gpu(1).uuid)
     error = refusal(host, f"{gpu(0).uuid},{gpu(1).uuid}")
-    assert (error.code, error.message) == ("gpu.taken", f"{gpu(1).uuid} is leased to alice")
+    assert (error.code, error.message) == ("gpu.none-free", f"{gpu(1).uuid} is leased to alice")
     assert len(store.held()) == 1
 
 
@@ -210,9 +210,9 @@ def test_other_errors_of_the_store_are_not_mistaken_for_a_race(store: FakeLeaseS
         leases(store, gpu(0)).lease(ALICE, "1")
 
 
-def test_holdings_show_who_has_what(store: FakeLeaseStore) -> None:
+def test_the_situation_shows_who_has_what(store: FakeLeaseStore) -> None:
     host = leases(store, gpu(0), gpu(1))
     host.lease(ALICE, "1")
-    reading, holders = host.holdings()
+    reading, now = host.situation()
     assert [one.uuid for one in reading.gpus] == [gpu(0).uuid, gpu(1).uuid]
-    assert holders == {gpu(0).uuid: ALICE}
+    assert now.holders == {gpu(0).uuid: ALICE}

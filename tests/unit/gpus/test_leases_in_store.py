@@ -12,7 +12,8 @@ from gateway.gpus.leases import Leases
 from gateway.gpus.reading import Reading
 from gateway.model import Egress, Environment, EnvironmentRef, EnvironmentState, Gpu, GpuUuid, Limits
 from gateway.store.database import Database
-from gateway.store.environments import EnvironmentTable, LeaseTable
+from gateway.store.environments import EnvironmentTable
+from gateway.store.leases import LeaseTable
 from gateway.store.users import Users
 
 GPUS = tuple(Gpu(GpuUuid(f"GPU-{number:08d}-aaaa-4bbb-8ccc-dddddddddddd"), "NVIDIA H200") for number in range(8))

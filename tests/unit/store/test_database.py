@@ -15,7 +15,8 @@ import gateway.store
 from gateway.errors import ConflictError, LeaseError, NotFoundError, StoreError
 from gateway.model import Egress, Environment, EnvironmentRef, EnvironmentState, GpuUuid, Limits, PublicKey, UserName
 from gateway.store.database import SCHEMA_HEAD, Database
-from gateway.store.environments import EnvironmentTable, LeaseTable
+from gateway.store.environments import EnvironmentTable
+from gateway.store.leases import LeaseTable
 from gateway.store.schema import METADATA, USERS
 from gateway.store.users import Users
 

@@ -1,4 +1,4 @@
-"""Command line of the init process: no argument starts the environment, `listen` and `check` are its parts.
+"""Command line of the init process: no argument starts the environment, the others are its parts.
 
 `python -m devgw_environment` is what the image's entrypoint and the bubblewrap engine run.
 """
@@ -7,10 +7,18 @@ import sys
 
 from devgw_environment.contract import Environment
 from devgw_environment.health import check_sockets
+from devgw_environment.liaison import run_liaison
 from devgw_environment.listen import run_listener
+from devgw_environment.probe import run_probe
 from devgw_environment.supervise import run_supervisor
 
-COMMANDS = {"init": run_supervisor, "listen": run_listener, "check": check_sockets}
+COMMANDS = {
+    "init": run_supervisor,
+    "listen": run_listener,
+    "liaison": run_liaison,
+    "probe": run_probe,
+    "check": check_sockets,
+}
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ import os
 
 c = get_config()  # noqa: F821 - Jupyter puts it into this file's namespace
 
-c.ServerApp.jpserver_extensions = {"devgw_environment.socket_keeper": True}
+c.ServerApp.jpserver_extensions = {"devgw_environment.socket_keeper": True, "devgw_environment.kernel_watch": True}
 c.ServerApp.terminado_settings = {"shell_command": [os.environ.get("SHELL", "/bin/sh"), "-l"]}
 c.ServerApp.quit_button = False
 c.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 100_000_000

@@ -1,6 +1,6 @@
-"""The init process: keeps the SSH listener and the notebook server alive and stops everything together.
+"""The init process: keeps SSH listener, notebook server and liaison alive and stops everything together.
 
-The two are separate processes, so that the death of one is not the death of the other; sessions outlive both.
+They are separate processes, so that the death of one is not the death of another; sessions outlive them all.
 """
 
 import os
@@ -55,12 +55,14 @@ class Service:
 
 
 def make_services(environment: Environment) -> list[Service]:
-    """The two services of an environment and how each is started."""
+    """The two services of an environment, what speaks with the gateway about them, and how each is started."""
     isolation = ["-I"] if sys.flags.isolated else []
-    listener = [sys.executable, *isolation, "-m", "devgw_environment", "listen"]
+    own = [sys.executable, *isolation, "-m", "devgw_environment"]
+    variables = {**os.environ, "PATH": environment.search_path}
     return [
-        Service("listener", listener, {**os.environ, "PATH": environment.search_path}),
+        Service("listener", [*own, "listen"], variables),
         Service("notebook", notebook_command(environment), notebook_variables(environment)),
+        Service("liaison", [*own, "liaison"], variables),
     ]
 
 

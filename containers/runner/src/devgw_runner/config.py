@@ -64,9 +64,7 @@ class TrainConfig(BaseModel):
         default="drop",
         description="an incomplete last training batch: left out, filled up, or run uncompiled",
     )
-    eval_every: int = Field(
-        default=0, ge=0, description="steps between evaluations; 0 means after each epoch"
-    )
+    eval_every: int = Field(default=0, ge=0, description="steps between evaluations; 0 means after each epoch")
     nan: Literal["stop", "skip", "ignore"] = Field(
         default="stop",
         description="what a loss that is not finite does; skip costs a synchronisation per step",
@@ -79,12 +77,8 @@ class TrainConfig(BaseModel):
     checkpoint_dir: Path | None = Field(
         default=None, description="root of the checkpoints; /checkpoints in an environment"
     )
-    checkpoint_every: int = Field(
-        default=0, ge=0, description="steps between checkpoints; 0 leaves it to minutes"
-    )
-    checkpoint_minutes: float = Field(
-        default=10.0, ge=0, description="minutes between checkpoints; 0 is never"
-    )
+    checkpoint_every: int = Field(default=0, ge=0, description="steps between checkpoints; 0 leaves it to minutes")
+    checkpoint_minutes: float = Field(default=10.0, ge=0, description="minutes between checkpoints; 0 is never")
     checkpoint_keep: Count = Field(default=3, description="newest checkpoints kept")
     checkpoint_async: bool = Field(default=True, description="write checkpoints behind the training's back")
     resume: str = Field(

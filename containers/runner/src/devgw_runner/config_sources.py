@@ -96,9 +96,7 @@ def _read_environment(kind: type[TrainConfig], environment: Mapping[str, str]) -
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable == ENVIRONMENT_PREFIX + "CONFIG":
             continue
         if variable not in known:
-            raise UsageError(
-                f"unknown setting {variable} in the environment", _suggest(variable, list(known))
-            )
+            raise UsageError(f"unknown setting {variable} in the environment", _suggest(variable, list(known)))
         found[known[variable]] = value
     return found
 

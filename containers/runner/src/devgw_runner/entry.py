@@ -61,9 +61,7 @@ def guarded(action: Callable[[], int]) -> int:
         return report_failure(exc)
     except torch.OutOfMemoryError as exc:
         size = "a smaller --batch-size or --micro-batch"
-        return report_failure(
-            OutOfMemoryError(f"out of device memory: {str(exc).splitlines()[0]}", f"choose {size}")
-        )
+        return report_failure(OutOfMemoryError(f"out of device memory: {str(exc).splitlines()[0]}", f"choose {size}"))
     except OSError as exc:
         traceback.print_exc()
         return report_failure(read_only_error(exc)) if exc.errno in READ_ONLY_ERRNOS else 1
@@ -112,9 +110,7 @@ def _train(task_type: type[Task[Any]], config: TrainConfig) -> int:
         leave_world()
 
 
-def _train_in_world(
-    task: Task[Any], config: TrainConfig, places: Any, world: World, device: torch.device
-) -> int:
+def _train_in_world(task: Task[Any], config: TrainConfig, places: Any, world: World, device: torch.device) -> int:
     prepared = prepare(task, config, places, world, device)
     if config.explain:
         if world.is_main:

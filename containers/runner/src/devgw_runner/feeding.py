@@ -103,8 +103,4 @@ def open_evaluation(prepared: Prepared) -> Evaluation | None:
     data = prepared.task.data(prepared.config, "val")
     if data is None:
         return None
-    return (
-        _DatasetEvaluation(data, prepared)
-        if loading.is_map_style(data)
-        else _LoaderEvaluation(data, prepared)
-    )
+    return _DatasetEvaluation(data, prepared) if loading.is_map_style(data) else _LoaderEvaluation(data, prepared)

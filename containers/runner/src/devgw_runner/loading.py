@@ -207,9 +207,7 @@ def split_batch(batch: Any, micro_batch: int, samples: int) -> list[Any]:
     """Cut a batch into micro-batches along the first dimension; a batch that fits stays whole."""
     if samples <= micro_batch:
         return [batch]
-    return [
-        _narrow(batch, begin, min(begin + micro_batch, samples)) for begin in range(0, samples, micro_batch)
-    ]
+    return [_narrow(batch, begin, min(begin + micro_batch, samples)) for begin in range(0, samples, micro_batch)]
 
 
 def _narrow(batch: Any, begin: int, end: int) -> Any:

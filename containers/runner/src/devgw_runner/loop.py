@@ -186,9 +186,7 @@ def capture_if_worthwhile(run: Training, batch: Any) -> None:
         torch.cuda.synchronize()  # SYNC: once, to leave the failed capture
         run.launch_meter = None
         line = str(exc).splitlines()[0]
-        run.recorder.event(
-            "fall", f"fell from graph: {line}", rung="graph", cause=type(exc).__name__, line=line
-        )
+        run.recorder.event("fall", f"fell from graph: {line}", rung="graph", cause=type(exc).__name__, line=line)
 
 
 def owes_evaluation(run: Training) -> bool:
@@ -216,9 +214,7 @@ def evaluate(run: Training) -> int:
             weight = batch_samples(batch)
             samples += weight
             for name, value in {"loss": loss, **metrics}.items():
-                sums[name] = (
-                    sums.get(name, torch.zeros((), device=run.device)) + value.detach().float() * weight
-                )
+                sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach().float() * weight
             stop_signal = run.requests.exchange(run.signals.stop_signal, checkpoint=False)
             if stop_signal:
                 run.state.model.train()
@@ -270,7 +266,5 @@ def stop_with_checkpoint(run: Training, stop_signal: int) -> int:
     """Save, say so, and return the exit code of a stop by signal."""
     save(run, wait=True)
     name = signal.Signals(stop_signal).name
-    run.recorder.event(
-        "stopped", f"stopped by {name} at step {run.position.step}; checkpoint saved", signal=name
-    )
+    run.recorder.event("stopped", f"stopped by {name} at step {run.position.step}; checkpoint saved", signal=name)
     return SIGNAL_EXIT_BASE + stop_signal

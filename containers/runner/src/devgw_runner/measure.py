@@ -62,9 +62,7 @@ def model_facts(model: nn.Module) -> ModelFacts:
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         convolutions=sum(isinstance(module, CONVOLUTIONS) for module in model.modules()),
         linear_shapes=tuple(
-            (module.in_features, module.out_features)
-            for module in model.modules()
-            if isinstance(module, nn.Linear)
+            (module.in_features, module.out_features) for module in model.modules() if isinstance(module, nn.Linear)
         ),
     )
 

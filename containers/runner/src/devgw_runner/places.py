@@ -93,9 +93,7 @@ def prove_writable(path: Path, name: str) -> None:
             probe.write(b"1")
             probe.flush()
     except FileExistsError as exc:
-        raise StorageError(
-            f"the {name} directory {path} is a file", f"choose a directory for the {name}"
-        ) from exc
+        raise StorageError(f"the {name} directory {path} is a file", f"choose a directory for the {name}") from exc
     except OSError as exc:
         exc.filename = str(path)
         raise storage_error(exc, f"preparing the {name} directory") from exc

@@ -50,9 +50,7 @@ class Prepared:
     has_own_optimizer: bool
 
 
-def prepare(
-    task: Task[Any], config: TrainConfig, places: Places, world: World, device: torch.device
-) -> Prepared:
+def prepare(task: Task[Any], config: TrainConfig, places: Places, world: World, device: torch.device) -> Prepared:
     """Build model and data, look at one small batch, find the facts, and decide.
 
     Raises:
@@ -89,9 +87,7 @@ def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any,
         raise DataError("the task has no train data", f"let {type(task).__name__}.data return it for 'train'")
     if not loading.is_map_style(data):
         if not hasattr(data, "__iter__"):
-            raise DataError(
-                f"the train data is a {type(data).__name__}", "return a data set or an iterable of batches"
-            )
+            raise DataError(f"the train data is a {type(data).__name__}", "return a data set or an iterable of batches")
         first = next(iter(data), None)
         if first is None:
             raise DataError("the train data yielded no batch", "check the loader that Task.data returns")
@@ -100,9 +96,7 @@ def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any,
     length = loading.dataset_length(data, "train")
     wanted = FIRST_LOOK_SAMPLES if config.batch_size == "auto" else min(config.batch_size, LARGEST_FIRST_LOOK)
     order = SampleOrder(length, min(wanted, length), config.seed, last_batch="pad")
-    loading.load_first_batch(
-        data, order
-    )  # the first access opens files and imports; those after are the usual ones
+    loading.load_first_batch(data, order)  # the first access opens files and imports; those after are the usual ones
     seconds = []
     for _ in range(FIRST_LOOK_REPEATS):
         started = time.perf_counter()

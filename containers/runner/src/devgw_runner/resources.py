@@ -24,9 +24,7 @@ class Resources:
 
 def read_resources(cgroup_root: Path = CGROUP_ROOT, shm: Path = SHM) -> Resources:
     """Read the limits of this process; cgroup v2, then v1, then the machine itself."""
-    return Resources(
-        cpus=usable_cpus(cgroup_root), memory_bytes=_memory_bytes(cgroup_root), shm_bytes=_shm_bytes(shm)
-    )
+    return Resources(cpus=usable_cpus(cgroup_root), memory_bytes=_memory_bytes(cgroup_root), shm_bytes=_shm_bytes(shm))
 
 
 def usable_cpus(cgroup_root: Path = CGROUP_ROOT) -> int:

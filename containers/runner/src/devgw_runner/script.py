@@ -82,9 +82,7 @@ def _import_task(target: str) -> type[Task[Any]]:
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as exc:
-        raise UsageError(
-            f"there is no {class_name} in {module_name}", "name it as package.module:Task"
-        ) from exc
+        raise UsageError(f"there is no {class_name} in {module_name}", "name it as package.module:Task") from exc
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise TaskError(f"{target} is not a Task", "derive your class from devgw_runner.Task")
     return found

@@ -91,9 +91,7 @@ def check_task(task: object) -> None:
     for method in ("model", "loss", "data"):
         if getattr(type(task), method) is getattr(Task, method):
             kind = type(task).__name__
-            raise TaskError(
-                f"task {kind} has no '{method}'", f"define {kind}.{method}; see the runner's reference"
-            )
+            raise TaskError(f"task {kind} has no '{method}'", f"define {kind}.{method}; see the runner's reference")
 
 
 def check_loss(loss: object, task: object) -> None:
@@ -104,18 +102,12 @@ def check_loss(loss: object, task: object) -> None:
     """
     kind = type(task).__name__
     if not isinstance(loss, Tensor):
-        raise TaskError(
-            f"{kind}.loss returned a {type(loss).__name__}", "return a scalar tensor or a LossOut"
-        )
+        raise TaskError(f"{kind}.loss returned a {type(loss).__name__}", "return a scalar tensor or a LossOut")
     if loss.dim() != 0 or not loss.is_floating_point():
         shape = tuple(loss.shape)
-        raise TaskError(
-            f"{kind}.loss has shape {shape} and {loss.dtype}", "return the mean, a floating scalar"
-        )
+        raise TaskError(f"{kind}.loss has shape {shape} and {loss.dtype}", "return the mean, a floating scalar")
     if not loss.requires_grad:
-        raise TaskError(
-            f"{kind}.loss does not depend on the model", "return the loss with its graph, undetached"
-        )
+        raise TaskError(f"{kind}.loss does not depend on the model", "return the loss with its graph, undetached")
 
 
 def check_batch(batch: object) -> None:
@@ -125,10 +117,10 @@ def check_batch(batch: object) -> None:
         DataError: it names the offending type.
     """
     leaves = list(walk_leaves(batch))
-    strange = next((leaf for leaf in leaves if not isinstance(leaf, Tensor)), None)
-    if strange is not None:
+    strange = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, Tensor)]
+    if strange:
         raise DataError(
-            f"a batch holds a {type(strange).__name__}",
+            f"a batch holds a {strange[0]}",
             "batches are tensors, or tuples, lists, dicts of tensors",
         )
     if not leaves or any(leaf.dim() == 0 for leaf in leaves if isinstance(leaf, Tensor)):

@@ -21,9 +21,7 @@ def warm_up(run: Training, batch: object) -> None:
     if run.plan.compile.value == "off":
         run.climb = Climb(rung=Rung.EAGER)
         return
-    run.recorder.event(
-        "warm-up", "compiling; the first time can take minutes, later starts use the kept cache"
-    )
+    run.recorder.event("warm-up", "compiling; the first time can take minutes, later starts use the kept cache")
     result = _climb_within_memory(run, batch)
     run.climb = result
     run.graphs_baseline = count_recompiles()

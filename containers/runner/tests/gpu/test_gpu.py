@@ -6,12 +6,11 @@ Run by hand: `pytest -m gpu containers/runner/tests/gpu`. Not yet run on any GPU
 import pytest
 import tiny
 import torch
-from torch import nn
-
 from devgw_runner import Task, TrainConfig, run
 from devgw_runner.graphs import WholeStepGraph, make_capturable
 from devgw_runner.metrics.gpu import driver_version, read_gpus
 from devgw_runner.precision import convert_to_fp8
+from torch import nn
 
 pytestmark = pytest.mark.gpu
 

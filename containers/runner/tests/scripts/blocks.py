@@ -1,4 +1,4 @@
-"""A small stack of blocks for DDP and FSDP2: no randomness but initialisation, so that worlds can be compared."""
+"""A stack of blocks for DDP and FSDP2, without dropout or augmentation, so that worlds can be compared."""
 
 import torch
 from devgw_runner import Task, TrainConfig, run

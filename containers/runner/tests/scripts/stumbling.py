@@ -1,5 +1,7 @@
 """Tasks that go wrong in one way each, chosen by name: what bad input looks like from a user's side."""
 
+from typing import ClassVar
+
 import torch
 from devgw_runner import Task
 from tiny import CLASSES, FEATURES, Tiny, TinyConfig
@@ -69,7 +71,7 @@ class Hungry(Tiny):
     """Runs out of memory above 3 samples, as a GPU would."""
 
     largest = 3
-    sizes: list[int] = []
+    sizes: ClassVar[list[int]] = []
 
     def loss(self, model, batch):
         size = len(batch[1])

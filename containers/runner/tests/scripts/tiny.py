@@ -1,6 +1,7 @@
 """A small task with everything that can break an exact resume.
 
-Dropout, batch norm, momentum, a schedule, augmentation with three generators. It signals itself at chosen points, given by environment variables:
+Dropout, batch norm, momentum, a schedule, augmentation with three generators. It signals itself at
+chosen points, given by environment variables:
 
     SIGNAL_AT=train:7:KILL    in the loss of the 7th training step of this process
     SIGNAL_AT=eval:2:TERM     in the loss of the 2nd evaluation batch of this process
@@ -34,7 +35,7 @@ class Points(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int):
-        noise = random.gauss(0, 1) + float(np.random.randn()) + float(torch.randn(()))
+        noise = random.gauss(0, 1) + float(np.random.randn()) + float(torch.randn(()))  # noqa: NPY002 - the global generator is what is tested
         return self.points[index] + self.jitter * noise, self.labels[index]
 
 

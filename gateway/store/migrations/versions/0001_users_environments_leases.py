@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("shm_bytes", sa.BigInteger, nullable=False),
         sa.Column("gpu_request", sa.String, nullable=False),
         sa.Column("datasets", sa.JSON, nullable=False),
-        sa.Column("egress", sa.String(16), nullable=False),
+        sa.Column("egress", sa.String, nullable=False),
         sa.Column("should_run", sa.Boolean, nullable=False),
         sa.Column("created_at", sa.DateTime, nullable=False),
         sa.Column("last_active_at", sa.DateTime),

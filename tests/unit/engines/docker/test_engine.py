@@ -11,6 +11,7 @@ from gateway.engines.docker.engine import DockerEngine
 from gateway.errors import ConfigError, ConflictError, EngineError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid, Limits, Mount
 from tests.fakes.docker_daemon import DROP, ScriptedDaemon, scripted_daemon
+from tests.fakes.packet_filter import RememberedFilter
 
 ALICE = EnvironmentRef.parse("alice")
 NAME = "devgw-one.alice.main"
@@ -26,7 +27,7 @@ def daemon(tmp_path: Path) -> Iterator[ScriptedDaemon]:
 
 @pytest.fixture
 def engine(daemon: ScriptedDaemon) -> Iterator[DockerEngine]:
-    engine = DockerEngine(daemon.url, "one")
+    engine = DockerEngine(daemon.url, "one", RememberedFilter())
     yield engine
     engine.close()
 
@@ -151,7 +152,7 @@ def test_a_remote_daemon_decides_itself_whether_a_source_is_there(tmp_path: Path
         400,
         {"message": 'invalid mount config for type "bind": bind source path does not exist: /data'},
     )
-    engine = DockerEngine(daemon.url, "one")
+    engine = DockerEngine(daemon.url, "one", RememberedFilter())
     mounted = EnvironmentSpec(ALICE, 1, 1, "img", Limits(2**30, 1, 100, 2**20), (Mount(tmp_path, "/data"),))
     assert refusal(engine, mounted).code == "mount.missing"
     engine.close()

@@ -48,9 +48,7 @@ def export_weights(checkpoint: Path, output: Path) -> int:
         temporary.replace(output)
     except SafetensorError as exc:  # its writer wraps the operating system's word in its own
         temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {output}: {str(exc).splitlines()[0]}", "choose another --output"
-        ) from exc
+        raise StorageError(f"cannot write {output}: {str(exc).splitlines()[0]}", "choose another --output") from exc
     except OSError as exc:
         temporary.unlink(missing_ok=True)
         raise storage_error(exc, "exporting weights") from exc

@@ -79,6 +79,4 @@ def restore(state: TrainState, found: Found, world: World) -> str | None:
     load_trainer(state, saved, with_randomness=own.is_file() and same_world)
     if same_world:
         return None
-    return (
-        f"the checkpoint was made by {found.manifest.world} processes, these are {world.size}: not bit-exact"
-    )
+    return f"the checkpoint was made by {found.manifest.world} processes, these are {world.size}: not bit-exact"

@@ -109,9 +109,7 @@ def verify(checkpoint: Path) -> Manifest:
     """
     manifest = read_manifest(checkpoint)
     if manifest.version != MANIFEST_VERSION:
-        raise _unusable(
-            checkpoint, f"its format is version {manifest.version}, this runner reads {MANIFEST_VERSION}"
-        )
+        raise _unusable(checkpoint, f"its format is version {manifest.version}, this runner reads {MANIFEST_VERSION}")
     for name, (digest, size) in manifest.files.items():
         path = checkpoint / name
         if not path.is_file():

@@ -29,9 +29,7 @@ def list_checkpoints(arguments: Sequence[str]) -> int:
 def export(arguments: Sequence[str]) -> int:
     """Write a checkpoint's weights as safetensors."""
     parser = CommandParser("export", "write a checkpoint's weights to a safetensors file")
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="one checkpoint, or a run's directory (newest)"
-    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="one checkpoint, or a run's directory (newest)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)
     checkpoint = resolve_checkpoint(options.checkpoint)
@@ -50,9 +48,7 @@ def resolve_checkpoint(path: Path) -> Path:
         return path
     newest = next(iter(store.list_checkpoints(path)), None)
     if newest is None:
-        raise CheckpointError(
-            f"there is no checkpoint at {path}", "name a step directory or a run's directory"
-        )
+        raise CheckpointError(f"there is no checkpoint at {path}", "name a step directory or a run's directory")
     return newest
 
 

@@ -17,9 +17,7 @@ from devgw_runner.script import find_task
 def run(arguments: Sequence[str]) -> int:
     parser = CommandParser("feature-maps", "draw a convolutional network's intermediate layers for one image")
     parser.add_argument("script", help="the training script, or package.module:Task")
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="one checkpoint, or a run's directory (newest)"
-    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="one checkpoint, or a run's directory (newest)")
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--size", help="HEIGHTxWIDTH to scale the image to; its own size by default")
     parser.add_argument("--output", type=Path, default=Path("feature-maps"), metavar="DIRECTORY")

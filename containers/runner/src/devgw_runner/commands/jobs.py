@@ -59,19 +59,13 @@ def stop(arguments: Sequence[str]) -> int:
     parser.add_argument("job", help="id, or its beginning")
     options = _parse(parser, arguments)
     job, _ = find_job(options.job, options.root)
-    print(
-        f"asked {job.id} to stop"
-        if stop_job(job, signal.SIGTERM)
-        else f"{job.id} is not running ({job.state})"
-    )
+    print(f"asked {job.id} to stop" if stop_job(job, signal.SIGTERM) else f"{job.id} is not running ({job.state})")
     return 0
 
 
 def checkpoint_now(arguments: Sequence[str]) -> int:
     """Ask every live run for a checkpoint: what a gateway calls before a lease ends."""
-    options = _parse(
-        CommandParser("checkpoint", "ask every live run for a checkpoint now (SIGUSR1)"), arguments
-    )
+    options = _parse(CommandParser("checkpoint", "ask every live run for a checkpoint now (SIGUSR1)"), arguments)
     runs = request_checkpoints(options.root)
     for run in runs:
         print(f"asked {run.run} (pid {run.pid}) for a checkpoint in {run.checkpoints}")

@@ -91,9 +91,7 @@ def find_job(wanted: str | None, logs_root: Path) -> tuple[Job, Path]:
     matches = [job for job in list_jobs(logs_root) if wanted is None or job.id.startswith(wanted)]
     exact = [job for job in matches if job.id == wanted]
     if not matches:
-        raise UsageError(
-            f"there is no job {wanted}" if wanted else "there are no jobs", "'devgw-run jobs' lists them"
-        )
+        raise UsageError(f"there is no job {wanted}" if wanted else "there are no jobs", "'devgw-run jobs' lists them")
     if wanted is not None and not exact and len(matches) > 1:
         raise UsageError(f"{len(matches)} jobs begin with {wanted}", "'devgw-run jobs' lists them")
     job = exact[0] if exact else matches[0]

@@ -22,9 +22,7 @@ def main() -> int:
     """Supervise one job to its end."""
     directory = Path(sys.argv[1])
     job = replace(read_job(directory), pid=os.getpid(), ticks=start_ticks(os.getpid()) or 0)
-    signal.signal(
-        signal.SIGHUP, signal.SIG_IGN
-    )  # inherited by the job: a lost connection is not its business
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited by the job: a lost connection is not its business
     write_job(directory, job)
     code = _run(job.command)
     write_job(directory, replace(job, exit_code=code))

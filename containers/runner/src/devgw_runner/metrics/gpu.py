@@ -91,9 +91,7 @@ def _read(nvml: Any, handle: Any) -> GpuState:
         memory_used_bytes=int(memory.used),
         memory_total_bytes=int(memory.total),
         utilisation_percent=_ask(nvml, lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
-        temperature_celsius=_ask(
-            nvml, lambda: int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
-        ),
+        temperature_celsius=_ask(nvml, lambda: int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))),
         power_watts=None if milliwatts is None else milliwatts / 1000,
         processes=_ask(nvml, lambda: len(nvml.nvmlDeviceGetComputeRunningProcesses(handle))),
     )

@@ -21,9 +21,7 @@ EVENTS_JSONL = "events.jsonl"
 class Recorder:
     """Writes metrics and events, and shows progress. On other processes than the main one it is silent."""
 
-    def __init__(
-        self, config: TrainConfig, logs: Path, progress: Progress, run: str, *, is_main: bool
-    ) -> None:
+    def __init__(self, config: TrainConfig, logs: Path, progress: Progress, run: str, *, is_main: bool) -> None:
         self._progress = progress
         self._logs = logs
         self._is_main = is_main

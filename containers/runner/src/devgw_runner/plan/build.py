@@ -43,7 +43,5 @@ def pin_choices(config: TrainConfig, numerics_of_checkpoint: dict[str, Any]) -> 
 
     A resume must compute the same bits although it may measure different times or free memory.
     """
-    left_open = {
-        name: value for name, value in numerics_of_checkpoint.items() if getattr(config, name, None) == "auto"
-    }
+    left_open = {name: value for name, value in numerics_of_checkpoint.items() if getattr(config, name, None) == "auto"}
     return config.model_copy(update=left_open)

@@ -47,9 +47,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the stable object that plan.json holds."""
-        choices = {
-            name: {"value": choice.value, "reason": choice.reason} for name, choice in self.choices().items()
-        }
+        choices = {name: {"value": choice.value, "reason": choice.reason} for name, choice in self.choices().items()}
         return {"version": 1, "choices": choices}
 
     def numerics(self) -> dict[str, Any]:

@@ -44,9 +44,7 @@ def _automatic_precision(config: TrainConfig, facts: Facts) -> Choice[str]:
     if device.capability >= BF16_CAPABILITY:
         return Choice("bf16", f"{device.sm} multiplies bf16 in its tensor cores and needs no loss scaling")
     if device.capability >= FP16_CAPABILITY and not config.deterministic:
-        return Choice(
-            "fp16", f"{device.sm} has fp16 tensor cores but no bf16; a loss scaler guards the range"
-        )
+        return Choice("fp16", f"{device.sm} has fp16 tensor cores but no bf16; a loss scaler guards the range")
     return Choice("fp32", f"{device.sm} has no tensor cores that training could use")
 
 
@@ -101,30 +99,22 @@ def choose_compile(config: TrainConfig, facts: Facts) -> Choice[str]:
     if not facts.has_compiler:
         return Choice("off", "no C++ compiler was found, and generated code needs one")
     if facts.device.kind == "cuda":
-        return Choice(
-            "default", "fuses what is between matrix products; autotuning stays opt-in (--compile max)"
-        )
+        return Choice("default", "fuses what is between matrix products; autotuning stays opt-in (--compile max)")
     if config.deterministic:
-        return Choice(
-            "off", "a CPU run in deterministic mode: a choice by measurement could differ next time"
-        )
+        return Choice("off", "a CPU run in deterministic mode: a choice by measurement could differ next time")
     seconds = facts.eager_seconds_per_sample * facts.planned_samples
     if seconds < CPU_COMPILE_WORTH_SECONDS:
         return Choice("off", f"about {seconds:.0f} s of CPU work; compiling would cost more than it saves")
     return Choice("default", f"about {seconds:.0f} s of CPU work repay the seconds of compiling")
 
 
-def choose_graphs(
-    config: TrainConfig, facts: Facts, precision: str, parallel: str, accumulates: bool
-) -> Choice[str]:
+def choose_graphs(config: TrainConfig, facts: Facts, precision: str, parallel: str, accumulates: bool) -> Choice[str]:
     """Choose whether whole-step CUDA graphs are out, measured ("auto") or wanted ("on")."""
     obstacle = _graph_obstacle(config, facts, precision, parallel, accumulates)
     if obstacle:
         return Choice("off", obstacle)
     if config.graphs == "auto":
-        return Choice(
-            "auto", "decided after warm-up: captured if the host launches slower than the GPU computes"
-        )
+        return Choice("auto", "decided after warm-up: captured if the host launches slower than the GPU computes")
     return Choice(config.graphs, "asked for")
 
 

@@ -47,9 +47,7 @@ def choose_parallel(config: TrainConfig, facts: Facts) -> Choice[str]:
         unused = f"; {spare} more visible, 'devgw-run --nproc {spare + 1}' uses them" if spare > 0 else ""
         return Choice("single", f"one process{unused}")
     if config.parallel == "single":
-        raise UsageError(
-            f"--parallel single, but {facts.world} processes were started", "drop one of the two"
-        )
+        raise UsageError(f"--parallel single, but {facts.world} processes were started", "drop one of the two")
     if config.parallel != "auto":
         return Choice(config.parallel, "asked for")
     return _automatic_parallel(config, facts)
@@ -61,9 +59,7 @@ def _automatic_parallel(config: TrainConfig, facts: Facts) -> Choice[str]:
     needed = facts.model.parameter_bytes * STATE_BYTES_PER_PARAMETER_BYTE
     memory = facts.device.memory_bytes
     if facts.device.kind == "cuda" and needed > memory * MEMORY_SHARE / 2:
-        return Choice(
-            "fsdp", f"parameters, gradients and moments take {_gib(needed)} of {_gib(memory)} per device"
-        )
+        return Choice("fsdp", f"parameters, gradients and moments take {_gib(needed)} of {_gib(memory)} per device")
     return Choice("ddp", f"{facts.world} processes, and the model's state fits into each")
 
 
@@ -76,9 +72,7 @@ def choose_batch_size(config: TrainConfig, facts: Facts) -> Choice[int]:
     share = max(1, facts.data.length // facts.world)
     if facts.bytes_per_sample is None:
         size = min(CPU_BATCH, share)
-        return Choice(
-            size, "a CPU has no device memory to fill" if size == CPU_BATCH else "all the data there is"
-        )
+        return Choice(size, "a CPU has no device memory to fill" if size == CPU_BATCH else "all the data there is")
     size = min(fitting_batch(facts), share, LARGEST_AUTO_BATCH)
     return Choice(
         size,

@@ -35,6 +35,4 @@ def _run(check: Callable[[], Check]) -> Check:
         return check()
     except Exception as exc:  # noqa: BLE001 - a doctor must finish its round
         name = check.__name__.removeprefix("check_").replace("_", "-")
-        return failed(
-            name, f"the check itself broke: {type(exc).__name__}: {exc}", "report this with the full output"
-        )
+        return failed(name, f"the check itself broke: {type(exc).__name__}: {exc}", "report this with the full output")

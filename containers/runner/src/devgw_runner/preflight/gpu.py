@@ -65,9 +65,7 @@ def check_device() -> Check:
     if torch is None or not torch.version.cuda:
         return passed("device", "no CUDA device is needed")
     if not torch.cuda.is_available():
-        return warned(
-            "device", "torch finds no CUDA device", "'nvidia-smi -L' shows what the container was given"
-        )
+        return warned("device", "torch finds no CUDA device", "'nvidia-smi -L' shows what the container was given")
     major, minor = torch.cuda.get_device_capability()
     return compare_architecture(torch.cuda.get_device_name(), (major, minor), torch.cuda.get_arch_list())
 
@@ -82,9 +80,7 @@ def compare_architecture(name: str, capability: tuple[int, int], built_for: list
         number = "".join(character for character in digits if character.isdigit())
         built = (int(number[:-1]), int(number[-1]))
         if kind == "compute" and built <= capability:
-            return passed(
-                "device", f"{name}: SM {capability[0]}.{capability[1]}, compiled from PTX at first use"
-            )
+            return passed("device", f"{name}: SM {capability[0]}.{capability[1]}, compiled from PTX at first use")
         if kind == "sm" and built[0] == capability[0] and built[1] <= capability[1]:
             return passed("device", f"{name}: SM {capability[0]}.{capability[1]} is in this torch")
     return failed(
@@ -100,12 +96,8 @@ def check_libraries() -> Check:
         return passed("libraries", "cuDNN and NCCL are not needed")
     cudnn = torch.backends.cudnn.version()
     if cudnn is None:
-        return failed(
-            "libraries", "cuDNN cannot be loaded", "reinstall torch together with its nvidia-cudnn package"
-        )
-    nccl = (
-        ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else "absent"
-    )
+        return failed("libraries", "cuDNN cannot be loaded", "reinstall torch together with its nvidia-cudnn package")
+    nccl = ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else "absent"
     return passed("libraries", f"cuDNN {cudnn}, NCCL {nccl}")
 
 
@@ -116,9 +108,7 @@ def check_gpu_memory() -> Check:
     except NvmlUnavailableError:
         return passed("gpu-memory", "no NVIDIA device")
     if not gpus:
-        return warned(
-            "gpu-memory", "the driver shows no device", "'nvidia-smi -L' shows what the container was given"
-        )
+        return warned("gpu-memory", "the driver shows no device", "'nvidia-smi -L' shows what the container was given")
     return judge_memory(gpus[0])
 
 
@@ -129,9 +119,7 @@ def judge_memory(gpu: GpuState) -> Check:
     kind = " (a MIG slice)" if gpu.uuid.startswith("MIG-") else ""
     if free < gpu.memory_total_bytes * LITTLE_FREE_MEMORY:
         others = f", {gpu.processes} processes use it" if gpu.processes else ""
-        return warned(
-            "gpu-memory", f"only {size}{kind}{others}", "end what else runs there: 'nvidia-smi' lists it"
-        )
+        return warned("gpu-memory", f"only {size}{kind}{others}", "end what else runs there: 'nvidia-smi' lists it")
     return passed("gpu-memory", size + kind)
 
 

@@ -23,9 +23,7 @@ def check_shm(resources: Resources | None = None) -> Check:
     size = (resources or read_resources()).shm_bytes
     shown = f"{size / 2**20:.0f} MiB free in /dev/shm"
     if size < SMALL_SHM_BYTES:
-        return warned(
-            "shm", f"only {shown}", "start the environment with a larger --shm-size, or use --workers 0"
-        )
+        return warned("shm", f"only {shown}", "start the environment with a larger --shm-size, or use --workers 0")
     return passed("shm", shown)
 
 
@@ -55,9 +53,7 @@ def check_data(path: Path = ENVIRONMENT_VOLUMES["data"]) -> Check:
 
 def check_checkpoints() -> Check:
     path = ENVIRONMENT_VOLUMES["checkpoints"]
-    return (
-        check_volume("checkpoints", path) if path.is_dir() else passed("checkpoints", "no checkpoint volume")
-    )
+    return check_volume("checkpoints", path) if path.is_dir() else passed("checkpoints", "no checkpoint volume")
 
 
 def check_logs() -> Check:
@@ -76,7 +72,5 @@ def check_volume(name: str, path: Path) -> Check:
         return failed(name, exc.message, exc.hint)
     free = shutil.disk_usage(path).free
     if free < LITTLE_DISK_BYTES:
-        return warned(
-            name, f"only {free / 2**20:.0f} MiB free on {path}", "delete old checkpoints, logs or caches"
-        )
+        return warned(name, f"only {free / 2**20:.0f} MiB free on {path}", "delete old checkpoints, logs or caches")
     return passed(name, f"{path} is writable, {free / 2**30:.1f} GiB free")

@@ -47,9 +47,7 @@ def run_wrapped(command: Sequence[str], *, processes: int | None, tf32: bool) ->
     started = time.time()
     with GpuSidecar(logs):
         code = _run(_with_torchrun(list(command), count), environment, logs)
-    write_summary(
-        logs, command=list(command), exit_code=code, seconds=time.time() - started, note=NOT_APPLIED
-    )
+    write_summary(logs, command=list(command), exit_code=code, seconds=time.time() - started, note=NOT_APPLIED)
     return code
 
 
@@ -113,7 +111,4 @@ def _name_of(command: Sequence[str]) -> str:
     """Return the script's stem as the run's name."""
     script = next((part for part in command if part.endswith(".py")), command[0])
     stem = Path(script).stem
-    return (
-        "".join(character if character.isalnum() or character in "._-" else "-" for character in stem)
-        or "wrapped"
-    )
+    return "".join(character if character.isalnum() or character in "._-" else "-" for character in stem) or "wrapped"

@@ -1,0 +1,104 @@
+"""The doctor's round: gather, judge, and for one environment ask inside too."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config import Settings
+from gateway.doctor.examination import examine
+from gateway.doctor.facts import Facts, HostFacts, Wish
+from gateway.doctor.finding import Fact, Finding, Report, Unasked, report_of
+from gateway.doctor.gather.machine import machine_facts
+from gateway.doctor.gather.nvidia import cdi_facts, driver_facts, gpu_processes, toolkit_facts
+from gateway.doctor.gather.site import port_holder, site_facts
+from gateway.doctor.inside import COMMAND, LIST_COMMAND, Answer, judge_inside, judge_visible
+from gateway.engines.examination import EngineExamination, Examined, ImageExamination
+from gateway.errors import DevgwError
+from gateway.gpus.sensors import Measuring
+from gateway.model import Environment, EnvironmentRef, GpuUuid, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Whom the doctor asks. `root` is `/`; the machine is a source of its own because no two are alike."""
+
+    settings: Settings
+    engine: Callable[[], Examined]
+    sensors: Measuring
+    leases: Callable[[], Mapping[GpuUuid, EnvironmentRef]]
+    policy_file: Path
+    load_policy: Callable[[], object]
+    ask_inside: Callable[[EnvironmentRef, Sequence[str]], Answer]
+    machine: Callable[[Iterable[tuple[str, Path]]], HostFacts] = machine_facts
+    port_holder: Callable[[str, int], str] = port_holder
+    toolkit: str = "nvidia-ctk"
+    root: Path = Path("/")
+
+
+class Doctor:
+    """Looks at a host, or at a host and one of its environments. Changes nothing."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def look(self, environment: Environment | None = None) -> Report:
+        """Return every finding; what cannot be asked is one too."""
+        return report_of(self._findings(environment))
+
+    def _findings(self, environment: Environment | None) -> Iterator[Finding]:
+        yield from examine(self._gather(self._wish(environment)))
+        if environment is not None:
+            handle = str(environment.ref)
+            yield from judge_inside(self._inside(environment, COMMAND), handle)
+            if environment.gpus:
+                yield judge_visible(self._inside(environment, LIST_COMMAND), environment.gpus, handle)
+
+    def _gather(self, wish: Wish) -> Facts:
+        sources, settings = self._sources, self._sources.settings
+        engine = _asked(lambda: sources.engine().examine())
+        sensors = sources.sensors.read()
+        return Facts(
+            driver=driver_facts(sensors, sources.root),
+            toolkit=toolkit_facts(sources.toolkit, sources.root),
+            cdi=cdi_facts(self._spec_directories(engine)),
+            engine=engine,
+            image=self._image(engine, wish.image),
+            host=sources.machine(self._places(engine)),
+            site=site_facts(settings, sources.policy_file, sources.load_policy, sources.port_holder),
+            wish=wish,
+            processes=engine if isinstance(engine, Unasked) else gpu_processes(sensors, engine.marks, sources.root),
+            leases=_asked(sources.leases),
+            gpus_are_wanted=settings.gpus.inventory != "none",
+        )
+
+    def _wish(self, environment: Environment | None) -> Wish:
+        if environment is not None:
+            return Wish(environment.image, environment.limits, environment.gpu_request not in {"", "0"})
+        defaults = self._sources.settings.environments
+        return Wish(
+            defaults.image, Limits(defaults.memory, defaults.cpus, defaults.pids, shm_bytes=defaults.memory // 2)
+        )
+
+    def _image(self, engine: EngineExamination | Unasked, reference: str) -> ImageExamination | Unasked:
+        return engine if isinstance(engine, Unasked) else _asked(lambda: self._sources.engine().image(reference))
+
+    def _inside(self, environment: Environment, arguments: Sequence[str]) -> Answer | Unasked:
+        return _asked(lambda: self._sources.ask_inside(environment.ref, arguments))
+
+    def _spec_directories(self, engine: EngineExamination | Unasked) -> Iterable[Path]:
+        """Take the directories that the engine reads; the settings' where it says none."""
+        if isinstance(engine, EngineExamination) and engine.is_local and engine.cdi_directories:
+            return tuple(map(Path, engine.cdi_directories))
+        return self._sources.settings.gpus.cdi_spec_dirs
+
+    def _places(self, engine: EngineExamination | Unasked) -> Iterator[tuple[str, Path]]:
+        yield "state", self._sources.settings.state_dir
+        if isinstance(engine, EngineExamination) and engine.is_local and engine.root_directory:
+            yield "engine", Path(engine.root_directory)
+
+
+def _asked(ask: Callable[[], Fact]) -> Fact | Unasked:
+    try:
+        return ask()
+    except DevgwError as exc:
+        return Unasked(exc.message)

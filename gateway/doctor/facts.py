@@ -1,0 +1,132 @@
+"""What is known of a host when it is judged. Each fact that may be hidden from us can be `Unasked` instead."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.doctor.finding import Unasked
+from gateway.engines.examination import EngineExamination, ImageExamination
+from gateway.gpus.sensors import Sensors
+from gateway.model import EnvironmentRef, GpuUuid, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFacts:
+    """The NVIDIA driver. `module` is the loaded kernel module's version, empty when none is loaded."""
+
+    pci_gpus: int
+    module: str
+    libraries: tuple[str, ...]
+    sensors: Sensors
+
+
+@dataclass(frozen=True, slots=True)
+class ToolkitFacts:
+    """nvidia-container-toolkit: its version, empty when absent, and one setting of its config.toml."""
+
+    version: str
+    accepts_variable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CdiSpec:
+    """One CDI spec of nvidia.com/gpu: the device names, and the driver whose libraries it mounts."""
+
+    path: Path
+    devices: frozenset[str]
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CdiFacts:
+    """The CDI specs in the engine's directories. `unreadable` are files that are no spec."""
+
+    directories: tuple[Path, ...]
+    specs: tuple[CdiSpec, ...]
+    unreadable: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A file system: who needs it, where, and how much is left."""
+
+    of: str
+    path: Path
+    free_bytes: int
+    total_bytes: int
+    free_inodes_percent: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """The machine itself."""
+
+    spaces: tuple[Space, ...]
+    memory_bytes: int | Unasked
+    inotify_watches: int | Unasked
+    inotify_instances: int | Unasked
+    pid_max: int | Unasked
+    clock_is_synchronised: bool | Unasked
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """Owner and mode of a file or directory of the gateway's."""
+
+    path: Path
+    mode: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFacts:
+    """The gateway's own state. Errors are messages, empty where there is none."""
+
+    is_initialised: bool
+    uid: int
+    config_file: Path
+    private: tuple[FileFacts, ...]
+    keys: tuple[FileFacts, ...]
+    policy_error: str
+    policy_file: Path
+    database: str | Unasked
+    journal: str | Unasked
+    port: int
+    port_holder: str
+    """Empty when the port is free, `devgw` when a gateway answers there, else what does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What environments shall be: the settings' defaults, or one environment's own."""
+
+    image: str
+    limits: Limits
+    wants_gpu: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that uses a GPU, and the environment it belongs to; None when to none."""
+
+    pid: int
+    gpu: GpuUuid
+    name: str
+    environment: EnvironmentRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that is judged. `leases` says who holds which GPU."""
+
+    driver: DriverFacts
+    toolkit: ToolkitFacts
+    cdi: CdiFacts
+    engine: EngineExamination | Unasked
+    image: ImageExamination | Unasked
+    host: HostFacts
+    site: SiteFacts
+    wish: Wish
+    processes: tuple[GpuProcess, ...] | Unasked = ()
+    leases: Mapping[GpuUuid, EnvironmentRef] | Unasked = field(default_factory=dict)
+    gpus_are_wanted: bool = True

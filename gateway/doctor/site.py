@@ -1,0 +1,90 @@
+"""Judges the gateway's own state: directories, keys, policy, database, journal, port."""
+
+from collections.abc import Iterator
+
+from gateway.doctor.facts import FileFacts, SiteFacts
+from gateway.doctor.finding import Finding, failure, judged, ok, warning
+
+_OTHERS = 0o077
+
+
+def judge_site(site: SiteFacts) -> Iterator[Finding]:
+    """Judge the site; before `devgw init` that is the one thing to say, beside policy and port."""
+    if site.is_initialised:
+        yield ok("site.state", f"initialised, settings in {site.config_file}")
+        yield judge_private(site.private, site.uid)
+        yield judge_keys(site.keys, site.uid)
+        yield judged("site.database", site.database, judge_database, "run 'devgw doctor' as the gateway's account")
+        yield judged("site.journal", site.journal, judge_journal, "run 'devgw doctor' as the gateway's account")
+    else:
+        yield warning("site.state", "devgw is not initialised on this host", "'devgw init'")
+    yield judge_policy(site)
+    yield judge_port(site)
+
+
+def judge_private(places: tuple[FileFacts, ...], uid: int) -> Finding:
+    """State, journal and sockets belong to the gateway alone."""
+    check = "site.permissions"
+    for place in places:
+        if place.mode & _OTHERS:
+            return failure(
+                check, f"others may enter {place.path} (mode {place.mode & 0o777:04o})", f"'chmod 700 {place.path}'"
+            )
+        if place.uid not in {uid, 0}:
+            return failure(check, f"{place.path} belongs to uid {place.uid}", f"'chown {uid} {place.path}'")
+    return ok(check, "state, journal and sockets belong to the gateway alone")
+
+
+def judge_keys(keys: tuple[FileFacts, ...], uid: int) -> Finding:
+    """Whoever reads the CA's key can log in to every environment."""
+    check = "site.keys"
+    if not keys:
+        return failure(check, "the host key and the user CA are not there", "'devgw init' makes them")
+    for key in keys:
+        if key.mode & _OTHERS:
+            return failure(
+                check,
+                f"others may read {key.path} (mode {key.mode & 0o777:04o})",
+                f"'chmod 600 {key.path}', and make a new key if somebody may have read it",
+            )
+        if key.uid not in {uid, 0}:
+            return failure(check, f"{key.path} belongs to uid {key.uid}", f"'chown {uid} {key.path}'")
+    return ok(check, f"{len(keys)} private keys, readable by the gateway alone")
+
+
+def judge_database(problem: str) -> Finding:
+    """`problem` is what SQLite's own check found, or a schema that is not this version's."""
+    check = "site.database"
+    if problem:
+        return failure(check, f"the database is not sound: {problem}", "stop devgw, and restore it from your backup")
+    return ok(check, "the database is whole and of this version's schema")
+
+
+def judge_journal(problem: str) -> Finding:
+    """`problem` is the first record of the tail that does not follow from the one before it."""
+    check = "site.journal"
+    if problem:
+        return failure(check, f"the journal's tail does not verify: {problem}", "'devgw audit verify' says more")
+    return ok(check, "the journal's tail follows record by record")
+
+
+def judge_policy(site: SiteFacts) -> Finding:
+    """A policy that does not load stops the gateway from starting."""
+    check = "site.policy"
+    if site.policy_error:
+        return failure(
+            check, f"the policy does not load: {site.policy_error}", f"'devgw policy check {site.policy_file}'"
+        )
+    return ok(check, f"the policy {site.policy_file} loads")
+
+
+def judge_port(site: SiteFacts) -> Finding:
+    """The one port is either free or a gateway's."""
+    check = "site.port"
+    if site.port_holder == "devgw":
+        return ok(check, f"a gateway answers on port {site.port}")
+    if site.port_holder:
+        return failure(
+            check, f"port {site.port} cannot be had: {site.port_holder}", "stop what is there, or set server.port"
+        )
+    return ok(check, f"port {site.port} is free for 'devgw serve'")

@@ -1,0 +1,200 @@
+"""The rounds the gateway makes through running environments: who uses them, what ails them, when they must end.
+
+It warns, waits, asks for a checkpoint, stops; and makes an environment anew whose GPU is lost. Terminals are reached
+through the `tell` it is given, decisions of time are `ending`'s.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from gateway.environments.ending import Courtesy, Ending, Phase, announcement, ending_of, phase_at, stop_time
+from gateway.environments.lifecycle import Environments
+from gateway.environments.reconcile import Finding
+from gateway.environments.status import Status
+from gateway.errors import DevgwError
+from gateway.gpus.activity import Activity
+from gateway.model import Environment, EnvironmentRef, EnvironmentState, GpuUuid, UserName
+from gateway.store.environments import EnvironmentTable
+from gateway.store.leases import LeaseTable
+from gateway.store.terms import Terms, TermTable
+from policies.limits import Allowance
+
+Tell = Callable[[EnvironmentRef, str], None]
+_BUSY_CPU_PERCENT = 5.0
+_HEAL_AGAIN = timedelta(minutes=10)
+_ANNOUNCED = (Phase.EARLY, Phase.LATE, Phase.GRACE, Phase.SAVE)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The tables a round reads and writes."""
+
+    environments: EnvironmentTable
+    leases: LeaseTable
+    terms: TermTable
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When and why an environment would stop; both None for one that may run on for ever."""
+
+    active_at: datetime
+    activity: str
+    ending: Ending | None
+    stop_at: datetime | None
+
+
+class Rounds:
+    """One round after the other; each looks at every running environment."""
+
+    def __init__(
+        self,
+        records: Records,
+        environments: Environments,
+        activity: Activity,
+        allowance: Callable[[UserName], Allowance],
+        courtesy: Courtesy,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._records = records
+        self._environments = environments
+        self._activity = activity
+        self._allowance = allowance
+        self._courtesy = courtesy
+        self._now = now
+
+    def walk(self, tell: Tell) -> Iterator[Finding]:
+        """Look at each running environment; yield what must be journaled. A failure of one costs no other its turn."""
+        running = [one for one in self._records.environments.all() if one.state is EnvironmentState.RUNNING]
+        gpus = [gpu for environment in running for gpu in environment.gpus]
+        load = self._activity.utilisation(gpus) if gpus else {}
+        ends = self._lease_ends()
+        for environment in running:
+            try:
+                yield from self._visit(environment, load, ends, tell)
+            except DevgwError as exc:
+                _log.warning("the round failed at %s: %s", environment.ref, exc.message)
+
+    def outlook(self, environment: Environment) -> Outlook:
+        """Say when and why an environment would stop."""
+        terms = self._records.terms.get(environment.ref)
+        ending = self._ending(environment, terms, self._lease_ends())
+        warned_at = terms.warned_at if ending and terms.said_of == ending.at else None
+        stop_at = stop_time(ending, warned_at, self._courtesy, self._now()) if ending else None
+        return Outlook(_active_at(environment, terms), _last_use(environment, terms), ending, stop_at)
+
+    def _visit(
+        self,
+        environment: Environment,
+        load: Mapping[GpuUuid, int],
+        ends: Mapping[EnvironmentRef, datetime | None],
+        tell: Tell,
+    ) -> Iterator[Finding]:
+        ref, now = environment.ref, self._now()
+        status = self._environments.status(ref, now)
+        terms = self._records.terms.get(ref)
+        if status is not None and status.gpu_error and environment.gpus:
+            yield from self._heal(environment, terms, status.gpu_error, tell)
+            return
+        use = _use(environment, load, status)
+        if use and not _is_past_saving(terms):
+            self._records.terms.note_activity(ref, now, use)
+            terms = self._records.terms.get(ref)
+        ending = self._ending(environment, terms, ends)
+        if ending is None:
+            return
+        yield from self._approach(ref, ending, terms, tell)
+
+    def _approach(self, ref: EnvironmentRef, ending: Ending, terms: Terms, tell: Tell) -> Iterator[Finding]:
+        """Announce a phase that was not announced yet of this end; stop where it has come."""
+        now = self._now()
+        if terms.said_of != ending.at and terms.said:
+            self._environments.withdraw(ref)
+            self._records.terms.note_said(ref, "", None, None)
+            terms = self._records.terms.get(ref)
+        phase = phase_at(ending, terms.warned_at, self._courtesy, now)
+        if phase is Phase.STOP:
+            self._environments.stop(ref)
+            self._records.terms.forget(ref)
+            code = "lease.expired" if ending.cause == "lease" else "environment.stopped"
+            yield Finding(code, ref, _because(ending, terms))
+        elif phase in _ANNOUNCED and phase.value != terms.said:
+            warned_at = terms.warned_at or now
+            stop_at = stop_time(ending, warned_at, self._courtesy, now)
+            line = announcement(phase, ending, stop_at, now)
+            tell(ref, line)
+            self._environments.tell(ref, line, stop_at, save=phase is Phase.SAVE)
+            self._records.terms.note_said(ref, phase.value, ending.at, warned_at)
+            yield Finding("environment.warned", ref, line)
+
+    def _heal(self, environment: Environment, terms: Terms, error: str, tell: Tell) -> Iterator[Finding]:
+        """Make an environment anew whose GPU is lost inside; not again and again, which would help nobody."""
+        ref, now = environment.ref, self._now()
+        if terms.healed_at is not None and now - terms.healed_at < _HEAL_AGAIN:
+            return
+        self._records.terms.note_healed(ref, now)
+        yield Finding("gpu.lost", ref, error)
+        tell(ref, f"your environment lost its GPU ({error}) and is made anew; your files stay")
+        try:
+            self._environments.recreate(ref)
+        except DevgwError as exc:
+            yield Finding("environment.failed", ref, exc.message)
+        else:
+            yield Finding("environment.healed", ref, "made anew with the same GPUs and files")
+
+    def _ending(
+        self, environment: Environment, terms: Terms, ends: Mapping[EnvironmentRef, datetime | None]
+    ) -> Ending | None:
+        allowance = self._allowance(environment.ref.user)
+        return ending_of(
+            ends.get(environment.ref) or self._given_end(environment, allowance),
+            _active_at(environment, terms),
+            allowance.idle_stop_seconds,
+        )
+
+    def _given_end(self, environment: Environment, allowance: Allowance) -> datetime | None:
+        """Give a lease an end that has none although the policy wants one: adopted, or older than the policy."""
+        if not environment.gpus or allowance.lease_seconds is None:
+            return None
+        end = self._now() + timedelta(seconds=allowance.lease_seconds)
+        self._records.leases.set_end(environment.ref, end)
+        return end
+
+    def _lease_ends(self) -> dict[EnvironmentRef, datetime | None]:
+        return {lease.ref: lease.ends_at for lease in self._records.leases.held()}
+
+
+def _use(environment: Environment, load: Mapping[GpuUuid, int], status: Status | None) -> str:
+    """Say by what it is in use now; an open connection is no use, the bytes on it are (`last_active_at`)."""
+    if any(load.get(gpu, 0) > 0 for gpu in environment.gpus):
+        return "GPU in use"
+    if status is not None and status.busy_kernels > 0:
+        return "notebook cell running"
+    if status is not None and status.cpu_percent >= _BUSY_CPU_PERCENT:
+        return "processes at work"
+    return ""
+
+
+def _active_at(environment: Environment, terms: Terms) -> datetime:
+    seen = (environment.created_at, environment.last_active_at, terms.active_at)
+    return max(moment for moment in seen if moment is not None)
+
+
+def _last_use(environment: Environment, terms: Terms) -> str:
+    if terms.active_at is not None and terms.active_at == _active_at(environment, terms):
+        return terms.activity
+    return "SSH or a start" if environment.last_active_at else "created"
+
+
+def _is_past_saving(terms: Terms) -> bool:
+    """Say whether it has been asked to save: the work this makes is no new use."""
+    return terms.said == Phase.SAVE.value
+
+
+def _because(ending: Ending, terms: Terms) -> str:
+    told = f"first told at {terms.warned_at:%Y-%m-%d %H:%M} UTC" if terms.warned_at else "not told"
+    cause = "its GPU lease ended" if ending.cause == "lease" else "nobody used it"
+    return f"{cause} at {ending.at:%Y-%m-%d %H:%M} UTC; {told}"

@@ -1,0 +1,79 @@
+"""Policies that transcripts try, and what can happen to a site's journal and database behind devgw's back."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+from gateway.auth.keys import parse_public_key
+
+LAB = """\
+version = 1
+default_roles = ["member"]
+
+[roles.member]
+sessions = ["shell", "exec", "sftp"]
+permit_open = "any-loopback"
+max_environments = 2
+images = ["*"]
+max_memory = "64GiB"
+max_cpus = 16
+
+[roles.vision]
+description = "Project vision"
+datasets = ["imagenet"]
+max_gpus = 1
+
+[[grants]]
+users = ["alice"]
+roles = ["member", "vision"]
+until = 2099-12-31
+reason = "asked for by Prof. Weber"
+
+[[tests]]
+user = "alice"
+at = 2026-05-04T10:00:00Z
+allow = ["login", "dataset imagenet", "forward localhost:6006"]
+deny = ["forward 169.254.169.254:80"]
+
+[[tests]]
+user = "newcomer"
+deny = ["dataset imagenet"]
+"""
+PAPERS = {
+    "lab.toml": LAB,
+    "narrow.toml": LAB.replace('permit_open = "any-loopback"', 'permit_open = "notebook"').replace(
+        ', "forward localhost:6006"', ""
+    ),
+    "mistyped.toml": LAB.replace("permit_open", "permitopen"),
+    "failing.toml": LAB.replace('datasets = ["imagenet"]', "datasets = []"),
+    "port.toml": LAB.replace("version = 1", "version = 1\nnotebook_port = 9999"),
+}
+
+
+def write_papers(directory: Path) -> None:
+    """Put every policy into a directory."""
+    for name, text in PAPERS.items():
+        (directory / name).write_text(text)
+
+
+def edit_record(journal: Path) -> None:
+    """Change one word of the last segment, as somebody with an editor would."""
+    last = max(journal.glob("segment-*.jsonl"))
+    last.write_text(last.read_text().replace('"user":"alice"', '"user":"carol"', 1))
+
+
+def copy_without_last_record(journal: Path, to: Path) -> None:
+    """Make a copy that ends one record early."""
+    shutil.copytree(journal, to)
+    last = max(to.glob("segment-*.jsonl"))
+    last.write_bytes(b"".join(last.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def swap_key(database: Path, user: str, line: str) -> None:
+    """Put another key in the place of a user's, in the database file itself."""
+    key = parse_public_key(line)
+    with sqlite3.connect(database) as connection:
+        connection.execute(
+            "UPDATE public_keys SET fingerprint = ?, line = ? WHERE user = ?", (key.fingerprint, key.line, user)
+        )
+    connection.close()

@@ -1,0 +1,16 @@
+"""A packet filter that only remembers: for engines before a scripted daemon, whose bridges do not exist."""
+
+from gateway.model import Egress
+
+
+class RememberedFilter:
+    """Passes for `HostPacketFilter` where nothing is to be filtered; what that one does is tried in tests/attacks."""
+
+    def __init__(self) -> None:
+        self.confined: dict[str, Egress] = {}
+
+    def confine(self, bridge: str, egress: Egress) -> None:
+        self.confined[bridge] = egress
+
+    def release(self, bridge: str) -> None:
+        self.confined.pop(bridge, None)

@@ -1,0 +1,196 @@
+"""A gateway on a fake daemon in which other processes act, fail and are killed at any step of an operation.
+
+A step is one act of the engine or one transaction of the store; before and after each, something may happen.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from sqlalchemy import Connection, event
+
+from gateway.environments.lifecycle import Environments, Places
+from gateway.environments.reconcile import Reconciler
+from gateway.errors import DevgwError, EngineError
+from gateway.gpus.leases import Leases, Surroundings
+from gateway.gpus.reading import Reading
+from gateway.model import Egress, Environment, EnvironmentRef, EnvironmentState, Gpu, GpuUuid, Limits
+from gateway.store.database import Database
+from gateway.store.environments import EnvironmentTable
+from gateway.store.leases import LeaseTable
+from gateway.store.users import Users
+from tests.fakes.engine import Crash, FakeContainer, FakeDaemon, FakeEngine
+
+GPUS = tuple(Gpu(GpuUuid(f"GPU-{n:08d}-0000-4000-8000-000000000000"), "NVIDIA H200", 1, str(n)) for n in range(8))
+REFS = tuple(EnvironmentRef.parse(f"user{n}") for n in range(50))
+_NEVER_ENDED = frozenset({EnvironmentState.CREATING, EnvironmentState.DELETING})
+_MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One operation of one process. At its step `at` it fails, is killed, or lets another process act meanwhile."""
+
+    kind: str
+    who: int
+    gpus: str = "1"
+    at: int = -1
+    happens: "str | Act" = ""
+
+
+class SteppedDatabase(Database):
+    """The real store, with a step before and after each transaction; what is lost with a power cut is not tried."""
+
+    def __init__(self, url: str, daemon: FakeDaemon) -> None:
+        super().__init__(url)
+        self._daemon = daemon
+        event.listen(self._engine, "connect", lambda raw, _record: raw.execute("PRAGMA synchronous=OFF"))
+
+    @contextmanager
+    def transaction(self, *, changes_access: bool = False) -> Iterator[Connection]:
+        self._daemon.at_step("store")
+        with super().transaction(changes_access=changes_access) as connection:
+            yield connection
+        self._daemon.at_step("store/done")
+
+
+class EightGpus:
+    """A host whose GPUs are always the same."""
+
+    def read(self) -> Reading:
+        return Reading("nvml", GPUS)
+
+
+@dataclass
+class Host:
+    """Daemon and disk, which outlive every process, and what must hold of them at any moment."""
+
+    template: Path
+    root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None)))
+    daemon: FakeDaemon = field(default_factory=lambda: FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS)))
+    busy: set[EnvironmentRef] = field(default_factory=set)
+    ended: list[EnvironmentRef] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        shutil.copy(self.template, self.root / "devgw.db")
+        self.daemon.add_image("image", {})
+        self.database = SteppedDatabase(f"sqlite:///{self.root / 'devgw.db'}", self.daemon)
+        self.engine = FakeEngine(self.daemon)
+        self.table, self.ledger, self.users = (
+            EnvironmentTable(self.database), LeaseTable(self.database), Users(self.database),
+        )  # fmt: skip
+        places = Places(self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1)
+        leases = Leases(self.ledger, EightGpus(), around=Surroundings(containers=self._in_containers))
+        self.environments = Environments(self.table, self.users, lambda: self.engine, leases, places)
+        self.reconciler = Reconciler(self.table, self.ledger, self.engine, self.environments)
+
+    def close(self) -> None:
+        """Remove everything."""
+        self.database.close()
+        shutil.rmtree(self.root)
+
+    def run(self, act: Act) -> int:
+        """Let a process act and return its number of steps; what it is refused or dies of is its own affair."""
+        ref = REFS[act.who]
+        mine = set() if act.kind in {"restart", "tidy"} else {ref}
+        if mine & self.busy:
+            return 0  # it would wait for the other's lock
+        steps = count()
+        before, ended_before = self.running(), len(self.ended)
+        self.ended += mine if act.kind in {"stop", "delete", "dies"} else ()
+        self.busy |= mine
+        outer, self.daemon.at_step = self.daemon.at_step, self._hook(act, steps)
+        try:
+            self._do(act, ref)
+        except (DevgwError, Crash):
+            pass
+        finally:
+            self.daemon.at_step = outer
+            self.busy -= mine
+        after = self.running()
+        lost = {ref for ref, container in before.items() if after.get(ref) is not container}
+        assert lost <= set(self.ended[ended_before:]), f"{act} cost {lost} their running environment"
+        return next(steps)
+
+    def running(self) -> dict[EnvironmentRef, FakeContainer]:
+        """Return the environments that run; those half-made or being deleted are nobody's yet, or no more."""
+        unborn = {ref for ref, state in self._states().items() if state in _NEVER_ENDED}
+        return {
+            ref: container
+            for (_gateway, ref), container in self.daemon.containers.items()
+            if container.running and ref not in unborn
+        }
+
+    def require_one_hand(self) -> None:
+        """Invariant 11, at any step of anybody."""
+        held = [
+            gpu for container in self.daemon.containers.values() if container.running for gpu in container.spec.gpus
+        ]
+        assert len(held) == len(set(held)), f"a GPU in two hands: {sorted(held)}"
+
+    def require_settled(self) -> None:
+        """What holds when nobody is at work and the reconciler has run: ledger, labels and store say the same."""
+        labels = {gpu: ref for ref, container in self.running().items() for gpu in container.spec.gpus}
+        assert {lease.gpu: lease.ref for lease in self.ledger.held()} == labels
+        states = self._states()
+        assert not set(states.values()) & _NEVER_ENDED
+        assert {ref for ref, state in states.items() if state is EnvironmentState.RUNNING} == set(self.running())
+        assert {ref for _gateway, ref in self.daemon.containers} == set(self.running())
+
+    def _do(self, act: Act, ref: EnvironmentRef) -> None:
+        match act.kind:
+            case "create":
+                self.users.ensure(ref.user, uid_start=200000)
+                self.environments.create(_row(ref, act.gpus), "$2b$hash")
+            case "start":
+                self.environments.start(ref)
+            case "stop":
+                self.environments.stop(ref)
+            case "delete":
+                self.environments.delete(ref, force=True)
+            case "dies" if (container := self.running().get(ref)) is not None:
+                container.running, container.exit_code = False, 137
+            case "tidy":
+                list(self.reconciler.tidy())
+            case "restart":
+                self.reconciler = Reconciler(self.table, self.ledger, self.engine, self.environments)
+                list(self.reconciler.run())
+            case "forget":
+                self.ledger.release(ref)
+
+    def _hook(self, act: Act, steps: "count[int]") -> Callable[[str], None]:
+        def at_step(_step: str) -> None:
+            self.require_one_hand()
+            if next(steps) != act.at:
+                return
+            if isinstance(act.happens, Act):
+                self.run(act.happens)
+            elif act.happens == "fails":
+                raise EngineError("engine.failed", "the engine failed")
+            elif act.happens == "killed":
+                raise Crash
+
+        return at_step
+
+    def _states(self) -> dict[EnvironmentRef, EnvironmentState]:
+        outer, self.daemon.at_step = self.daemon.at_step, lambda _step: None
+        try:
+            return {row.ref: row.state for row in self.table.all()}
+        finally:
+            self.daemon.at_step = outer
+
+    def _in_containers(self) -> dict[GpuUuid, EnvironmentRef]:
+        return {gpu: witness.ref for witness in self.engine.witnesses() for gpu in witness.gpus}
+
+
+def _row(ref: EnvironmentRef, gpus: str) -> Environment:
+    limits = Limits(2**30, 1, 64, 2**29)
+    return Environment(
+        ref, EnvironmentState.CREATING, "fake", "image", limits, gpus, (), (), Egress.NONE, datetime.now(UTC),
+        should_run=True,
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""The passive reader of sftp: the same events however bytes are cut, and no memory for what is long or malformed."""
+
+import tracemalloc
+from datetime import UTC, datetime
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.audit.event import Event
+from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.ssh.sessions import Identity
+from gateway.ssh.sftp_journal import PENDING_MAX, SftpJournal
+from gateway.ssh.sftp_packets import HEAD_BYTES, Framer
+
+IDENTITY = Identity(
+    EnvironmentRef(UserName("alice")),
+    User(UserName("alice"), 1000, datetime(2026, 5, 3, tzinfo=UTC)),
+    PublicKey(Fingerprint("SHA256:a"), "ssh-ed25519", 256, ""),
+    "192.0.2.7",
+)
+
+
+def string(data: bytes) -> bytes:
+    return len(data).to_bytes(4) + data
+
+
+def packet(kind: int, number: int, *fields: bytes) -> bytes:
+    return string(bytes([kind]) + number.to_bytes(4) + b"".join(fields))
+
+
+def observer() -> tuple[SftpJournal, list[Event]]:
+    events: list[Event] = []
+    return SftpJournal(IDENTITY, events.append), events
+
+
+STORY = [
+    ("typed", packet(3, 1, string(b"/data/x\xff"), (0x1A).to_bytes(4), bytes(4))),
+    ("shown", packet(102, 1, string(b"H1"))),
+    ("typed", packet(6, 2, string(b"H1"), bytes(8), string(b"z" * 20_000))),
+    ("shown", packet(101, 2, bytes(4), string(b""), string(b""))),
+    ("typed", packet(5, 3, string(b"H1"), bytes(8), (50).to_bytes(4))),
+    ("shown", packet(103, 3, string(b"y" * 50))),
+    ("typed", packet(4, 4, string(b"H1"))),
+    ("typed", packet(13, 5, string(b"/gone"))),
+    ("shown", packet(101, 5, (2).to_bytes(4), string(b"no"), string(b""))),
+    ("typed", packet(200, 6, string(b"posix-rename@openssh.com"), string(b"/a"), string(b"/b"))),
+    ("shown", packet(101, 6, bytes(4), string(b""), string(b""))),
+]
+TOLD = [
+    ("sftp.opened", {"path": "/data/x\\xff", "mode": "write", "ok": True}),
+    ("sftp.closed", {"path": "/data/x\\xff", "mode": "write", "read_bytes": 50, "written_bytes": 20_000}),
+    ("sftp.removed", {"path": "/gone", "ok": False}),
+    ("sftp.renamed", {"path": "/a", "target": "/b", "ok": True}),
+]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=20))
+def test_events_do_not_depend_on_how_the_bytes_are_cut(sizes: list[int]) -> None:
+    """A write's content is passed over, its length is counted."""
+    watching, events = observer()
+    for direction, data in STORY:
+        place = turn = 0
+        while place < len(data):
+            size = sizes[turn % len(sizes)]
+            getattr(watching, direction)(data[place : place + size])
+            place, turn = place + size, turn + 1
+    assert [(event.code, event.detail) for event in events] == TOLD
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=2000), max_size=30))
+def test_nothing_malformed_is_an_error(blocks: list[bytes]) -> None:
+    """Whatever a client sends is the environment's to refuse."""
+    watching, _events = observer()
+    for data in blocks:
+        watching.typed(data)
+        watching.shown(data)
+    watching.ended()
+
+
+def test_a_packet_that_claims_to_be_huge_is_not_kept() -> None:
+    """Only its head is; the rest is passed over however long it is."""
+    framer = Framer()
+    block = b"x" * (1 << 20)
+    assert list(framer.feed((0xFFFFFFFF).to_bytes(4))) == []
+    tracemalloc.start()
+    seen = [packet for _ in range(64) for packet in framer.feed(block)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(one.head) for one in seen] == [HEAD_BYTES - 1]
+    assert peak < 4 * HEAD_BYTES
+
+
+def test_requests_that_are_never_answered_are_forgotten() -> None:
+    """And so are handles that are never closed; what is remembered is bounded."""
+    watching, _events = observer()
+    for number in range(3 * PENDING_MAX):
+        watching.typed(packet(3, number, string(b"/f"), bytes(4), bytes(4)))
+        if number % 2:
+            watching.shown(packet(102, number, string(number.to_bytes(4))))
+    assert len(watching._asked) <= PENDING_MAX
+    assert len(watching._files) <= PENDING_MAX
