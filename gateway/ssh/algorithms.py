@@ -23,4 +23,4 @@ SIGNATURES = (
 """Accepted from users; `ssh-rsa` would be RSA with SHA-1."""
 HOST_KEY = "ssh-ed25519"
 QUICK_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
-"""The quickest: towards environments from the start, towards users once a connection moves much (ADR 0007)."""
+"""The quickest: towards environments from the start, towards users once a connection moves much (ADR 0010)."""

@@ -109,7 +109,7 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
             raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Too many authentication failures")
         super().send_userauth_failure(partial_success)
 
-    # Ciphers (ADR 0007)
+    # Ciphers (ADR 0010)
 
     async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """Note which of the quick ciphers the client would take too (RFC 4253 §7.1)."""

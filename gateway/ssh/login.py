@@ -8,7 +8,7 @@ import hashlib
 import logging
 import secrets
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncssh
 from asyncssh.public_key import SSHOpenSSHCertificate
@@ -25,6 +25,8 @@ from policies.requests import Certificate, LoginRequest
 FAIL_DELAY_SECONDS = 0.012
 """The least time after which a refused key is answered; a lookup takes a part of it."""
 FINGERPRINTS_MAX = 6
+KEY_USE_GRAIN = timedelta(minutes=1)
+"""How exactly the last use of a key is kept; the journal has each login."""
 _PLACEHOLDER = UserName("a-user-that-does-not-exist")
 _DELAY_SALT = secrets.token_bytes(16)
 
@@ -172,8 +174,12 @@ class Login:
         return f"{reason} (reference {reference})"
 
     def _note_use(self, identity: Identity) -> None:
+        """Note when the key was used, to the minute: a write to the store costs more than the login."""
         if identity.certificate is not None:
             return  # a key that the store does not know
+        last = identity.key.last_used_at
+        if last is not None and datetime.now(UTC) - last < KEY_USE_GRAIN:
+            return
         directory = self._runtime.services.directory
         used = self._runtime.offload.quick(directory.key_used, identity.user.name, identity.key.fingerprint)
         asyncio.ensure_future(used).add_done_callback(_log_failure)

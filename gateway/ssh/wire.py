@@ -5,7 +5,7 @@ Everything but channel data on an authenticated connection takes asyncssh's own 
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import asyncssh
@@ -18,6 +18,7 @@ COPY_MAX_BYTES = 4096
 """Data up to this size is copied out of its packet, so that a keystroke kept somewhere does not keep the packet."""
 _DATA_OFFSET = 10
 """Of a channel's data in an opened packet: padding length, type, channel, length (RFC 4253 §6, RFC 4254 §5.2)."""
+_PADDING_MAX = 20
 
 
 class Wire(SSHConnection):
@@ -102,16 +103,21 @@ class Wire(SSHConnection):
         """Send data of a channel in as many packets as it takes, with one call to the transport."""
         cipher = cast("PacketCipher", self._send_encryption)
         wire: list[bytes] = []
-        for part in _split(data, packet_bytes):
-            head = MSG_CHANNEL_DATA.to_bytes(1, "big") + number.to_bytes(4, "big") + len(part).to_bytes(4, "big")
-            padding = -(1 + len(head) + len(part)) % cipher.block_bytes
+        prefix, sequence, total = MSG_CHANNEL_DATA.to_bytes(1, "big") + number.to_bytes(4, "big"), self._send_seq, 0
+        noise = os.urandom(_PADDING_MAX * (len(data) // packet_bytes + 1))  # RFC 4253 §6; one system call for all
+        for start in range(0, len(data), packet_bytes):
+            part = data[start : start + packet_bytes]
+            padding = -(_DATA_OFFSET + len(part)) % cipher.block_bytes
             if padding < 4:  # RFC 4253 §6
                 padding += cipher.block_bytes
-            size = 1 + len(head) + len(part) + padding
-            parts = (padding.to_bytes(1, "big"), head, cast("bytes", part), os.urandom(padding))
-            wire += cipher.seal(self._send_seq, parts, size)
-            self._send_seq = (self._send_seq + 1) & 0xFFFFFFFF
-            self._rekey_bytes_sent += size
+            size = _DATA_OFFSET + len(part) + padding
+            head = padding.to_bytes(1, "big") + prefix + len(part).to_bytes(4, "big")
+            wire += cipher.seal(sequence, (head, cast("bytes", part), noise[:padding]), size)
+            noise = noise[padding:]
+            sequence = (sequence + 1) & 0xFFFFFFFF
+            total += size
+        self._send_seq = sequence
+        self._rekey_bytes_sent += total
         self._send_parts(wire)
 
     def _send_parts(self, parts: Sequence[bytes]) -> None:
@@ -123,7 +129,3 @@ class Wire(SSHConnection):
         """Send a packet, without the MSG_IGNORE before each that asyncssh keeps for CBC ciphers (RFC 4251 §9.3.1)."""
         if pkttype != MSG_IGNORE:
             super().send_packet(pkttype, *args, handler=handler)
-
-
-def _split(data: memoryview, size: int) -> Iterator[memoryview]:
-    return (data[start : start + size] for start in range(0, len(data), size))

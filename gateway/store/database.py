@@ -1,7 +1,7 @@
 """Opens the database, brings its tables up to date and hands out transactions. Queries stand in the noun's module."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,21 @@ class Database:
         Raises:
             StoreError: `store.unusable`, for anything but a constraint that the caller means to handle.
         """
+        with self._begun() as connection:
+            yield connection
+            if changes_access:
+                connection.execute(update(REVISION).values(number=REVISION.c.number + 1))
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """One transaction that only reads: it waits for no writer, and no writer for it. Raises: StoreError."""
+        return self._begun(only_reads=True)
+
+    @contextmanager
+    def _begun(self, *, only_reads: bool = False) -> Iterator[Connection]:
         self._prepare()
         try:
-            with self._engine.begin() as connection:
+            with self._engine.connect().execution_options(only_reads=only_reads) as connection, connection.begin():
                 yield connection
-                if changes_access:
-                    connection.execute(update(REVISION).values(number=REVISION.c.number + 1))
         except DBAPIError as exc:
             if exc.__class__.__name__ == "IntegrityError":
                 raise
@@ -50,7 +59,7 @@ class Database:
 
     def revision(self) -> int:
         """Return the number of changes of access so far."""
-        with self.transaction() as connection:
+        with self.reading() as connection:
             return int(connection.execute(select(REVISION.c.number)).scalar_one())
 
     def close(self) -> None:
@@ -61,7 +70,7 @@ class Database:
         engine = create_engine(self._url)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _set_pragmas)
-            event.listen(engine, "begin", _begin_immediate)
+            event.listen(engine, "begin", _begin)
         return engine
 
     def _prepare(self) -> None:
@@ -111,11 +120,12 @@ class Database:
 
 
 def _set_pragmas(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves, see _begin_immediate
+    connection.isolation_level = None  # we begin transactions ourselves, see _begin
     for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediate(connection: Connection) -> None:
+def _begin(connection: Connection) -> None:
     # a deferred transaction that reads first and writes later fails instead of waiting (sqlite.org/isolation.html)
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    only_reads = connection.get_execution_options().get("only_reads")
+    connection.exec_driver_sql("BEGIN DEFERRED" if only_reads else "BEGIN IMMEDIATE")

@@ -29,7 +29,7 @@ class EnvironmentTable:
 
     def get(self, ref: EnvironmentRef) -> Environment | None:
         """Return the environment, or None."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(ENVIRONMENTS).where(_is(ref))).one_or_none()
             return None if row is None else _environment(row, _leases(connection, ref))
 
@@ -45,7 +45,7 @@ class EnvironmentTable:
         query = select(ENVIRONMENTS).order_by(ENVIRONMENTS.c.user, ENVIRONMENTS.c.name)
         if user is not None:
             query = query.where(ENVIRONMENTS.c.user == user)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             leases = _leases(connection)
             return [_environment(row, leases) for row in connection.execute(query)]
 

@@ -52,7 +52,7 @@ class LeaseTable:
     def held(self) -> list[Lease]:
         """Return every lease."""
         columns = (LEASES.c.gpu_uuid, LEASES.c.user, LEASES.c.name, LEASES.c.leased_at, LEASES.c.ends_at)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(*columns).order_by(LEASES.c.leased_at)).all()
         return [
             Lease(GpuUuid(uuid), EnvironmentRef(UserName(user), EnvironmentName(name)), begin, end)
@@ -149,7 +149,7 @@ class LeaseTable:
 
     def _require_environment(self, ref: EnvironmentRef) -> None:
         query = select(ENVIRONMENTS.c.user).where((ENVIRONMENTS.c.user == ref.user) & (ENVIRONMENTS.c.name == ref.name))
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             known = connection.execute(query).one_or_none()
         if known is None:
             raise NotFoundError("environment.not-found", f"no environment {ref}", f"'devgw create {ref}' makes one")

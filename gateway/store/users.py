@@ -20,7 +20,7 @@ class Users:
 
     def get(self, name: str) -> User | None:
         """Return the user, or None."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
         return None if row is None else _user(row)
 
@@ -33,7 +33,7 @@ class Users:
 
     def all(self) -> list[User]:
         """Return everybody, by name."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_user(row) for row in connection.execute(select(USERS).order_by(USERS.c.name))]
 
     def ensure(self, name: UserName, *, uid_start: int) -> User:
@@ -62,7 +62,7 @@ class Users:
     def keys(self, name: str) -> Sequence[PublicKey]:
         """Return a user's keys in the order they were added."""
         query = select(PUBLIC_KEYS).where(PUBLIC_KEYS.c.user == name).order_by(PUBLIC_KEYS.c.added_at)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_key(row) for row in connection.execute(query)]
 
     def keys_by_user(self) -> dict[str, list[PublicKey]]:

@@ -4,6 +4,7 @@ All three lead to the same program behind the notebook port and to an sshd of th
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,8 @@ from gateway.auth.authority import ensure_key
 from tests.ssh_clients import free_port, is_listening, poll
 from tests.ssh_environment import SshEnvironment
 
-UID = 1_900_000
+UID = 1_900_000 + os.getpid() % 50_000
+"""Of its own: ending an environment kills by uid."""
 ROUTES = ("devgw", "jump", "direct")
 
 _SSHD = """
@@ -80,11 +82,11 @@ class Rig:
         return [program, "-F", str(self.root / "ssh_config"), *arguments]
 
     @contextmanager
-    def tunnel(self, route: str) -> Iterator[int]:
+    def tunnel(self, route: str, *options: str) -> Iterator[int]:
         """Forward a local port to the streaming program; yield the port."""
         port = free_port()
         forward = f"127.0.0.1:{port}:localhost:{self.notebook[route]}"
-        command = self.command("ssh", "-N", "-L", forward, "-o", "ExitOnForwardFailure=yes", route)
+        command = self.command("ssh", "-N", "-L", forward, "-o", "ExitOnForwardFailure=yes", *options, route)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:
             poll(lambda: is_listening(port), f"the tunnel through {route}", 30)
@@ -131,7 +133,10 @@ def _started(stack: ExitStack, module: str, argument: str) -> tuple[int, int]:
 
 
 def _sshd(stack: ExitStack, root: Path, accounts: Path, name: str) -> tuple[int, int]:
-    """Start an ordinary sshd on loopback that knows alice, in a mount namespace for her account's sake."""
+    """Start an ordinary sshd on loopback that knows alice, in a mount namespace for her account's sake.
+
+    As the first process of a pid namespace it inherits what its monitors leave behind, so no processor time is lost.
+    """
     port = free_port()
     config = root / f"sshd_{name}"
     config.write_text(_SSHD.format(root=root, port=port))
@@ -139,8 +144,10 @@ def _sshd(stack: ExitStack, root: Path, accounts: Path, name: str) -> tuple[int,
         f"mount --bind {accounts}/passwd /etc/passwd && mount --bind {accounts}/group /etc/group && "
         f"mkdir -p /run/sshd && exec /usr/sbin/sshd -D -f {config}"
     )
-    process = subprocess.Popen(["unshare", "--mount", "--", "sh", "-c", script], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", script], stdin=subprocess.DEVNULL
+    )
     stack.callback(process.wait, 10)
-    stack.callback(process.terminate)
+    stack.callback(process.kill)  # takes the sshd along; unshare itself ignores SIGTERM
     poll(lambda: is_listening(port), f"the {name} sshd")
     return process.pid, port

@@ -9,7 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, delete
 
 import gateway.store
 from gateway.errors import ConflictError, LeaseError, NotFoundError, StoreError
@@ -17,7 +17,7 @@ from gateway.model import Egress, Environment, EnvironmentRef, EnvironmentState,
 from gateway.store.database import SCHEMA_HEAD, Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
-from gateway.store.schema import METADATA
+from gateway.store.schema import METADATA, USERS
 from gateway.store.users import Users
 
 ALICE = EnvironmentRef.parse("alice")
@@ -135,3 +135,16 @@ def test_a_database_that_is_none_is_named(tmp_path: Path):
     with pytest.raises(StoreError, match=r"devgw\.db"):
         Database(f"sqlite:///{tmp_path / 'devgw.db'}").revision()
     assert (tmp_path / "devgw.db").read_text().startswith("this is not")
+
+
+def test_a_reader_does_not_wait_for_a_writer(database: Database):
+    """A login looks users up while somebody else is in the middle of a change, and sees what was before it."""
+    users = Users(database)
+    users.ensure(ALICE.user, uid_start=200000)
+    before = database.revision()
+    with database.transaction() as connection, ThreadPoolExecutor(1) as other:
+        connection.execute(delete(USERS))
+        found = other.submit(users.get, ALICE.user).result(timeout=5)
+        assert other.submit(database.revision).result(timeout=5) == before
+    assert found is not None
+    assert users.get(ALICE.user) is None
