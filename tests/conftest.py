@@ -1,8 +1,15 @@
-"""Leaves out what is about Docker itself where the tests, or this turn of a test, run on another engine."""
+"""Leaves out what is about Docker itself where the tests, or this turn of a test, run on another engine.
+
+Properties are held on what they compute, not on how fast this machine is just now.
+"""
 
 import pytest
+from hypothesis import settings
 
 from tests.engine_variables import engine_kind
+
+settings.register_profile("devgw", deadline=None)
+settings.load_profile("devgw")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
