@@ -83,16 +83,36 @@ def test_on_a_terminal_the_script_has_a_terminal_too(tmp_path):
     os.close(reader)
 
 
+def test_lines_of_both_streams_stay_whole_in_the_log(finished, tmp_path):
+    """An unbuffered script writes a line in parts, and a part without an end is kept all the same."""
+    script = write(
+        tmp_path,
+        "import os\n"
+        "for _ in range(200):\n"
+        "    os.write(1, b'out')\n"
+        "    os.write(2, b'err\\n')\n"
+        "    os.write(1, b'\\n')\n"
+        "os.write(1, b'no end')\n",
+    )
+    done = finished("--wrap", "--", sys.executable, script)
+    assert done.stdout == "out\n" * 200 + "no end"
+    kept = (tmp_path / "logs" / "job" / "output.log").read_text().splitlines()
+    assert sorted(kept) == sorted(["out"] * 200 + ["err"] * 200 + ["no end"])
+
+
 @pytest.mark.slow
 def test_several_processes_run_under_torchrun_with_their_exit_code(finished, tmp_path):
     script = write(
         tmp_path,
-        "import os, sys, pathlib\n"
+        "import os, sys, pathlib, time\n"
         "pathlib.Path('rank' + os.environ['RANK']).write_text(os.environ['WORLD_SIZE'])\n"
+        # torchrun ends the others when one has failed, so none fails before both are there
+        "deadline = time.monotonic() + 60\n"
+        "while len(list(pathlib.Path().glob('rank?'))) < 2 and time.monotonic() < deadline: time.sleep(0.01)\n"
         "sys.exit(5)\n",
     )
     assert finished("--nproc", "2", "--wrap", "--", sys.executable, script).returncode == 5
-    assert (tmp_path / "rank0").read_text() == "2" or (tmp_path / "rank1").read_text() == "2"
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
 
 
 def test_only_python_scripts_can_be_multiplied():

@@ -1,6 +1,8 @@
-"""Copy a child's output both to where ours goes and to a log file, byte by byte as it comes.
+"""Copy a child's output both to where ours goes, byte by byte as it comes, and to a log file, line by line.
 
-Where our output is a terminal, the child gets one too, so that its progress bars stay alive.
+The log holds both streams, so a line enters it whole: an unbuffered Python writes a line and its end apart, and the
+other stream's bytes would stand between them. Where our output is a terminal, the child gets one too, so that its
+progress bars stay alive.
 """
 
 import contextlib
@@ -66,12 +68,19 @@ class Tee:
             os.close(writer)
 
     def _copy(self, reader: int, target: int) -> None:
+        begun = b""  # a line whose end has not come yet
         while chunk := _read(reader):
-            # A full logs volume must not end the script; the terminal still shows all.
-            with contextlib.suppress(OSError, ValueError):
-                self._log.write(chunk)
+            whole, begun = _split_lines(begun + chunk)
+            self._keep(whole)
             self._show(chunk, target)
+        if begun:  # the other stream goes on; what it says next is a line of its own
+            self._keep(begun + b"\n")
         os.close(reader)
+
+    def _keep(self, lines: bytes) -> None:
+        # A full logs volume must not end the script; the terminal still shows all.
+        with contextlib.suppress(OSError, ValueError):
+            self._log.write(lines)
 
     def _show(self, chunk: bytes, target: int) -> None:
         view = memoryview(chunk)
@@ -81,6 +90,14 @@ class Tee:
         except OSError:
             self._lost = True
             self._on_lost()
+
+
+def _split_lines(text: bytes) -> tuple[bytes, bytes]:
+    """Return the lines that are whole, and the begun one; a progress bar ends its lines with CR."""
+    end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+    if end == 0 and len(text) >= CHUNK:  # no line of ours: binary output
+        end = len(text)
+    return text[:end], text[end:]
 
 
 def _read(reader: int) -> bytes:
