@@ -16,12 +16,15 @@ from tests.notebook_client import NotebookClient
 CELL = (
     "import torch, getpass, socket; print(f'{getpass.getuser()} on {socket.gethostname()}: torch {torch.__version__}')"
 )
+CLASSIFIER = Path(__file__).parents[1] / "containers/runner/examples/small_classifier.py"
+TRAINING = "devgw-run small_classifier.py --steps 20"
+"""A taste; three epochs reach the accuracy that the example states."""
 
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
     """Say what is done and how long it took."""
-    print(f"  {what:<58}", end="", flush=True)
+    print(f"  {what:<62}", end="", flush=True)
     begin = time.monotonic()
     yield
     print(f"{time.monotonic() - begin:6.1f} s", flush=True)
@@ -63,7 +66,13 @@ def use(gateway: GatewayProcess, port: int, password: str) -> None:
         answer = browser.execute(CELL).strip()
     with step("ssh alice@gateway 'exit 5' comes back as 5"):
         assert gateway.ssh("alice", "exit 5").returncode == 5
+    with step("scp small_classifier.py alice@gateway:"):
+        assert gateway.copy("scp", "alice", str(CLASSIFIER), "gateway:").returncode == 0
+    with step(f"ssh alice@gateway {TRAINING}"):
+        trained = gateway.ssh("alice", TRAINING)
+        assert trained.returncode == 0, trained.stderr.decode()
     print(f"\nthe cell printed: {answer}")
+    print(f"the training ended with: {trained.stdout.decode().splitlines()[-1]}")
 
 
 def stay(gateway: GatewayProcess, port: int, password: str) -> None:
