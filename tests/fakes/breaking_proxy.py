@@ -1,11 +1,14 @@
-"""A proxy before a real Docker daemon that loses one request, or its answer, as when the daemon dies there."""
+"""A proxy before a real Docker daemon.
+
+It loses one request, or its answer, as when the daemon dies there; or it has the daemon say something else of itself.
+"""
 
 import http.client
 import re
 import socket
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -38,8 +41,15 @@ class Break:
         return False
 
 
+def as_it_is(_request: str, content: bytes) -> bytes:
+    """Leave an answer alone."""
+    return content
+
+
 @contextmanager
-def breaking_proxy(directory: Path, daemon_url: str, break_: Break) -> Iterator[str]:
+def breaking_proxy(
+    directory: Path, daemon_url: str, break_: Break | None = None, answer_of: Callable[[str, bytes], bytes] = as_it_is
+) -> Iterator[str]:
     """Yield the URL of a proxy to a daemon's Unix socket."""
     path = directory / "proxy.sock"
 
@@ -49,15 +59,15 @@ def breaking_proxy(directory: Path, daemon_url: str, break_: Break) -> Iterator[
         def relay(self) -> None:
             request = f"{self.command} {re.sub(r'^/v[0-9.]+', '', self.path.partition('?')[0])}"
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if break_.loses(request, "before"):
+            if break_ is not None and break_.loses(request, "before"):
                 self.close_connection = True
                 return
             daemon = _DaemonConnection(daemon_url.removeprefix("unix://"))
             daemon.request(self.command, self.path, body, {"Content-Type": "application/json"})
             answer = daemon.getresponse()
-            content = answer.read()
+            content = answer_of(request, answer.read())
             daemon.close()
-            if break_.loses(request, "after"):
+            if break_ is not None and break_.loses(request, "after"):
                 self.close_connection = True
                 return
             self.send_response(answer.status)

@@ -6,7 +6,7 @@ A step is one act of the engine or one transaction of the store; before and afte
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -15,8 +15,9 @@ from pathlib import Path
 from sqlalchemy import Connection, event
 
 from gateway.environments.lifecycle import Environments, Places
+from gateway.environments.locks import Locks
 from gateway.environments.reconcile import Reconciler
-from gateway.errors import DevgwError, EngineError
+from gateway.errors import ConflictError, DevgwError, EngineError
 from gateway.gpus.leases import Leases, Surroundings
 from gateway.gpus.reading import Reading
 from gateway.model import Egress, Environment, EnvironmentRef, EnvironmentState, Gpu, GpuUuid, Limits
@@ -59,6 +60,23 @@ class SteppedDatabase(Database):
         self._daemon.at_step("store/done")
 
 
+class OneThreadLocks(Locks):
+    """The real locks, where those who wait and those they wait for are one thread: a waiting process is killed."""
+
+    @contextmanager
+    def hold(self, ref: EnvironmentRef, *, wait: bool = True) -> Iterator[None]:
+        waiting = super().hold(ref, wait=False)
+        try:
+            waiting.__enter__()
+        except ConflictError as exc:
+            if wait:
+                raise Crash from exc
+            raise
+        with ExitStack() as held:
+            held.push(waiting)
+            yield
+
+
 class EightGpus:
     """A host whose GPUs are always the same."""
 
@@ -87,6 +105,7 @@ class Host:
         places = Places(self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1)
         leases = Leases(self.ledger, EightGpus(), around=Surroundings(containers=self._in_containers))
         self.environments = Environments(self.table, self.users, lambda: self.engine, leases, places)
+        self.environments.locks = OneThreadLocks(self.root / "locks")
         self.reconciler = Reconciler(self.table, self.ledger, self.engine, self.environments)
 
     def close(self) -> None:
