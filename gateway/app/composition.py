@@ -40,6 +40,7 @@ from gateway.store.users import Users
 from policies.limits import Allowance, datasets_of, limits_of
 
 if TYPE_CHECKING:
+    from gateway.app.errands import Errands
     from gateway.audit.head_key import HeadKey
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
@@ -209,6 +210,12 @@ class App:
         from gateway.app.examination import doctor_of
 
         return doctor_of(self)
+
+    @cached_property
+    def errands(self) -> "Errands":
+        from gateway.app.errands import Errands
+
+        return Errands(self, administrator())
 
     @cached_property
     def leases(self) -> Leases:

@@ -15,6 +15,7 @@ from gateway.app.clock import Clock
 from gateway.app.directory import StoredDirectory, StoredEnvironments
 from gateway.app.oversight import Oversight
 from gateway.app.sampling import sample
+from gateway.app.service_manager import ServiceManager
 from gateway.audit.event import Event
 from gateway.auth.throttle import FileMemory, Throttle
 from gateway.config import Settings
@@ -94,19 +95,29 @@ def serve(app: "App") -> None:
     tasks: set[asyncio.Task[None]] = set()
     watches: list[Watch] = []
     stop_sampling = threading.Event()
+    manager = ServiceManager()
 
     async def on_started(server: SshServer, port: int) -> None:
         watches.append(Watch(app, server, oversight))
         tasks.add(asyncio.create_task(watches[0].run()))
         threading.Thread(target=sample, args=(app, stop_sampling), name="sample", daemon=True).start()
         tasks.add(asyncio.create_task(Care(app, server.registry.notify).run()))
+        tasks.add(asyncio.create_task(manager.keep_watchdog()))
         app.journal.submit(Event("gateway.started", _GATEWAY, detail={"port": port}))
+        manager.ready()
 
     async def on_reload(_server: SshServer) -> None:
-        await watches[0].reload()
+        manager.reloading()
+        try:
+            await watches[0].reload()
+        finally:
+            manager.ready()
 
     try:
-        uvloop.run(serve_ssh(app.settings.server, services, on_started=on_started, on_reload=on_reload))
+        serving = serve_ssh(
+            app.settings.server, services, on_started=on_started, on_reload=on_reload, on_stopping=manager.stopping
+        )
+        uvloop.run(serving)
     finally:
         stop_sampling.set()
         app.journal.append(Event("gateway.stopped", _GATEWAY))

@@ -3,6 +3,8 @@
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import typer
@@ -32,6 +34,17 @@ def exit_code_of(exc: BaseException) -> int:
     if isinstance(exc, _Interrupted):
         return Exit.INTERRUPTED
     return Exit.FAILURE
+
+
+@contextmanager
+def own_failures() -> Iterator[None]:
+    """Let a failure without a number of its own end with 125, where any other code is the remote program's."""
+    try:
+        yield
+    except DevgwError as exc:
+        if exc.exit_code == Exit.FAILURE:
+            exc.exit_code = Exit.OWN_FAILURE
+        raise
 
 
 def report(exc: BaseException) -> None:

@@ -34,6 +34,8 @@ REGISTRY: dict[str, Entry] = {
     "delete": Entry("delete", ENVIRONMENTS),
     "extend": Entry("extend", ENVIRONMENTS),
     "passwd": Entry("passwd", ENVIRONMENTS),
+    "run": Entry("run", ENVIRONMENTS),
+    "logs": Entry("logs", ENVIRONMENTS),
     "key": Entry("key", PEOPLE),
     "user": Entry("user", PEOPLE),
     "config-ssh": Entry("config_ssh", PEOPLE),

@@ -52,9 +52,25 @@ def run_inside(
 async def _run(
     dialled: socket.socket, ref: EnvironmentRef, host_key: str, user_ca_key: Path, command: str
 ) -> Completed:
+    connection = await log_in(dialled, ref, host_key, user_ca_key, f"devgw doctor {ref}")
+    try:
+        process = await connection.create_process(command, encoding=None)
+        stdout, stderr = await asyncio.gather(_read(process.stdout, connection), _read(process.stderr, connection))
+        if len(stdout) < _MOST_BYTES and len(stderr) < _MOST_BYTES:
+            await process.wait_closed()
+        code = process.exit_status
+    finally:
+        connection.abort()  # a channel's close is answered only when the program has ended, which it need not do
+    return Completed(-1 if code is None else code, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+
+async def log_in(
+    dialled: socket.socket, ref: EnvironmentRef, host_key: str, user_ca_key: Path, purpose: str
+) -> asyncssh.SSHClientConnection:
+    """Log in as the environment's user with a certificate minted for this purpose, which its sshd writes down."""
     pinned = asyncssh.import_public_key(host_key)
-    credentials = CertificateAuthority(user_ca_key).mint(ref.user, f"devgw doctor {ref}", _CERTIFICATE_SECONDS)
-    connection = await asyncssh.connect(
+    credentials = CertificateAuthority(user_ca_key).mint(ref.user, purpose, _CERTIFICATE_SECONDS)
+    return await asyncssh.connect(
         "environment",
         sock=dialled,
         config=None,
@@ -65,15 +81,6 @@ async def _run(
         gss_host=None,
         preferred_auth="publickey",
     )
-    try:
-        process = await connection.create_process(command, encoding=None)
-        stdout, stderr = await asyncio.gather(_read(process.stdout, connection), _read(process.stderr, connection))
-        if len(stdout) < _MOST_BYTES and len(stderr) < _MOST_BYTES:
-            await process.wait_closed()
-        code = process.exit_status
-    finally:
-        connection.abort()  # a channel's close is answered only when the program has ended, which it need not do
-    return Completed(-1 if code is None else code, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
 async def _read(reader: "asyncssh.SSHReader[bytes]", connection: asyncssh.SSHClientConnection) -> bytes:

@@ -127,6 +127,7 @@ async def serve(
     *,
     on_started: Callable[[SshServer, int], Awaitable[None]] | None = None,
     on_reload: Callable[[SshServer], Awaitable[None]] | None = None,
+    on_stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. SIGHUP calls `on_reload`; a second SIGTERM ends at once."""
     server = SshServer(settings, services)
@@ -150,6 +151,7 @@ async def serve(
     if on_started:
         await on_started(server, port)
     await stop.wait()
+    on_stopping()
     draining = asyncio.ensure_future(server.drain())
     hurried = asyncio.ensure_future(hurry.wait())
     await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
