@@ -67,6 +67,7 @@ async def stop_reading(gateway: TestGateway, key: Path, megabytes: int) -> int:
     return peak - before
 
 
+@pytest.mark.attack("E13", "a window of 4 GiB and a client that stops reading: a few MiB, and the sender waits")
 def test_a_client_that_stops_reading_stops_its_own_sender(laboratory: Laboratory) -> None:
     """96 MiB towards a deaf client with a 4 GiB window cost a few MiB, and bob notices nothing."""
     gateway = laboratory.gateway
@@ -114,6 +115,7 @@ def test_login_grace_ends_a_silent_connection(strict: TestGateway) -> None:
         assert 0.5 < time.monotonic() - began < 3
 
 
+@pytest.mark.attack("E2", "connections that never log in, from one source: turned away with a reason")
 def test_a_source_that_hogs_startups_is_told_so(strict: TestGateway) -> None:
     """The sixth idle connection gets a disconnect message instead of a key exchange."""
     idle = [socket.create_connection(("127.0.0.1", strict.port), 5) for _ in range(5)]
@@ -130,6 +132,7 @@ def test_a_source_that_hogs_startups_is_told_so(strict: TestGateway) -> None:
             sock.close()
 
 
+@pytest.mark.attack("E15", "megabytes of ignorable packets before login: cut")
 def test_megabytes_before_login_are_cut(strict: TestGateway) -> None:
     """An endless stream of ignorable packets ends the connection, not the memory."""
     with socket.create_connection(("127.0.0.1", strict.port), 5) as sock:
@@ -176,6 +179,7 @@ def test_rekeying_in_the_middle_of_a_transfer_loses_nothing(laboratory: Laborato
     assert done.stdout == bytes(30_000_000), done.stderr
 
 
+@pytest.mark.attack("E6", "a rekey storm after login: cut before it has burnt much time")
 def test_a_rekey_storm_ends_its_connection(laboratory: Laboratory) -> None:
     """A client that exchanges keys without end is cut before it has burnt much of the gateway's time."""
 
