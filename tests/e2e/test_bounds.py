@@ -115,7 +115,7 @@ def test_login_grace_ends_a_silent_connection(strict: TestGateway) -> None:
         assert 0.5 < time.monotonic() - began < 3
 
 
-@pytest.mark.attack("E16", "connections that never log in, from one source: turned away with a reason")
+@pytest.mark.attack("E18", "connections that never log in, from one source: turned away with a reason")
 def test_a_source_that_hogs_startups_is_told_so(strict: TestGateway) -> None:
     """The sixth idle connection gets a disconnect message instead of a key exchange."""
     idle = [socket.create_connection(("127.0.0.1", strict.port), 5) for _ in range(5)]
