@@ -23,7 +23,6 @@ def refusal(gateway: GatewayProcess, *arguments: str, stdin: str = "") -> tuple[
     ]
 
 
-@pytest.mark.attack("B2", "names such as `../alice` on the command line: refused, and nothing is made")
 def test_nothing_is_left_by_any_refused_create(fresh_gateway: GatewayProcess, holdings: Holdings):
     """Each refusal names its cause; afterwards there is no environment, no user, no container."""
     gateway, before = fresh_gateway, holdings(fresh_gateway)

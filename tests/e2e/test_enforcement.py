@@ -64,10 +64,6 @@ def leave_hours(gateway: TestGateway) -> None:
     gateway.policy = policy
 
 
-@pytest.mark.attack(
-    "F1",
-    "key removed, user disabled or deleted, hours over, with a session and a tunnel open: both end, others go on",
-)
 @pytest.mark.parametrize(
     ("lose", "reason"),
     [
@@ -105,7 +101,6 @@ def test_a_user_without_ground_is_cut_and_told(
     assert out == b"still here"
 
 
-@pytest.mark.attack("F2", "a policy that narrows: ends the tunnel it forbids, and nothing else")
 def test_a_narrowed_policy_ends_the_tunnel_alone(gateway: TestGateway) -> None:
     """A forward that is no longer allowed ends; the session beside it on the same connection goes on."""
     alice = gateway.add_user("alice")
@@ -132,7 +127,6 @@ def test_a_narrowed_policy_ends_the_tunnel_alone(gateway: TestGateway) -> None:
     assert out == b"still here"
 
 
-@pytest.mark.attack("F3", "one connection killed by an administrator: that one alone")
 def test_an_administrator_closes_one_connection(gateway: TestGateway) -> None:
     """`close` ends the named connection with the reason and leaves the user's other one."""
     alice = gateway.add_user("alice")
@@ -173,7 +167,6 @@ def test_a_dead_environment_is_noticed_and_reached_again(gateway: TestGateway) -
     assert gateway.run("alice", alice, "echo back").stdout == b"back\n"
 
 
-@pytest.mark.attack("F6", "SIGTERM: drains, and says so")
 def test_draining_ends_idle_users_with_a_word(gateway: TestGateway) -> None:
     """After the drain time those who are left are told to connect again; newcomers are turned away at once."""
     alice = gateway.add_user("alice")

@@ -89,10 +89,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.attack(
-    "A6",
-    "certificates out of time, of the wrong principal, CA, type or source address, or revoked: refused",
-)
 @pytest.mark.parametrize(("signer", "options", "extra", "reason"), REFUSED)
 def test_a_certificate_with_a_fault_stays_outside(
     make_gateway: MakeGateway, tmp_path: Path, signer: str, options: list[str], extra: str, reason: str
@@ -118,7 +114,6 @@ def test_a_certificate_without_permit_pty_gets_no_terminal(make_gateway: MakeGat
     assert gateway.run("alice", key, "echo plain").stdout == b"plain\n"
 
 
-@pytest.mark.attack("D9", "more connections of one user than the policy grants: refused, with the rule")
 def test_connections_of_one_user_end_where_the_policy_says(make_gateway: MakeGateway) -> None:
     """The third is refused with the number; another user is not counted."""
     gateway = make_gateway(ROLE + "max_connections = 2\n")
@@ -170,7 +165,6 @@ def test_a_session_that_cannot_be_recorded_does_not_begin(make_gateway: MakeGate
     assert b"the session cannot be recorded" in refused.stdout + refused.stderr
 
 
-@pytest.mark.attack("D10", "files moved by sftp: each operation is in the journal")
 def test_file_operations_of_sftp_are_journaled(make_gateway: MakeGateway, tmp_path: Path) -> None:
     """What OpenSSH's sftp does, in order, with byte counts; and the bytes arrive as they were."""
     gateway = make_gateway(ROLE)

@@ -43,7 +43,6 @@ EDITS: list[tuple[str, Callable[[Lines, MakeEvent], Lines], str, int]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.attack("H2", "records deleted, swapped, inserted or edited: the first bad one is named")
 @pytest.mark.parametrize(("edit", "kind", "seq"), [row[1:] for row in EDITS], ids=[row[0] for row in EDITS])
 def test_an_edit_is_named_by_its_first_bad_record(
     written: Path, event: MakeEvent, edit: Callable[[Lines, MakeEvent], Lines], kind: str, seq: int
@@ -56,7 +55,6 @@ def test_an_edit_is_named_by_its_first_bad_record(
     assert (problem.kind, problem.seq, problem.file) == (kind, seq, path.name)
 
 
-@pytest.mark.attack("H1", "a flipped byte, tried at every seventh place of the file: found")
 def test_every_single_flipped_byte_is_found(written: Path) -> None:
     """No byte of the file, newlines included, lies outside what is checked."""
     path = segments(written)[0].path
@@ -77,7 +75,6 @@ def test_an_empty_directory_is_an_empty_journal(tmp_path: Path) -> None:
     assert verify(tmp_path).records == 0
 
 
-@pytest.mark.attack("H3", "a tail cut off: shows against an exported head")
 @pytest.mark.parametrize("kept", [9, 5, 1])
 def test_a_cut_tail_shows_against_a_head_and_only_against_one(written: Path, kept: int) -> None:
     """The chain alone cannot know what came after; that is why heads are exported."""
@@ -90,7 +87,6 @@ def test_a_cut_tail_shows_against_a_head_and_only_against_one(written: Path, kep
     assert (problem.kind, problem.seq) == ("truncated", kept + 1)
 
 
-@pytest.mark.attack("H4", "a journal rewritten from the start: differs from the head")
 def test_a_journal_rewritten_from_the_start_differs_from_the_head(written: Path, event: MakeEvent) -> None:
     """Somebody who recomputes the whole chain is caught by the head alone."""
     head = Head("test", 10, bytes.fromhex(verify(written).last_hash))
@@ -121,7 +117,6 @@ def several(directory: Path, event: MakeEvent) -> Path:
     return directory
 
 
-@pytest.mark.attack("H5", "a segment that is missing: found")
 def test_a_missing_segment_in_the_middle_is_found(several: Path) -> None:
     segments(several)[1].path.unlink()
     problem = verify(several).problem

@@ -52,7 +52,6 @@ def test_rfc4716_form_is_accepted(tmp_path: Path) -> None:
     assert parse_public_key(exported.stdout.decode()).line == parse_public_key(public).line
 
 
-@pytest.mark.attack("A8", "RSA under 3072 bits, DSA, a private key, no key or several: refused with one reason")
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -81,10 +80,6 @@ def test_anything_else_is_refused_with_one_reason(text: str, code: str) -> None:
     assert refused.value.hint
 
 
-@pytest.mark.attack(
-    "A9",
-    "options of authorized_keys that would not be enforced: the line is refused and the option named",
-)
 def test_the_option_is_named() -> None:
     """A refused option is named, so that it can be moved to the policy."""
     with pytest.raises(AuthError, match="'expiry-time'"):
@@ -100,7 +95,6 @@ def test_a_private_key_is_refused_without_repeating_it(tmp_path: Path) -> None:
     assert private.splitlines()[1] not in str(refused.value)
 
 
-@pytest.mark.attack("A8", "RSA under 3072 bits, DSA, a private key, no key or several: refused with one reason")
 def test_a_short_rsa_key_is_refused(tmp_path: Path) -> None:
     """2048 bits are too few."""
     _, public = generate(tmp_path, "-t", "rsa", "-b", "2048")
@@ -108,7 +102,6 @@ def test_a_short_rsa_key_is_refused(tmp_path: Path) -> None:
         parse_public_key(public)
 
 
-@pytest.mark.attack("B3", "control characters in a key's comment: escaped")
 def test_a_comment_is_made_printable() -> None:
     """Escape sequences do not reach an administrator's terminal."""
     assert parse_public_key(f"{ED25519} a\x1b[31mb").comment == "a?[31mb"

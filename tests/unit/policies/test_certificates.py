@@ -62,10 +62,6 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.attack(
-    "A6",
-    "certificates out of time, of the wrong principal, CA, type or source address, or revoked: refused",
-)
 @pytest.mark.parametrize(("change", "reason"), CHANGES)
 def test_a_certificate_with_a_fault_is_refused(
     policy: Policy, certificate: Certificate, alice: Subject, at: datetime, change: dict[str, Any], reason: str
