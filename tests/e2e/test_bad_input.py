@@ -23,6 +23,7 @@ def refusal(gateway: GatewayProcess, *arguments: str, stdin: str = "") -> tuple[
     ]
 
 
+@pytest.mark.attack("B2", "`../alice`, upper case, root and other bad input to `create`: nothing is left")
 def test_nothing_is_left_by_any_refused_create(fresh_gateway: GatewayProcess, holdings: Holdings):
     """Each refusal names its cause; afterwards there is no environment, no user, no container."""
     gateway, before = fresh_gateway, holdings(fresh_gateway)
@@ -46,6 +47,7 @@ def test_nothing_is_left_by_any_refused_create(fresh_gateway: GatewayProcess, ho
     assert holdings(gateway) == before
 
 
+@pytest.mark.attack("A7", "a short RSA key or a private key given to `create`")
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -78,6 +78,7 @@ def test_a_client_that_stops_reading_stops_its_own_sender(laboratory: Laboratory
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.attack("D8", "200 MB of output that nobody reads")
 def test_an_exec_whose_output_nobody_reads_waits(laboratory: Laboratory) -> None:
     """The program in the environment blocks; the gateway does not collect its output."""
     gateway = laboratory.gateway
@@ -93,6 +94,7 @@ def test_an_exec_whose_output_nobody_reads_waits(laboratory: Laboratory) -> None
         process.wait(20)
 
 
+@pytest.mark.attack("D8", "endless input that nobody reads")
 def test_input_that_nobody_reads_waits(laboratory: Laboratory) -> None:
     """Upload into a program that does not read: the client blocks, the gateway stays small."""
     gateway = laboratory.gateway
@@ -143,6 +145,7 @@ def test_megabytes_before_login_are_cut(strict: TestGateway) -> None:
             sock.sendall(packet * 1000)
 
 
+@pytest.mark.attack("C15", "more channels and sessions on one connection than are permitted")
 def test_channels_and_sessions_are_counted(strict: TestGateway) -> None:
     """MaxSessions and the limit of channels refuse the next one and keep the connection."""
     key = strict.add_user("alice")
@@ -161,6 +164,7 @@ def test_channels_and_sessions_are_counted(strict: TestGateway) -> None:
     assert asyncio.run(open_many()) == (3, 3)
 
 
+@pytest.mark.attack("G1", "wrong keys from one address: that name is banned there and told so, another gets in")
 def test_failed_connections_are_banned_and_told(strict: TestGateway) -> None:
     """Three failed connections of one user name ban that name at this address; another name gets in."""
     alice, bob = strict.add_user("alice"), strict.add_user("bob")

@@ -64,6 +64,9 @@ def leave_hours(gateway: TestGateway) -> None:
     gateway.policy = policy
 
 
+@pytest.mark.attack(
+    "F1", "key removed, user disabled, user deleted, hours over: shell and idle tunnel end, bob's do not"
+)
 @pytest.mark.parametrize(
     ("lose", "reason"),
     [
@@ -101,6 +104,7 @@ def test_a_user_without_ground_is_cut_and_told(
     assert out == b"still here"
 
 
+@pytest.mark.attack("F2", "a forward that the policy no longer permits, in the middle of a download")
 def test_a_narrowed_policy_ends_the_tunnel_alone(gateway: TestGateway) -> None:
     """A forward that is no longer allowed ends; the session beside it on the same connection goes on."""
     alice = gateway.add_user("alice")
@@ -127,6 +131,7 @@ def test_a_narrowed_policy_ends_the_tunnel_alone(gateway: TestGateway) -> None:
     assert out == b"still here"
 
 
+@pytest.mark.attack("F1", "an administrator ends one connection and no other")
 def test_an_administrator_closes_one_connection(gateway: TestGateway) -> None:
     """`close` ends the named connection with the reason and leaves the user's other one."""
     alice = gateway.add_user("alice")
@@ -155,6 +160,7 @@ def test_a_stopped_environment_wakes_with_a_word(gateway: TestGateway) -> None:
     assert gateway.environments.starts == 1
 
 
+@pytest.mark.attack("F7", "the environment dies under a session")
 def test_a_dead_environment_is_noticed_and_reached_again(gateway: TestGateway) -> None:
     """When the environment dies the session ends and says so; the next login wakes it."""
     alice = gateway.add_user("alice")
@@ -167,6 +173,7 @@ def test_a_dead_environment_is_noticed_and_reached_again(gateway: TestGateway) -
     assert gateway.run("alice", alice, "echo back").stdout == b"back\n"
 
 
+@pytest.mark.attack("F5", "SIGTERM: the drain")
 def test_draining_ends_idle_users_with_a_word(gateway: TestGateway) -> None:
     """After the drain time those who are left are told to connect again; newcomers are turned away at once."""
     alice = gateway.add_user("alice")

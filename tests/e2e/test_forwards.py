@@ -33,6 +33,7 @@ def test_a_forward_reaches_the_users_own_environment(laboratory: Laboratory, rem
         assert fetch(port, "/", blob(SIZE)) == hashlib.sha256(blob(SIZE)).hexdigest().encode()
 
 
+@pytest.mark.attack("C1", "another user's notebook under the same `localhost:8888`")
 def test_two_users_reach_two_notebooks(laboratory: Laboratory) -> None:
     """The same localhost:8888 is another place for each."""
     ports = free_port(), free_port()
@@ -71,6 +72,7 @@ def test_dynamic_forwarding_reaches_the_environment(laboratory: Laboratory) -> N
             answer += data
 
 
+@pytest.mark.attack("C2", "metadata service, another host, another spelling of the loopback through `-W`")
 @pytest.mark.parametrize(
     "destination",
     [
@@ -99,6 +101,7 @@ def test_a_closed_port_of_the_environment_is_refused(laboratory: Laboratory) -> 
     assert laboratory.gateway.run("alice", laboratory.alice, "true").returncode == 0
 
 
+@pytest.mark.attack("C3", "the engine's socket by direct-streamlocal")
 def test_a_unix_socket_of_the_environment_is_reached(laboratory: Laboratory, tmp_path: Path) -> None:
     """direct-streamlocal connects inside; paths that the policy does not name are refused."""
     inside = next(iter(laboratory.gateway.environments.by_ref.values())).root / "notebook.sock"
@@ -109,6 +112,7 @@ def test_a_unix_socket_of_the_environment_is_reached(laboratory: Laboratory, tmp
     assert done.returncode == 255
 
 
+@pytest.mark.attack("C4", "`-R` where no policy permits it")
 def test_a_reverse_forward_is_refused_by_default(laboratory: Laboratory) -> None:
     """`-R` fails, and with ExitOnForwardFailure the client ends."""
     mark = laboratory.gateway.recorder.mark()
@@ -119,6 +123,7 @@ def test_a_reverse_forward_is_refused_by_default(laboratory: Laboratory) -> None
     assert laboratory.gateway.recorder.find("reverse-forward.denied", mark).rule == "lab.default"
 
 
+@pytest.mark.attack("C4", "`-R`, also with port 0, where it is permitted: never a port of the gateway")
 @pytest.mark.parametrize("port", [9001, 0])
 def test_a_reverse_forward_listens_in_the_environment_where_allowed(laboratory: Laboratory, port: int) -> None:
     """What connects there arrives at the user's own machine, not at the gateway's port."""
@@ -163,6 +168,7 @@ def test_an_agent_is_forwarded_where_allowed(laboratory: Laboratory, tmp_path: P
     assert done.stdout.count(b"ED25519") == 2, done.stderr
 
 
+@pytest.mark.attack("C13", "`-X`: no display reaches the environment")
 def test_x11_and_tun_are_refused(laboratory: Laboratory) -> None:
     """No display reaches the environment, and a tunnel device is not opened."""
     done = laboratory.gateway.run(
@@ -186,6 +192,7 @@ def test_a_forward_is_journaled_with_its_bytes(laboratory: Laboratory) -> None:
         )
 
 
+@pytest.mark.attack("C15", "half-close: nothing is left open")
 def test_a_server_that_closes_first_ends_the_channel(laboratory: Laboratory) -> None:
     """Half-close passes through in both directions and leaves nothing open."""
     port = free_port()

@@ -13,6 +13,7 @@ from tests.e2e.conftest import Laboratory
 from tests.ssh_gateway import lab_policy
 
 
+@pytest.mark.attack("A1", "`none` asks for the methods: publickey and nothing else is named")
 def test_only_publickey_is_offered(laboratory: Laboratory) -> None:
     """Invariant 2: no password, no keyboard-interactive, no host-based login is even named."""
     done = laboratory.gateway.run(
@@ -22,6 +23,7 @@ def test_only_publickey_is_offered(laboratory: Laboratory) -> None:
     assert done.returncode == 255
 
 
+@pytest.mark.attack("A2", "root, an unknown user, another's name, an impossible name: told the same")
 @pytest.mark.parametrize("handle", ["nobody-here", "root", "bob", "Alice", "alice:x", "../alice", "alice+", "a" * 300])
 def test_refusals_do_not_differ(laboratory: Laboratory, handle: str) -> None:
     """Unknown user, root, another's name and impossible names are told the same."""
@@ -30,6 +32,7 @@ def test_refusals_do_not_differ(laboratory: Laboratory, handle: str) -> None:
     assert done.stderr.strip().endswith(b"Permission denied (publickey)."), done.stderr
 
 
+@pytest.mark.attack("A2", "a known and an unknown name: refused in the same time")
 def test_refusals_take_the_same_time(laboratory: Laboratory) -> None:
     """The time of a refusal says nothing about whether the user exists."""
     key = laboratory.gateway.make_key("stranger")
@@ -45,6 +48,7 @@ def test_refusals_take_the_same_time(laboratory: Laboratory) -> None:
     assert abs(seconds("alice") - seconds("nobody-here")) < 0.05
 
 
+@pytest.mark.attack("A5", "many keys on one connection: cut at MaxAuthTries, and nobody is banned")
 def test_the_seventh_key_is_not_looked_at(laboratory: Laboratory) -> None:
     """MaxAuthTries cuts a connection that offers sixty keys, the right one last; and bans nobody."""
     gateway = laboratory.gateway
@@ -56,6 +60,7 @@ def test_the_seventh_key_is_not_looked_at(laboratory: Laboratory) -> None:
     assert gateway.run("alice", laboratory.alice, "true").returncode == 0
 
 
+@pytest.mark.attack("A3", "a right key under a wrong name: one event, with the keys offered")
 def test_a_refused_connection_is_one_event(laboratory: Laboratory) -> None:
     """However many keys it offered, with the user name escaped by nobody but the journal."""
     mark = laboratory.gateway.recorder.mark()
@@ -87,6 +92,7 @@ def test_a_denied_login_is_told_why(laboratory: Laboratory) -> None:
     assert done.returncode == 255
 
 
+@pytest.mark.attack("A7", "`ssh-rsa`: a signature with SHA-1")
 def test_a_sha1_signature_is_refused(laboratory: Laboratory, tmp_path: Path) -> None:
     """`ssh-rsa` is RSA with SHA-1; the same key signs in with SHA-2."""
     gateway = laboratory.gateway

@@ -89,6 +89,9 @@ REFUSED = [
 ]
 
 
+@pytest.mark.attack(
+    "A6", "a certificate that is expired, revoked, of another CA, a host's, for another principal or address"
+)
 @pytest.mark.parametrize(("signer", "options", "extra", "reason"), REFUSED)
 def test_a_certificate_with_a_fault_stays_outside(
     make_gateway: MakeGateway, tmp_path: Path, signer: str, options: list[str], extra: str, reason: str
@@ -104,6 +107,7 @@ def test_a_certificate_with_a_fault_stays_outside(
     assert any(reason in one for one in refusals), refusals
 
 
+@pytest.mark.attack("A6", "a terminal that the certificate does not permit")
 def test_a_certificate_without_permit_pty_gets_no_terminal(make_gateway: MakeGateway, tmp_path: Path) -> None:
     """What the CA did not permit is refused, though the role would permit it."""
     ca = new_ca(tmp_path, "idp")
@@ -114,6 +118,7 @@ def test_a_certificate_without_permit_pty_gets_no_terminal(make_gateway: MakeGat
     assert gateway.run("alice", key, "echo plain").stdout == b"plain\n"
 
 
+@pytest.mark.attack("D7", "more connections of one user than are permitted")
 def test_connections_of_one_user_end_where_the_policy_says(make_gateway: MakeGateway) -> None:
     """The third is refused with the number; another user is not counted."""
     gateway = make_gateway(ROLE + "max_connections = 2\n")

@@ -88,6 +88,7 @@ def start(site: Site, user: str, key: Path, command: str) -> "subprocess.Popen[b
     return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.attack("F3", "a policy file that shuts bob out while alice downloads: her bytes are those that were sent")
 def test_a_reload_cuts_who_lost_access_and_leaves_a_transfer_byte_identical(site: Site) -> None:
     """Bob is shut out while alice downloads: he is told within 2 s, her bytes are those that were sent."""
     alice, bob = site.gateway.add_user("alice"), site.gateway.add_user("bob")
@@ -123,6 +124,7 @@ FAULTY = {
 }
 
 
+@pytest.mark.attack("F3", "a faulty policy file under live sessions")
 @pytest.mark.parametrize("fault", FAULTY)
 def test_a_faulty_policy_is_refused_and_the_old_one_stays(site: Site, fault: str) -> None:
     """The journal says why; sessions go on and new ones begin; a good one counts again."""
@@ -138,6 +140,7 @@ def test_a_faulty_policy_is_refused_and_the_old_one_stays(site: Site, fault: str
     poll(lambda: len(site.records("policy.loaded")) == 2, "the good policy")
 
 
+@pytest.mark.attack("F4", "access whose time ends under a session")
 def test_access_that_ends_by_its_time_ends_within_two_seconds(tmp_path: Path) -> None:
     """Nothing changes but the time; another user, whose access has no end, goes on."""
     until = datetime.now(UTC) + timedelta(seconds=6)

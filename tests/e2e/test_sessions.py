@@ -13,6 +13,7 @@ from tests.ssh_clients import Terminal, poll
 BINARY = os.urandom(3 << 20)
 
 
+@pytest.mark.attack("D1", "exit codes: none is lost or changed")
 @pytest.mark.parametrize("code", [0, 5, 255])
 def test_exec_returns_the_exit_code(laboratory: Laboratory, code: int) -> None:
     """The exit code is the command's own."""
@@ -20,6 +21,7 @@ def test_exec_returns_the_exit_code(laboratory: Laboratory, code: int) -> None:
     assert done.returncode == code, done.stderr
 
 
+@pytest.mark.attack("D1", "the gateway adds nothing to either stream")
 def test_exec_keeps_stdout_and_stderr_apart(laboratory: Laboratory) -> None:
     """Nothing of the gateway's own is on either."""
     done = laboratory.gateway.run("alice", laboratory.alice, "echo out; echo err >&2")
@@ -37,6 +39,7 @@ def users(laboratory: Laboratory) -> list[tuple[str, Path]]:
     return [("alice", laboratory.alice), ("bob", laboratory.bob)]
 
 
+@pytest.mark.attack("D1", "binary through both directions, with the end of input")
 def test_a_binary_survives_both_directions(laboratory: Laboratory) -> None:
     """3 MB of random bytes through stdin and stdout compare equal, with the end of input passed on."""
     done = laboratory.gateway.run("alice", laboratory.alice, "cat", input=BINARY)
@@ -50,6 +53,7 @@ def test_stderr_carries_binary_too(laboratory: Laboratory) -> None:
     assert done.stderr == BINARY
 
 
+@pytest.mark.attack("D5", "a command in no encoding")
 def test_a_command_need_not_be_utf8(laboratory: Laboratory) -> None:
     """File names of old encodings pass as they are."""
     command = laboratory.gateway.ssh("alice", laboratory.alice)
@@ -57,6 +61,7 @@ def test_a_command_need_not_be_utf8(laboratory: Laboratory) -> None:
     assert done.stdout.split() == [b"e9", b"ff"]
 
 
+@pytest.mark.attack("D1", "a command that dies of a signal")
 def test_a_signal_that_ends_the_command_is_reported(laboratory: Laboratory) -> None:
     """Ssh itself exits 255 when the command died of a signal."""
     done = laboratory.gateway.run("alice", laboratory.alice, "kill -TERM $$")
@@ -65,6 +70,7 @@ def test_a_signal_that_ends_the_command_is_reported(laboratory: Laboratory) -> N
     poll(lambda: [event for event in recorder.events if event.reason == "signal TERM"], "the record of the signal")
 
 
+@pytest.mark.attack("D1", "resize and Ctrl-C")
 def test_a_shell_has_a_terminal_that_follows_the_window(laboratory: Laboratory) -> None:
     """Size at start, resize, Ctrl-C and the exit code reach a login shell."""
     terminal = Terminal(laboratory.gateway.ssh("alice", laboratory.alice, before=["-tt"]), rows=31, columns=97)
@@ -103,6 +109,7 @@ def test_ten_commands_at_once_do_not_mix(laboratory: Laboratory) -> None:
     assert results == [(number, b"n%d\n" % number) for number in range(10)]
 
 
+@pytest.mark.attack("D2", "many sessions on one connection")
 def test_control_master_carries_many_sessions(laboratory: Laboratory, tmp_path: Path) -> None:
     """Eight sessions share one connection, and it is logged in once."""
     gateway, before = laboratory.gateway, laboratory.gateway.recorder.codes().count("login.allowed")
@@ -130,6 +137,7 @@ def copy(laboratory: Laboratory, *arguments: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
 
 
+@pytest.mark.attack("D2", "`scp`, also `-O`")
 @pytest.mark.parametrize("protocol", ["-s", "-O"])
 def test_scp_copies_both_ways(laboratory: Laboratory, tmp_path: Path, protocol: str) -> None:
     """With the SFTP protocol and with the old one."""
@@ -141,6 +149,7 @@ def test_scp_copies_both_ways(laboratory: Laboratory, tmp_path: Path, protocol: 
     assert (tmp_path / "down").read_bytes() == BINARY
 
 
+@pytest.mark.attack("D2", "sftp: put, resume, get")
 def test_sftp_puts_resumes_and_gets(laboratory: Laboratory, tmp_path: Path) -> None:
     """A transfer cut in half is resumed and compares equal."""
     (tmp_path / "whole").write_bytes(BINARY)
@@ -154,6 +163,7 @@ def test_sftp_puts_resumes_and_gets(laboratory: Laboratory, tmp_path: Path) -> N
     assert (tmp_path / "back").read_bytes() == BINARY
 
 
+@pytest.mark.attack("D2", "rsync, there and back")
 def test_rsync_synchronises_a_tree(laboratory: Laboratory, tmp_path: Path) -> None:
     """Up and down again, byte for byte."""
     (tmp_path / "tree").mkdir()
@@ -167,6 +177,7 @@ def test_rsync_synchronises_a_tree(laboratory: Laboratory, tmp_path: Path) -> No
     assert compared.returncode == 0
 
 
+@pytest.mark.attack("D4", "another subsystem than sftp, through `-s`")
 def test_a_refused_subsystem_fails(laboratory: Laboratory) -> None:
     """Only sftp is a subsystem."""
     done = laboratory.gateway.run("alice", laboratory.alice, "netconf", before=["-s"])
@@ -174,6 +185,7 @@ def test_a_refused_subsystem_fails(laboratory: Laboratory) -> None:
     assert b"subsystem request failed" in done.stderr
 
 
+@pytest.mark.attack("D3", "variables that the policy does not name, through SendEnv")
 def test_only_allowed_variables_pass(laboratory: Laboratory) -> None:
     """LC_* passes under this policy; what changes how programs are loaded does not."""
     variables = {"PATH": os.environ["PATH"], "LC_TEST": "yes", "LD_PRELOAD_X": "no", "BASH_ENV": "/tmp/evil"}
@@ -184,6 +196,7 @@ def test_only_allowed_variables_pass(laboratory: Laboratory) -> None:
     assert b"BASH_ENV" not in done.stdout
 
 
+@pytest.mark.attack("C14", "`-A` where no policy permits it")
 def test_agent_forwarding_is_off_by_default(laboratory: Laboratory, tmp_path: Path) -> None:
     """The environment gets no agent socket, and the user is told by which rule."""
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)

@@ -12,6 +12,7 @@ def test_a_well_formed_name_is_taken(name: str):
     assert parse_user_name(name) == name
 
 
+@pytest.mark.attack("B2", "a path, an option, control characters, other alphabets, a system account as a user name")
 @pytest.mark.parametrize(
     "name",
     # paths, options, white space, control characters
@@ -53,6 +54,7 @@ def test_a_handle_names_user_and_environment():
     assert EnvironmentRef.parse("alice+main") == EnvironmentRef.parse("alice")
 
 
+@pytest.mark.attack("B2", "the same as the name of an environment")
 @pytest.mark.parametrize("handle", ["alice+", "+proj", "alice+a+b", "alice+Proj", "alice+../x"])
 def test_a_malformed_handle_is_refused(handle: str):
     """Both halves are names."""

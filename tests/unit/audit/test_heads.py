@@ -47,6 +47,7 @@ def test_a_note_of_another_implementation_is_read() -> None:
     assert caught.value.code == "head.malformed"  # the signature is good; the text is no checkpoint
 
 
+@pytest.mark.attack("H2", "an exported head, changed")
 @pytest.mark.parametrize("change", [("42", "43"), ("12:00", "13:00"), ("gw.example", "gx.example"), ("AAEC", "AAED")])
 def test_a_changed_head_is_refused(signer: Signer, change: tuple[str, str]) -> None:
     with pytest.raises(JournalError) as caught:
@@ -54,6 +55,7 @@ def test_a_changed_head_is_refused(signer: Signer, change: tuple[str, str]) -> N
     assert caught.value.code == "head.bad-signature"
 
 
+@pytest.mark.attack("H2", "a head signed by another key of the same name")
 def test_a_swapped_key_is_refused(signer: Signer, tmp_path: Path) -> None:
     """Another key under the same name signs nothing that this verifier accepts."""
     other = Signer.create(tmp_path / "other.key", "gw.example.org/journal")

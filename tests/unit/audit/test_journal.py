@@ -56,6 +56,7 @@ def test_files_are_the_owners_alone(directory: Path, journal: Journal, event: Ma
     assert modes == [0o700, 0o600]
 
 
+@pytest.mark.attack("B3", "control characters, bidi marks and line breaks on their way into the journal")
 def test_names_from_outside_are_escaped_in_the_file(directory: Path, journal: Journal, event: MakeEvent) -> None:
     """No control character, no bidi mark, no line break reaches a line; reading gives back what was sent."""
     name = 'evil\n{"v":1}\x1b[2J\u202e\x7f\x00\ud800'
@@ -183,6 +184,7 @@ def test_a_closed_journal_takes_nothing_and_loses_nothing(directory: Path, event
     assert verify(directory).records == 101
 
 
+@pytest.mark.attack("H4", "a crash in the middle of a record")
 @pytest.mark.parametrize("torn", [b'{"v":1,"seq":11,"ti', b"\0" * 4096, b'{"v":1,"seq":11,\0\0\0\0\0\0\n\0\0'])
 def test_a_torn_tail_is_moved_aside_and_marked(written: Path, event: MakeEvent, torn: bytes) -> None:
     """A crash in the middle of a write leaves bytes that were never acknowledged: kept, named, out of the chain."""
@@ -311,6 +313,7 @@ while True:
 """
 
 
+@pytest.mark.attack("F6", "the gateway is killed with SIGKILL: the chain still verifies")
 def test_whatever_was_acknowledged_survives_kill_9(directory: Path, event: MakeEvent) -> None:
     writer = subprocess.Popen([sys.executable, "-c", KILLED, str(directory)], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None

@@ -117,6 +117,7 @@ UNSAFE = [
 ]
 
 
+@pytest.mark.attack("B3", "escape sequences on their way from the journal to a terminal")
 @pytest.mark.parametrize(("text", "shown"), UNSAFE)
 def test_nothing_acts_on_the_terminal(text: str, shown: str) -> None:
     assert printable(text) == shown

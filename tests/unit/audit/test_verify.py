@@ -43,6 +43,7 @@ EDITS: list[tuple[str, Callable[[Lines, MakeEvent], Lines], str, int]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.attack("H1", "a record changed, deleted, swapped, repeated, forged: the first bad one is named")
 @pytest.mark.parametrize(("edit", "kind", "seq"), [row[1:] for row in EDITS], ids=[row[0] for row in EDITS])
 def test_an_edit_is_named_by_its_first_bad_record(
     written: Path, event: MakeEvent, edit: Callable[[Lines, MakeEvent], Lines], kind: str, seq: int
@@ -55,6 +56,7 @@ def test_an_edit_is_named_by_its_first_bad_record(
     assert (problem.kind, problem.seq, problem.file) == (kind, seq, path.name)
 
 
+@pytest.mark.attack("H1", "every byte of the file, flipped one at a time")
 def test_every_single_flipped_byte_is_found(written: Path) -> None:
     """No byte of the file, newlines included, lies outside what is checked."""
     path = segments(written)[0].path
@@ -75,6 +77,7 @@ def test_an_empty_directory_is_an_empty_journal(tmp_path: Path) -> None:
     assert verify(tmp_path).records == 0
 
 
+@pytest.mark.attack("H2", "the tail cut off: shows against an exported head")
 @pytest.mark.parametrize("kept", [9, 5, 1])
 def test_a_cut_tail_shows_against_a_head_and_only_against_one(written: Path, kept: int) -> None:
     """The chain alone cannot know what came after; that is why heads are exported."""
@@ -87,6 +90,7 @@ def test_a_cut_tail_shows_against_a_head_and_only_against_one(written: Path, kep
     assert (problem.kind, problem.seq) == ("truncated", kept + 1)
 
 
+@pytest.mark.attack("H2", "the whole chain recomputed")
 def test_a_journal_rewritten_from_the_start_differs_from_the_head(written: Path, event: MakeEvent) -> None:
     """Somebody who recomputes the whole chain is caught by the head alone."""
     head = Head("test", 10, bytes.fromhex(verify(written).last_hash))
@@ -117,6 +121,7 @@ def several(directory: Path, event: MakeEvent) -> Path:
     return directory
 
 
+@pytest.mark.attack("H3", "a whole file removed")
 def test_a_missing_segment_in_the_middle_is_found(several: Path) -> None:
     segments(several)[1].path.unlink()
     problem = verify(several).problem
@@ -124,6 +129,7 @@ def test_a_missing_segment_in_the_middle_is_found(several: Path) -> None:
     assert (problem.kind, problem.seq) == ("missing", 4)
 
 
+@pytest.mark.attack("H3", "old files removed without a record of it")
 def test_missing_old_segments_need_a_record_that_says_they_were_pruned(several: Path) -> None:
     segments(several)[0].path.unlink()
     problem = verify(several).problem

@@ -52,6 +52,7 @@ def test_rfc4716_form_is_accepted(tmp_path: Path) -> None:
     assert parse_public_key(exported.stdout.decode()).line == parse_public_key(public).line
 
 
+@pytest.mark.attack("A8", "a DSA key, a certificate, a line with options: refused when it is added")
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -95,6 +96,7 @@ def test_a_private_key_is_refused_without_repeating_it(tmp_path: Path) -> None:
     assert private.splitlines()[1] not in str(refused.value)
 
 
+@pytest.mark.attack("A7", "an RSA key of 2048 bits")
 def test_a_short_rsa_key_is_refused(tmp_path: Path) -> None:
     """2048 bits are too few."""
     _, public = generate(tmp_path, "-t", "rsa", "-b", "2048")
@@ -102,6 +104,7 @@ def test_a_short_rsa_key_is_refused(tmp_path: Path) -> None:
         parse_public_key(public)
 
 
+@pytest.mark.attack("B3", "escape sequences in the comment of a key")
 def test_a_comment_is_made_printable() -> None:
     """Escape sequences do not reach an administrator's terminal."""
     assert parse_public_key(f"{ED25519} a\x1b[31mb").comment == "a?[31mb"

@@ -33,6 +33,7 @@ def fail(throttle: Throttle, times: int, address: str = "192.0.2.1", user: str =
     return [throttle.failed(address, user) for _ in range(times)]
 
 
+@pytest.mark.attack("G1", "a shared address keeps working for others")
 def test_a_user_name_is_banned_at_one_address_only(throttle: Throttle) -> None:
     """A shared address keeps working for others, and the user elsewhere."""
     assert fail(throttle, 3) == [0, 0, 10]
@@ -42,6 +43,7 @@ def test_a_user_name_is_banned_at_one_address_only(throttle: Throttle) -> None:
     assert throttle.ban_left_seconds("192.0.2.2", "alice") == 0
 
 
+@pytest.mark.attack("G1", "many names from one address")
 def test_an_address_that_tries_many_names_is_banned(throttle: Throttle) -> None:
     """Guessing names counts for the address."""
     assert [throttle.failed("192.0.2.1", f"user{number}") for number in range(5)][-1] == 10
@@ -68,6 +70,7 @@ def test_old_failures_are_forgotten(throttle: Throttle, clock: Clock) -> None:
     assert fail(throttle, 2) == [0, 0]
 
 
+@pytest.mark.attack("G3", "a success in between: resets the user, not the address")
 def test_success_resets_the_user_but_not_the_address(throttle: Throttle) -> None:
     """Else one good key would let an address guess without end."""
     fail(throttle, 2)
@@ -76,12 +79,14 @@ def test_success_resets_the_user_but_not_the_address(throttle: Throttle) -> None
     assert throttle.failed("192.0.2.1", "bob") == 10
 
 
+@pytest.mark.attack("G2", "exempt networks, also as mapped addresses")
 @pytest.mark.parametrize("address", ["10.1.2.3", "fd00::1", "::ffff:10.1.2.3"])
 def test_exempt_networks_are_never_banned(throttle: Throttle, address: str) -> None:
     """An IPv4 address mapped into IPv6 is the same address."""
     assert fail(throttle, 50, address) == [0] * 50
 
 
+@pytest.mark.attack("G4", "a restart in the middle of a ban")
 def test_a_ban_survives_a_restart(tmp_path: Path, clock: Clock) -> None:
     """And a damaged file does not keep the gateway from starting."""
     path = tmp_path / "throttle.json"
@@ -91,6 +96,7 @@ def test_a_ban_survives_a_restart(tmp_path: Path, clock: Clock) -> None:
     assert Throttle(clock, LIMITS, memory=FileMemory(path)).ban_left_seconds("192.0.2.1", "alice") == 0
 
 
+@pytest.mark.attack("G5", "a flood of sources")
 def test_memory_is_bounded(clock: Clock) -> None:
     """A flood of sources forgets the oldest, not the newest."""
     throttle = Throttle(clock, Limits(failures_per_user=1, failures_per_address=1, entries_max=100))

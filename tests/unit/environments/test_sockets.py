@@ -40,6 +40,7 @@ def test_the_environments_own_socket_is_dialled(tmp_path: Path):
         assert connection.getpeername()
 
 
+@pytest.mark.attack("C16", "a link to the engine's socket in place of the environment's own")
 @pytest.mark.parametrize("what", ["link to a socket", "file", "directory", "fifo", "link to nowhere"])
 def test_anything_but_a_socket_is_refused(tmp_path: Path, what: str):
     """A link to the engine's socket would be the worst of them."""
@@ -59,6 +60,7 @@ def test_anything_but_a_socket_is_refused(tmp_path: Path, what: str):
     assert refused.value.code == "socket.forged"
 
 
+@pytest.mark.attack("C16", "another owner's socket in its place")
 def test_a_socket_of_another_owner_is_refused(tmp_path: Path):
     """Such as one hard-linked from elsewhere on the file system."""
     with listening(tmp_path / "ssh.sock", own_uid()), pytest.raises(EngineError) as refused:
@@ -66,6 +68,7 @@ def test_a_socket_of_another_owner_is_refused(tmp_path: Path):
     assert refused.value.code == "socket.forged"
 
 
+@pytest.mark.attack("C16", "a link in place of the directory")
 def test_a_directory_that_is_a_link_is_refused(tmp_path: Path):
     """The last step to the directory is not followed either."""
     (tmp_path / "real").mkdir()

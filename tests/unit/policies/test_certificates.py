@@ -62,6 +62,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.attack("A6", "every fault of a certificate, as the policy sees it")
 @pytest.mark.parametrize(("change", "reason"), CHANGES)
 def test_a_certificate_with_a_fault_is_refused(
     policy: Policy, certificate: Certificate, alice: Subject, at: datetime, change: dict[str, Any], reason: str

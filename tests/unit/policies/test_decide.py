@@ -325,6 +325,7 @@ def test_a_forward_to_a_port_outside_the_policy_is_denied(policy_of: PolicyOf, a
     assert (allowed.allowed, allowed.rule) == (True, "roles.tried.permit_open (tried.toml:6)")
 
 
+@pytest.mark.attack("B3", "a host name of 100 kB with control characters, in the reason of a refusal")
 def test_names_from_outside_are_quoted_and_cut_in_reasons(policy_of: PolicyOf, alice: Subject, at: datetime) -> None:
     """A host name of 100 kB with control characters leaves a short line of ASCII."""
     host = "\x1b[31m\u202eevil\n" + "x" * 100_000

@@ -3,6 +3,7 @@
 import tracemalloc
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +69,7 @@ def test_events_do_not_depend_on_how_the_bytes_are_cut(sizes: list[int]) -> None
     assert [(event.code, event.detail) for event in events] == TOLD
 
 
+@pytest.mark.attack("D6", "malformed sftp packets before the observer of file operations")
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=2000), max_size=30))
 def test_nothing_malformed_is_an_error(blocks: list[bytes]) -> None:
@@ -79,6 +81,7 @@ def test_nothing_malformed_is_an_error(blocks: list[bytes]) -> None:
     watching.ended()
 
 
+@pytest.mark.attack("D6", "an sftp packet that claims to be huge")
 def test_a_packet_that_claims_to_be_huge_is_not_kept() -> None:
     """Only its head is; the rest is passed over however long it is."""
     framer = Framer()
@@ -92,6 +95,7 @@ def test_a_packet_that_claims_to_be_huge_is_not_kept() -> None:
     assert peak < 4 * HEAD_BYTES
 
 
+@pytest.mark.attack("D6", "sftp requests without end and without answers")
 def test_requests_that_are_never_answered_are_forgotten() -> None:
     """And so are handles that are never closed; what is remembered is bounded."""
     watching, _events = observer()
