@@ -79,6 +79,12 @@ class Watch:
         return self._clock.has_struck(self._app.policy.policy, self._server.registry.subjects(), datetime.now(UTC))
 
 
+def throttle_of(settings: Settings) -> Throttle:
+    """Return what counts failed logins; what it has counted outlives this process."""
+    exempt = (str(network) for network in settings.server.per_source_penalty_exempt)
+    return Throttle(time.time, exempt=exempt, memory=FileMemory(settings.state_dir / "throttle.json"))
+
+
 def serve(app: "App") -> None:
     """Serve until SIGTERM, then drain. Raises: DevgwError, before anything listens."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -90,7 +96,7 @@ def serve(app: "App") -> None:
         environments=StoredEnvironments(app.environments, app.table),
         gate=app.gate,
         recorder=app.journal,
-        throttle=Throttle(clock=time.time, memory=FileMemory(app.settings.state_dir / "throttle.json")),
+        throttle=throttle_of(app.settings),
         user_ca_key=app.authority.user_ca_key,
         host_keys=app.authority.host_keys,
         access=PolicyAccess(app.policy),
