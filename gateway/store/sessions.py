@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, and_, delete, insert, select
+from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, select
 
 from gateway.model import UserName
 from gateway.store.database import Database
@@ -111,9 +111,9 @@ def _is(table: Table, owner: Owner) -> Any:
 
 
 def _remove(connection: Connection, table: Table, owner: Owner, ids: Collection[str]) -> None:
-    # one statement for each id, prepared once: a list of a thousand would pass SQLite's bound on parameters
-    for wanted in ids:
-        connection.execute(delete(table).where(_is(table, owner), table.c.id == wanted))
+    if ids:  # executed for each id, prepared once: a list of many would pass SQLite's bound on parameters
+        one = delete(table).where(_is(table, owner), table.c.id == bindparam("wanted"))
+        connection.execute(one, [{"wanted": wanted} for wanted in ids])
 
 
 def _row(owner: Owner, session: LiveSession) -> dict[str, Any]:
