@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test unit lint format demo fuzz bench bench-runner engine-stop clean
+.PHONY: help setup test unit lint format demo fuzz bench soak bench-runner engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ fuzz: setup ## Hostile bytes against a gateway for FUZZ_SECONDS (600), from FUZZ
 
 bench: setup ## Measure against OpenSSH on this machine
 	@tests/setup/with_engine $(PYTHON) -m tests.benchmarks
+
+soak: setup ## A thousand idle users and fifty busy ones for ten minutes
+	@$(PYTHON) -m tests.benchmarks.soak
 
 bench-runner: setup ## Measure the training runner on this machine
 	@$(PYTHON) containers/runner/benchmarks/bench.py

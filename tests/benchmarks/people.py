@@ -46,7 +46,7 @@ def idle_tunnels(rig: Rig, count: int) -> Iterator[Result]:
     for route in ("devgw", "direct"):
         servers = rig.servers(route, notebook=True)
         before = pss_bytes(servers)
-        with _held(rig, route, count):
+        with held(rig, route, count):
             time.sleep(1)
             grown[route] = (pss_bytes(servers) - before) / count / 1024
         time.sleep(1)
@@ -87,7 +87,8 @@ def _log_in(rig: Rig, route: str, kind: str, count: int, at_once: int) -> Any:
 
 
 @contextmanager
-def _held(rig: Rig, route: str, count: int) -> Iterator[None]:
+def held(rig: Rig, route: str, count: int) -> Iterator[None]:
+    """Keep so many connections open, with one idle tunnel each."""
     command = _client(rig, route, "hold", count, 16)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout
