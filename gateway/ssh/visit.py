@@ -119,6 +119,8 @@ class Visit(asyncssh.SSHServer):
         if self._private is None or self._private.is_ending():
             # An agent is asked for by connection, so those of two laptops must not share one.
             self._private = await self.runtime.upstreams.connect(self.identity.ref, tell, self._open_agent)
+            if self._live is None:  # the client left meanwhile
+                self._private.close()
         return self._private
 
     async def allow_agent(self) -> bool:
@@ -167,10 +169,12 @@ class Visit(asyncssh.SSHServer):
         self.connection.create_task(work)
 
     def opened(self, channel: LiveChannel, event: Event | None) -> None:
-        if self._live:
-            self._live.channels.append(channel)
         if event:
             self.runtime.services.recorder.submit(event)
+        if self._live:
+            self._live.channels.append(channel)
+        else:  # the client left while it was being opened: nobody else would ever close its far end
+            channel.end("")
 
     def closed(self, channel: LiveChannel, event: Event) -> None:
         if self._live and channel in self._live.channels:

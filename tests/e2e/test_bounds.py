@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import asyncssh
 import pytest
 
 from gateway.auth.throttle import Limits
+from gateway.model import EnvironmentRef
 from tests.e2e.conftest import Laboratory
 from tests.ssh_clients import poll
 from tests.ssh_gateway import TestGateway
@@ -174,6 +176,39 @@ def test_failed_connections_are_banned_and_told(strict: TestGateway) -> None:
     done = strict.run("alice", alice, "true")
     assert b"too many failed logins" in done.stderr
     assert strict.run("bob", bob, "true").returncode == 0
+
+
+@pytest.mark.attack("E18", "leaving while a forward is being opened: its socket into the environment is closed")
+def test_a_client_that_leaves_while_a_forward_opens_leaves_nothing_open(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each time would cost a file descriptor for good, and in the end everybody their gateway."""
+    gateway, may_dial, dialled = laboratory.gateway, threading.Event(), []
+    dial = gateway.environments.dial
+
+    def slow_dial(ref: EnvironmentRef, service: str) -> socket.socket:
+        made = dial(ref, service)
+        dialled.append(made)
+        assert may_dial.wait(10)
+        return made
+
+    monkeypatch.setattr(gateway.environments, "dial", slow_dial)
+    since = gateway.recorder.mark()
+
+    async def leave() -> None:
+        connection = await connect(gateway, laboratory.alice)
+        opening = asyncio.ensure_future(connection.create_connection(Deaf, "localhost", 8888))
+        await asyncio.to_thread(poll, lambda: dialled, "the dialling")
+        connection.abort()
+        with pytest.raises(asyncssh.ChannelOpenError):
+            await opening
+
+    asyncio.run(leave())
+    gateway.recorder.find("connection.closed", since)
+    may_dial.set()
+    gateway.recorder.find("forward.closed", since)
+    assert dialled[0].fileno() == -1
+    assert gateway.run("bob", laboratory.bob, "echo hi").stdout == b"hi\n"
 
 
 def test_rekeying_in_the_middle_of_a_transfer_loses_nothing(laboratory: Laboratory) -> None:

@@ -26,7 +26,9 @@ CASES_PER_LOGIN = 150
 CHANNELS_MIN = 2
 USERS_AT_ONCE = 3
 CHECK_EVERY = 250
-GROWTH_MAX_BYTES = 48 << 20
+GROWTH_MAX_BYTES = 24 << 20
+DESCRIPTORS_MAX = 150
+"""Above what there were at first; the connections of a moment are far fewer."""
 BARRIER = 191
 """A message number of nobody's; the gateway answers that it does not know it (RFC 4253 §11.4)."""
 _OPEN, _CONFIRMED, _FIRST_OF_CHANNEL, _CLOSE, _LAST_OF_CHANNEL = 90, 91, 93, 97, 100
@@ -47,12 +49,14 @@ class Campaign:
     _handshakes: list[Handshake] = field(default_factory=list)
     _messages: list[bytes] = field(default_factory=list)
     _baseline_bytes: int = 0
+    _baseline_descriptors: int = 0
 
     async def begin(self) -> None:
         """Record what is to be changed."""
         self._handshakes = await handshakes(self.gateway)
         self._messages = await channel_messages(self.gateway)
         self._baseline_bytes = self.gateway.resident_bytes()
+        self._baseline_descriptors = self.gateway.descriptors()
 
     def chance(self, number: int) -> Random:
         """Return the generator of one case."""
@@ -154,6 +158,9 @@ class Campaign:
         grown = self.gateway.peak_bytes() - self._baseline_bytes
         if grown > GROWTH_MAX_BYTES:
             raise self._finding(f"the gateway grew by {grown >> 20} MiB", what)
+        open_more = self.gateway.descriptors() - self._baseline_descriptors
+        if open_more > DESCRIPTORS_MAX:
+            raise self._finding(f"the gateway holds {open_more} more files and sockets open", what)
         if not self.gateway.holds_no_traceback():
             raise self._finding(f"the gateway's log:\n{self.gateway.log()[-4000:]}", what)
 

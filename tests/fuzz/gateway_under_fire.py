@@ -58,6 +58,10 @@ class GatewayUnderFire:
         """Return the most it ever held."""
         return self._status("VmHWM:")
 
+    def descriptors(self) -> int:
+        """Return how many files and sockets the process holds open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     def _status(self, name: str) -> int:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
