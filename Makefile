@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test unit lint format demo bench bench-runner engine-stop clean
+.PHONY: help setup test unit lint format demo fuzz bench bench-runner engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ format: $(VENV)/.installed ## Let ruff rewrite the sources
 demo: ## Gateway up, an environment, an SSH tunnel, a notebook login, a cell; on Docker if it answers, else bubblewrap
 	@tests/setup/install demo
 	@DEVGW_TEST_ENGINE=$${DEVGW_TEST_ENGINE:-auto} tests/setup/with_engine $(PYTHON) -m tests.demo
+
+fuzz: setup ## Hostile bytes against a gateway for FUZZ_SECONDS (600), from FUZZ_SEED; says the seed of what it finds
+	@$(PYTHON) -m tests.fuzz
 
 bench: setup ## Measure against OpenSSH on this machine
 	@tests/setup/with_engine $(PYTHON) -m tests.benchmarks

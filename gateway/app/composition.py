@@ -34,6 +34,7 @@ from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.queue import QueueTable
+from gateway.store.sessions import LiveSessionTable, Owner
 from gateway.store.terms import TermTable
 from gateway.store.usage import UsageTable
 from gateway.store.users import Users
@@ -68,6 +69,18 @@ class App:
     @cached_property
     def table(self) -> EnvironmentTable:
         return EnvironmentTable(self.database)
+
+    @cached_property
+    def live_sessions(self) -> LiveSessionTable:
+        return LiveSessionTable(self.database, _is_alive)
+
+    @cached_property
+    def process(self) -> Owner:
+        """This process, as the owner of live sessions."""
+        from gateway.engines.bubblewrap.process import Process
+
+        own = Process.own()
+        return Owner(own.pid, own.started, own.boot)
 
     @cached_property
     def lease_table(self) -> LeaseTable:
@@ -268,6 +281,7 @@ class App:
         return Administration(
             users=self.users,
             table=self.table,
+            live_sessions=self.live_sessions,
             environments=self.environments,
             engine=lambda: self.engine,
             gate=self.gate,
@@ -324,6 +338,12 @@ def policy_file(settings: Settings) -> Path:
     if settings.policy_file is not None:
         return settings.policy_file
     return site if site.exists() else Path(policies.__file__).parent / "default.toml"
+
+
+def _is_alive(owner: Owner) -> bool:
+    from gateway.engines.bubblewrap.process import Process
+
+    return Process(owner.pid, owner.started, owner.boot).is_alive()
 
 
 def _account_name() -> str:

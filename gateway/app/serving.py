@@ -14,11 +14,13 @@ from gateway.app.care import Care
 from gateway.app.clock import Clock
 from gateway.app.directory import StoredDirectory, StoredEnvironments
 from gateway.app.oversight import Oversight
+from gateway.app.roster import Roster
 from gateway.app.sampling import sample
 from gateway.app.service_manager import ServiceManager
 from gateway.audit.event import Event
 from gateway.auth.throttle import FileMemory, Throttle
 from gateway.config import Settings
+from gateway.errors import DevgwError
 from gateway.model import Actor
 from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
@@ -35,8 +37,9 @@ _LOOK_SECONDS = 0.5
 class Watch:
     """Looks for changes of access and has live sessions rechecked. One task of the server's event loop."""
 
-    def __init__(self, app: "App", server: SshServer, oversight: Oversight) -> None:
+    def __init__(self, app: "App", server: SshServer, oversight: Oversight, roster: Roster) -> None:
         self._app = app
+        self._roster = roster
         self._server = server
         self._oversight = oversight
         self._revision = app.database.revision()
@@ -56,6 +59,7 @@ class Watch:
         changed = await asyncio.to_thread(self._has_changed)
         self._is_due = self._has_struck() or changed or self._is_due
         if self._is_due:
+            await self._roster.end_killed()
             await self._server.recheck(self._app.policy.decide)
             self._is_due = False
 
@@ -75,6 +79,12 @@ class Watch:
         return self._clock.has_struck(self._app.policy.policy, self._server.registry.subjects(), datetime.now(UTC))
 
 
+def throttle_of(settings: Settings) -> Throttle:
+    """Return what counts failed logins; what it has counted outlives this process."""
+    exempt = (str(network) for network in settings.server.per_source_penalty_exempt)
+    return Throttle(time.time, exempt=exempt, memory=FileMemory(settings.state_dir / "throttle.json"))
+
+
 def serve(app: "App") -> None:
     """Serve until SIGTERM, then drain. Raises: DevgwError, before anything listens."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -86,7 +96,7 @@ def serve(app: "App") -> None:
         environments=StoredEnvironments(app.environments, app.table),
         gate=app.gate,
         recorder=app.journal,
-        throttle=Throttle(clock=time.time, memory=FileMemory(app.settings.state_dir / "throttle.json")),
+        throttle=throttle_of(app.settings),
         user_ca_key=app.authority.user_ca_key,
         host_keys=app.authority.host_keys,
         access=PolicyAccess(app.policy),
@@ -98,7 +108,9 @@ def serve(app: "App") -> None:
     manager = ServiceManager()
 
     async def on_started(server: SshServer, port: int) -> None:
-        watches.append(Watch(app, server, oversight))
+        roster = Roster(app.live_sessions, server.registry, app.process)
+        watches.append(Watch(app, server, oversight, roster))
+        tasks.add(asyncio.create_task(roster.run()))
         tasks.add(asyncio.create_task(watches[0].run()))
         threading.Thread(target=sample, args=(app, stop_sampling), name="sample", daemon=True).start()
         tasks.add(asyncio.create_task(Care(app, server.registry.notify).run()))
@@ -120,9 +132,18 @@ def serve(app: "App") -> None:
         uvloop.run(serving)
     finally:
         stop_sampling.set()
+        _clear_roster(app)
         app.journal.append(Event("gateway.stopped", _GATEWAY))
         oversight.end()
         app.journal.close()
+
+
+def _clear_roster(app: "App") -> None:
+    """Nobody is connected any more; what could not be removed is known as a dead process's later."""
+    try:
+        app.live_sessions.clear(app.process)
+    except DevgwError as exc:
+        _log.warning("the list of who is connected could not be cleared: %s", exc.message)
 
 
 def _recordings(settings: Settings) -> RecordingSettings:

@@ -23,6 +23,7 @@ FACTS: Final[dict[str, str]] = {
     "session.opened": "A shell, command or sftp channel was opened.",
     "session.closed": "It ended, with its exit code and byte counts.",
     "session.killed": "An administrator ended a user's connections.",
+    "session.failed": "A user's connections could not be ended; `reason` says why.",
     "session.revoked": "The gateway ended what a changed policy, key or user no longer allows.",
     "session.recorded": "The recording of a terminal was finished.",
     "forward.opened": "A TCP channel into the environment was opened.",

@@ -86,8 +86,11 @@ def _overlay(table: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str
 
 
 def _value_of(section: type[BaseModel], key: str, text: str) -> object:
-    is_list = str(section.model_fields[key].annotation).startswith("tuple")
-    return [part for part in text.split(":") if part] if is_list else text
+    annotation = str(section.model_fields[key].annotation)
+    if not annotation.startswith("tuple"):
+        return text
+    separator = ":" if "Path" in annotation else ","  # an IPv6 network has colons of its own
+    return [part.strip() for part in text.split(separator) if part.strip()]
 
 
 def _as_config_error(exc: ValidationError, file: Path, sources: Mapping[str, str]) -> ConfigError:

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from policies.addresses import Network
+
 
 class MaxStartups(BaseModel):
     """Random early drop of unauthenticated connections, as sshd defines it: `begin:rate:full`."""
@@ -42,6 +44,8 @@ class SshSettings(BaseModel):
     """The same for one address (PerSourceMaxStartups; sshd's default is none)."""
     per_source_max_connections: int = Field(200, ge=1)
     """Connections of one address, logged in or not."""
+    per_source_penalty_exempt: tuple[Network, ...] = ()
+    """Networks whose failed logins are never banned (PerSourcePenaltyExemptList). Prudent: monitoring hosts alone."""
     max_connections_per_user: int = Field(32, ge=1)
     """Logged-in connections of one user."""
     max_sessions: int = Field(10, ge=1)

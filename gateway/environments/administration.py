@@ -1,7 +1,7 @@
 """What an administrator does on the host: decide, act, journal, in this order and nowhere else."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -27,6 +27,7 @@ from gateway.model import (
     UserName,
 )
 from gateway.store.environments import EnvironmentTable
+from gateway.store.sessions import LiveSessionTable, OwnedSession
 from gateway.store.users import Users
 from policies.requests import CreateRequest, Subject
 
@@ -54,6 +55,7 @@ class Administration:
         *,
         users: Users,
         table: EnvironmentTable,
+        live_sessions: LiveSessionTable,
         environments: Environments,
         engine: Callable[[], Engine],
         gate: Gate,
@@ -67,6 +69,7 @@ class Administration:
     ) -> None:
         self._users = users
         self._table = table
+        self._live_sessions = live_sessions
         self._environments = environments
         self._engine = engine
         self._gate = gate
@@ -179,6 +182,15 @@ class Administration:
         with self._recorded("user.disabled" if disabled else "user.enabled", user=name):
             self._users.set_disabled(name, disabled=disabled)
         return self._users.require(name)
+
+    def kill(self, sessions: Sequence[OwnedSession], reason: str = "") -> None:
+        """Have connections ended by the gateway, which shows their users the reason. Raises: StoreError."""
+        shown = f"ended by an administrator{': ' if reason else ''}{reason}"
+        with ExitStack() as acts:
+            for session in (one.session for one in sessions):
+                detail = {"user": session.user, "connection": session.id, "reason": reason}
+                acts.enter_context(self._recorded("session.killed", session.environment, **detail))
+            self._live_sessions.ask_to_end(sessions, shown)
 
     def _served(
         self, ref: EnvironmentRef, gpu_request: str, attempt: Callable[[], Environment], progress: Progress | None

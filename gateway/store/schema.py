@@ -157,6 +157,33 @@ USAGE_SAMPLES = Table(
     Column("memory_peak_bytes", sqltypes.BigInteger, nullable=False),
 )
 
+LIVE_SESSIONS = Table(
+    "live_sessions",
+    METADATA,
+    Column("boot", String(36), primary_key=True),  # these three name the process that serves it, see Owner
+    Column("pid", Integer, primary_key=True, autoincrement=False),
+    Column("started", sqltypes.BigInteger, primary_key=True, autoincrement=False),
+    Column("id", String(16), primary_key=True),
+    Column("user", String(31), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("address", String, nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("channels", JSON, nullable=False),
+    Column("sent_bytes", sqltypes.BigInteger, nullable=False),
+    Column("received_bytes", sqltypes.BigInteger, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+
+KILL_REQUESTS = Table(
+    "kill_requests",
+    METADATA,
+    Column("boot", String(36), primary_key=True),
+    Column("pid", Integer, primary_key=True, autoincrement=False),
+    Column("started", sqltypes.BigInteger, primary_key=True, autoincrement=False),
+    Column("id", String(16), primary_key=True),
+    Column("reason", String, nullable=False),
+)
+
 REVISION = Table(
     "revision",
     METADATA,

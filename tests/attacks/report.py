@@ -23,13 +23,10 @@ AREAS = {
     "H": "The journal",
 }
 NOT_APPLICABLE = {
-    "A90": ("GSSAPI", "no such library is used; the method is named to nobody (A1)"),
     "A91": ("`restrict`, `expiry-time`, `permitlisten`, `from` of an authorized_keys line",
             "such a line is refused as a whole (A8): what a user may do stands in the policy"),
     "D90": ("a forced command, passed by through a subsystem",
             "there are no forced commands: such a key line (A8) or certificate (A6) is refused"),
-    "G90": ("an address that is exempt from bans, in a running gateway",
-            "no setting names one; the counting itself knows exempt networks (G2)"),
 }  # fmt: skip
 _HEAD = """# Attacks that are tried
 Written by `python -m tests.attacks.report` from the `attack` marks of the tests; do not edit it by hand.

@@ -24,6 +24,7 @@ from gateway.store.environments import EnvironmentTable
 from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, measure, write_spec
 from tests.cli.papers import copy_without_last_record, edit_record, swap_key, write_papers
 from tests.cli.services import AnsweringEngine
+from tests.cli.visitors import connect
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
 
@@ -169,6 +170,16 @@ class Site:
                 edit_record(state / "journal")
             case [name, "is", "put", "in", "place", "of", "the", "key", "of", user]:
                 swap_key(state / "devgw.db", user, (self.directory / name).read_text())
+            case _:
+                self._happens_at_the_door(sentence)
+
+    def _happens_at_the_door(self, sentence: str) -> None:
+        """Who comes."""
+        match sentence.split():
+            case [user, "connects"]:
+                connect(App().live_sessions, user)
+            case ["the", "gateway", "is", "killed", "and", user, "was", "connected"]:
+                connect(App().live_sessions, user, is_alive=False)
             case _:
                 raise ValueError(f"nobody knows how {sentence!r} happens")
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.engine.made_up_gpus import MADE_UP_GPUS
 from tests.engine_variables import engine_kind, engine_variables
-from tests.gateway_process import GatewayProcess
+from tests.gateway_process import GatewayProcess, poll
 from tests.ssh_gateway import TestGateway
 
 
@@ -40,12 +40,17 @@ def holdings(request: pytest.FixtureRequest) -> Callable[[GatewayProcess], set[s
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
-    """Alice with a GPU, bob without, and a server in front."""
+    """Alice with a GPU, bob without, and a server in front.
+
+    The GPU is made up, so that alice's environment finds it lost and is made anew, once; nobody may be at work then.
+    """
     gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), engine_variables())
     try:
         gateway.devgw("init")
         passwords = {"alice": gateway.create("alice", "--gpu", "1"), "bob": gateway.create("bob")}
         gateway.serve()
+        healed = ("audit", "log", "--action", "environment.healed")
+        poll(lambda: "environment.healed" in gateway.devgw(*healed).stdout, "alice's environment made anew", 90)
         yield People(gateway, passwords)
     finally:
         gateway.close()

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.app import App
 from gateway.app.oversight import Oversight
+from gateway.app.roster import Roster
 from gateway.app.serving import Watch
 from gateway.audit.policy_history import in_force_between
 from gateway.audit.read import Filter, stream
@@ -56,7 +57,8 @@ class Site:
         self.gateway = TestGateway(root, self.app.policy.decide)
         self.gateway.start()
         assert self.gateway.server is not None
-        watch = Watch(self.app, self.gateway.server, self.oversight)
+        roster = Roster(self.app.live_sessions, self.gateway.server.registry, self.app.process)
+        watch = Watch(self.app, self.gateway.server, self.oversight, roster)
         self.watching = asyncio.run_coroutine_threadsafe(watch.run(), self.gateway.loop)
 
     def replace_policy(self, text: str) -> None:

@@ -49,6 +49,15 @@ def test_a_list_of_directories_is_split_like_path(tmp_path: Path):
     assert settings.gpus.cdi_spec_dirs == (Path("/a"), Path("/b"))
 
 
+def test_networks_are_read_and_a_list_of_them_is_split_at_commas(tmp_path: Path):
+    """An IPv6 network has colons of its own; one with host bits is a mistake somebody should hear of."""
+    networks = "10.0.0.0/8, fd00::/8"
+    settings = load_settings(environ(tmp_path, DEVGW_SERVER_PER_SOURCE_PENALTY_EXEMPT=networks))
+    assert [str(network) for network in settings.server.per_source_penalty_exempt] == networks.split(", ")
+    with pytest.raises(ConfigError, match="per_source_penalty_exempt"):
+        load_settings(environ(tmp_path, DEVGW_SERVER_PER_SOURCE_PENALTY_EXEMPT="10.0.0.1/8"))
+
+
 def test_root_and_users_have_their_own_places():
     """The system's directories for root, XDG for everybody else, DEVGW_*_DIR above both."""
     assert default_directories({}, 0)["state_dir"] == Path("/var/lib/devgw")
