@@ -19,6 +19,7 @@ DECISIONS: Final[dict[str, str]] = {
 FACTS: Final[dict[str, str]] = {
     "login.refused": "A login failed before any policy was asked: no such user, or not a key of theirs.",
     "connection.closed": "An SSH connection of a logged-in user ended.",
+    "channel.refused": "X11, a tunnel, a subsystem other than sftp or an impossible name: asked for and never given.",
     "session.opened": "A shell, command or sftp channel was opened.",
     "session.closed": "It ended, with its exit code and byte counts.",
     "session.killed": "An administrator ended a user's connections.",

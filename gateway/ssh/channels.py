@@ -128,4 +128,7 @@ class SessionChannel(ChannelGuard, SSHServerChannel[bytes]):
 
     def _process_x11_req_request(self, packet: SSHPacket) -> bool:  # noqa: ARG002 - refused whatever it holds
         """Refuse X11: its socket would stand on the gateway."""
+        note = getattr(self._session, "x11_refused", None)
+        if note:
+            note()
         return False

@@ -62,12 +62,19 @@ class UserConnection(ConnectionGuard, SSHServerConnection):
     # Login (RFC 4252)
 
     def _noted_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> Any:
-        """Let no attempt go unrecorded: asyncssh ends the connection over a name that is too long or no text."""
+        """Let no attempt go unrecorded: asyncssh ends the connection over a name that is too long or no text.
+
+        It also maps other alphabets to ASCII (RFC 4013) and begins no login for an empty name: both are nobody's.
+        """
         name = SSHPacket(packet.get_remaining_payload()).get_string()
+        shown = name.decode("utf-8", "backslashreplace")
+        if not name or not name.isascii():
+            self._judge.misnamed(shown)
+            raise asyncssh.IllegalUserName("there is no such user name")
         try:
             return self._process_userauth_request(pkttype, pktid, packet)
         except asyncssh.IllegalUserName:
-            self._judge.misnamed(name.decode("utf-8", "backslashreplace"))
+            self._judge.misnamed(shown)
             raise
 
     _packet_handlers = {**ConnectionGuard._packet_handlers, MSG_USERAUTH_REQUEST: _noted_request}  # noqa: RUF012, SLF001 - asyncssh dispatches by this table

@@ -42,7 +42,7 @@ class Forwarder:
     async def tcp(self, host: str, port: int, origin: tuple[str, int]) -> ChannelEnd:
         """Open direct-tcpip. Raises: asyncssh.ChannelOpenError, with the reason for the user's screen."""
         shown = f"{host[:HOST_MAX]}:{port}"
-        if len(host) > HOST_MAX or not 0 < port < 65536:
+        if len(host) > HOST_MAX or "\0" in host or not 0 < port < 65536:
             self._refuse(shown, "there is no such host or port")
         request = ForwardRequest(self._host.identity.subject, datetime.now(UTC), host, port)
         await self._require(request)

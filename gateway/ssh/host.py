@@ -34,6 +34,9 @@ class Host(Protocol):
     async def allow_agent(self) -> bool:
         """Decide whether the agent is forwarded."""
 
+    def refused(self, kind: str, asked: str) -> None:
+        """Journal that something was asked for which no policy could allow."""
+
     def tell(self, line: str) -> None:
         """Show a line on the user's screen if there is a session to show it in."""
 

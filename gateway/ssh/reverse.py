@@ -26,7 +26,8 @@ class ReverseForwarder:
 
     async def tcp(self, listen_host: str, listen_port: int) -> asyncssh.SSHListener | None:
         """Listen on a port of the environment's; None refuses."""
-        if len(listen_host) > HOST_MAX or not 0 <= listen_port < 65536:
+        if len(listen_host) > HOST_MAX or "\0" in listen_host or not 0 <= listen_port < 65536:
+            self._host.refused("reverse-forward", f"{listen_host[:HOST_MAX]}:{listen_port}")
             return None
         request = ReverseForwardRequest(self._host.identity.subject, datetime.now(UTC), listen_host, listen_port)
         listener: asyncssh.SSHListener | None = None
@@ -49,6 +50,7 @@ class ReverseForwarder:
     async def streamlocal(self, path: str) -> asyncssh.SSHListener | None:
         """Listen on a Unix socket in the environment; None refuses."""
         if len(path.encode()) > PATH_MAX or "\0" in path:
+            self._host.refused("streamlocal", path)
             return None
         request = StreamlocalRequest(self._host.identity.subject, datetime.now(UTC), path, listen=True)
 

@@ -52,6 +52,8 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
     def pty_requested(
         self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
     ) -> bool:
+        if "\0" in term_type:
+            return False  # sshd would end the connection over it, and that one is shared
         self._terminal = (term_type, term_size, dict(term_modes))
         return True
 
@@ -62,7 +64,14 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
         return self._start("exec", command)
 
     def subsystem_requested(self, subsystem: str) -> bool:
-        return subsystem == "sftp" and self._start("sftp", None)
+        if subsystem != "sftp":
+            self._host.refused("subsystem", subsystem)
+            return False
+        return self._start("sftp", None)
+
+    def x11_refused(self) -> None:
+        """Note an x11-req, which the channel refuses."""
+        self._host.refused("x11", "")
 
     async def agent_requested(self) -> bool:
         """Answer auth-agent-req@openssh.com."""

@@ -22,6 +22,9 @@ from gateway.ssh.sessions import Identity, LiveChannel, LiveConnection
 from gateway.ssh.upstream import UpstreamConnection
 from policies.requests import AgentForwardingRequest, Request
 
+ASKED_MAX = 255
+"""Of what was asked for and refused, characters that are kept."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -95,6 +98,14 @@ class Visit(asyncssh.SSHServer):
     def unix_server_requested(self, listen_path: str) -> Any:
         return self._reverse.streamlocal(listen_path)
 
+    def tun_requested(self, unit: int | None) -> bool:
+        self.refused("tun", str(unit))
+        return False
+
+    def tap_requested(self, unit: int | None) -> bool:
+        self.refused("tap", str(unit))
+        return False
+
     def _channels_permitted(self) -> int:
         return self.runtime.services.access.allowance(self.identity.user.name).sessions
 
@@ -152,6 +163,14 @@ class Visit(asyncssh.SSHServer):
             self.tell(f"agent forwarding ends: {reason}")
         if self._private:
             self._private.close()
+
+    def refused(self, kind: str, asked: str) -> None:
+        identity = self.identity
+        reason = "this gateway has no such thing, or there can be none of that name"
+        detail: dict[str, str | int | float | bool | None] = {"kind": kind, "asked": asked[:ASKED_MAX]}
+        self.runtime.services.recorder.submit(
+            Event("channel.refused", identity.actor, str(identity.ref), "denied", "gateway", reason, detail)
+        )
 
     def tell(self, line: str) -> None:
         for session in self._sessions:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit.verify import verify
 from gateway.model import EnvironmentRef, Mount
+from tests.attacks.bystander import bystander
 from tests.contract.conftest import ENGINES, REAL, parameters
 from tests.contract.inside import Output, Spool
 from tests.contract.subject import EngineUnderTest, own, started
+from tests.fuzz.gateway_under_fire import GatewayUnderFire, gateway_under_fire
 
 ALICE, MALLORY = EnvironmentRef.parse("alice"), EnvironmentRef.parse("mallory")
 
@@ -71,3 +74,19 @@ def neighbours(request: pytest.FixtureRequest, tmp_path: Path, attempts: Path) -
             mounts = (*under_test.spec(user).mounts, Mount(home, f"/home/{user}"))
             spools.append(started(under_test, user, mounts=mounts))
         yield Neighbours(under_test, *spools, attempts)
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayUnderFire]:
+    """Return a gateway in a process of its own, with a log and a journal on disk."""
+    with gateway_under_fire(tmp_path_factory.mktemp("target")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def attacked(target: GatewayUnderFire) -> Iterator[GatewayUnderFire]:
+    """The same while bob works in it; afterwards he noticed nothing, the log is clean and the journal is whole."""
+    with bystander(target):
+        yield target
+    assert target.holds_no_traceback(), target.log()
+    assert verify(target.root / "journal").problem is None

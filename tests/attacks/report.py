@@ -23,7 +23,6 @@ AREAS = {
     "H": "The journal",
 }
 NOT_APPLICABLE = {
-    "A90": ("GSSAPI", "no such library is used; the method is named to nobody (A1)"),
     "A91": ("`restrict`, `expiry-time`, `permitlisten`, `from` of an authorized_keys line",
             "such a line is refused as a whole (A8): what a user may do stands in the policy"),
     "D90": ("a forced command, passed by through a subsystem",
