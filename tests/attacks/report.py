@@ -21,6 +21,7 @@ AREAS = {
     "F": "A policy that changes under live sessions",
     "G": "Guessing and bans",
     "H": "The journal",
+    "I": "Out of an environment",
 }
 NOT_APPLICABLE = {
     "A91": ("`restrict`, `expiry-time`, `permitlisten`, `from` of an authorized_keys line",

@@ -11,6 +11,7 @@ from tests.contract.inside import wait_until
 from tests.contract.subject import MIB, started
 
 
+@pytest.mark.attack("I1", "another user's home: absent")
 def test_another_users_home_is_not_there(neighbours: Neighbours) -> None:
     """Neither by name nor among anything that is mounted."""
     with neighbours.alice_notices_nothing():
@@ -19,6 +20,7 @@ def test_another_users_home_is_not_there(neighbours: Neighbours) -> None:
         assert neighbours.mallory.run(f"ls {neighbours.under_test.directory}/home.alice").code != 0
 
 
+@pytest.mark.attack("I2", "another user's processes: neither seen nor signalled")
 def test_another_users_processes_are_neither_seen_nor_signalled(neighbours: Neighbours) -> None:
     """Alice's sleep is in no /proc of mallory's, and `kill -9 -1` ends nobody else's."""
     neighbours.alice.run("sleep 98765 </dev/null >/dev/null 2>&1 &")
@@ -29,6 +31,7 @@ def test_another_users_processes_are_neither_seen_nor_signalled(neighbours: Neig
         assert "98765" in neighbours.alice.run("cat /proc/[0-9]*/cmdline | busybox tr '\\0' ' '").text
 
 
+@pytest.mark.attack("I3", "ptrace of the host's processes: nothing there to trace")
 def test_processes_of_the_host_cannot_be_traced(neighbours: Neighbours) -> None:
     """The pids of this test and of the host's first process mean nothing inside, or somebody else."""
     with neighbours.alice_notices_nothing():
@@ -36,6 +39,7 @@ def test_processes_of_the_host_cannot_be_traced(neighbours: Neighbours) -> None:
         assert (outcome.code, outcome.text) == (1, "No such process\n")
 
 
+@pytest.mark.attack("I4", "another user's loopback: not reached")
 def test_another_users_loopback_cannot_be_reached(neighbours: Neighbours) -> None:
     """A notebook or debugger without a password is alice's alone."""
     neighbours.alice.run("nc -ll -p 7000 -e /bin/echo private </dev/null >/dev/null 2>&1 &")
@@ -45,6 +49,7 @@ def test_another_users_loopback_cannot_be_reached(neighbours: Neighbours) -> Non
             assert "private" not in neighbours.mallory.run(f"timeout 3 nc -w 2 {address} 7000").text
 
 
+@pytest.mark.attack("I5", "the host's files, the Docker socket among them: absent")
 @pytest.mark.parametrize(
     "path",
     [
@@ -64,6 +69,7 @@ def test_the_hosts_own_files_are_not_there(neighbours: Neighbours, path: str) ->
     assert "No such file" in outcome.text
 
 
+@pytest.mark.attack("I6", "the gateway's state: absent")
 def test_the_gateways_state_is_not_there(neighbours: Neighbours) -> None:
     """The directory that holds keys, database and everybody's volumes."""
     with neighbours.alice_notices_nothing():
@@ -71,6 +77,7 @@ def test_the_gateways_state_is_not_there(neighbours: Neighbours) -> None:
         assert str(neighbours.under_test.directory) not in neighbours.mallory.run("cat /proc/[0-9]*/cmdline").text
 
 
+@pytest.mark.attack("I7", "mount, raw sockets, device nodes, namespaces, bpf, keyrings: refused")
 @pytest.mark.parametrize(
     "attempt",
     [
@@ -88,6 +95,7 @@ def test_a_call_that_leads_outside_is_refused(neighbours: Neighbours, attempt: s
     assert outcome.text.strip() in {"Operation not permitted", "Permission denied", "Invalid argument"}
 
 
+@pytest.mark.attack("I8", "devices of the host, a second GPU: absent")
 def test_no_device_of_the_host_is_there(neighbours: Neighbours) -> None:
     """Only what every program expects, and no second GPU."""
     allowed = {
@@ -109,6 +117,7 @@ def test_no_device_of_the_host_is_there(neighbours: Neighbours) -> None:
     assert seen <= allowed
 
 
+@pytest.mark.attack("I9", "a fork bomb: stops at the limit of processes")
 def test_a_fork_bomb_stays_at_home(neighbours: Neighbours) -> None:
     """The pids limit stops it, alice can still fork, and `stop` ends it; an engine that cannot limit says so."""
     if neighbours.under_test.unlimited:
@@ -122,6 +131,7 @@ def test_a_fork_bomb_stays_at_home(neighbours: Neighbours) -> None:
     assert not neighbours.under_test.engine.witness(MALLORY).running
 
 
+@pytest.mark.attack("I10", "a memory bomb: dies alone")
 def test_a_memory_bomb_stays_at_home(neighbours: Neighbours) -> None:
     """It is killed at its own limit, and the engine can tell why; an engine that cannot limit says so."""
     if neighbours.under_test.unlimited:
@@ -134,6 +144,7 @@ def test_a_memory_bomb_stays_at_home(neighbours: Neighbours) -> None:
     assert witness(ALICE).detail == ""
 
 
+@pytest.mark.attack("I11", "filling `/tmp` and `/dev/shm`: stays at home")
 @pytest.mark.parametrize("place", ["/tmp", "/dev/shm", "/run"])
 def test_filling_a_temporary_file_system_stays_at_home(neighbours: Neighbours, place: str) -> None:
     """Each has a size of its own; alice can still write to hers."""
@@ -142,6 +153,7 @@ def test_filling_a_temporary_file_system_stays_at_home(neighbours: Neighbours, p
         assert "No space left" in outcome.text or "Out of memory" in outcome.text or "Killed" in outcome.text
 
 
+@pytest.mark.attack("I12", "filling the socket directory: the neighbour's files stay apart")
 def test_filling_the_socket_directory_stays_at_home(neighbours: Neighbours) -> None:
     """Thousands of files beside her own sockets: alice's directory and what is above both are untouched."""
     with neighbours.alice_notices_nothing():
@@ -151,6 +163,7 @@ def test_filling_the_socket_directory_stays_at_home(neighbours: Neighbours) -> N
         assert "mallory" in str(neighbours.under_test.run_directory(MALLORY))
 
 
+@pytest.mark.attack("I13", "a link in one's own directory: leads nowhere inside")
 def test_a_link_in_her_own_directory_leads_nowhere_inside(neighbours: Neighbours) -> None:
     """A path of the host's, followed inside, is a path inside."""
     secret = Path(neighbours.under_test.directory) / "home.alice" / "secret"
@@ -158,6 +171,7 @@ def test_a_link_in_her_own_directory_leads_nowhere_inside(neighbours: Neighbours
         assert neighbours.mallory.run(f"busybox ln -s {secret} /run/devgw/link; cat /run/devgw/link").code != 0
 
 
+@pytest.mark.attack("I14", "limits: each environment has its own")
 def test_a_busy_neighbour_has_its_own_limits_file(neighbours: Neighbours) -> None:
     """Limits are set for each environment, not for all of them together."""
     if neighbours.under_test.unlimited:
