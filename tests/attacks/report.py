@@ -80,8 +80,8 @@ def _absent() -> Iterator[tuple[str, str, str]]:
 
 
 def _place(row: str) -> tuple[str, int]:
-    found = re.fullmatch(r"([A-H])(\d+)", row)
-    assert found, f"{row} is no row: a letter from A to H and a number"
+    found = re.fullmatch(r"([A-I])(\d+)", row)
+    assert found, f"{row} is no row: a letter from A to I and a number"
     return found[1], int(found[2])
 
 
