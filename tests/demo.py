@@ -17,7 +17,7 @@ CELL = (
     "import torch, getpass, socket; print(f'{getpass.getuser()} on {socket.gethostname()}: torch {torch.__version__}')"
 )
 CLASSIFIER = Path(__file__).parents[1] / "containers/runner/examples/small_classifier.py"
-TRAINING = "devgw-run small_classifier.py --steps 20"
+TRAINING = "devgw-run small_classifier.py --steps 5"
 """A taste; three epochs reach the accuracy that the example states."""
 
 
