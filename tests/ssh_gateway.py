@@ -71,11 +71,8 @@ class MemoryDirectory:
         self.users[name] = User(UserName(name), UID_BASE, datetime.now(UTC))
         self.keys_by_user[name] = [parse_public_key(line) for line in lines]
 
-    def user(self, name: UserName) -> User | None:
-        return self.users.get(name)
-
-    def keys(self, user: UserName) -> Sequence[PublicKey]:
-        return self.keys_by_user.get(user, [])
+    def account(self, name: UserName) -> tuple[User | None, Sequence[PublicKey]]:
+        return self.users.get(name), self.keys_by_user.get(name, [])
 
     def key_used(self, user: UserName, fingerprint: Fingerprint) -> None:
         self.used.append((user, fingerprint))

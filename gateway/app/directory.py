@@ -16,11 +16,8 @@ class StoredDirectory:
     def __init__(self, users: Users) -> None:
         self._users = users
 
-    def user(self, name: UserName) -> User | None:
-        return self._users.get(name)
-
-    def keys(self, user: UserName) -> Sequence[PublicKey]:
-        return self._users.keys(user)
+    def account(self, name: UserName) -> tuple[User | None, Sequence[PublicKey]]:
+        return self._users.account(name)
 
     def key_used(self, user: UserName, fingerprint: Fingerprint) -> None:
         self._users.key_used(user, fingerprint)

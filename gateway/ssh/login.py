@@ -42,6 +42,7 @@ class Login:
         self._name = ""
         self._offered: list[str] = []
         self._certified: tuple[bytes, Certificate, PublicKey] | None = None
+        self._known: tuple[str, str] | None = None
         self._refused_already = False
         self.attempts = 0
         self.identity: Identity | None = None
@@ -71,7 +72,11 @@ class Login:
         fingerprint = key.get_fingerprint()
         if len(self._offered) < FINGERPRINTS_MAX and fingerprint not in self._offered:
             self._offered.append(fingerprint)
-        return await self._look_up(name, fingerprint) is not None
+        if self._known == (name, fingerprint):
+            return True  # offered a moment ago, now signed for; whether it still is theirs `admit` reads anew
+        found = await self._look_up(name, fingerprint) is not None
+        self._known = (name, fingerprint) if found else None
+        return found
 
     async def is_certified(self, name: str, certificate: SSHOpenSSHCertificate) -> bool:
         """The same for a certificate: of a CA that the policy lists, for a user there is. The rest the gate judges."""
@@ -143,7 +148,7 @@ class Login:
         except UsageError:
             ref = None
         wanted = ref.user if ref else _PLACEHOLDER  # the same work for a name that cannot be one
-        user, keys = await self._runtime.offload.quick(self._read, wanted)
+        user, keys = await self._runtime.offload.quick(self._runtime.services.directory.account, wanted)
         key = next((key for key in keys if key.fingerprint == fingerprint), None)
         return (ref, user, key) if ref and user and key else None
 
@@ -155,13 +160,10 @@ class Login:
             ref = EnvironmentRef.parse(name)
         except UsageError:
             ref = None
-        user, _keys = await self._runtime.offload.quick(self._read, ref.user if ref else _PLACEHOLDER)
+        wanted = ref.user if ref else _PLACEHOLDER
+        user, _keys = await self._runtime.offload.quick(self._runtime.services.directory.account, wanted)
         trusted = self._runtime.services.access.trusts(said.ca_fingerprint)
         return Identity(ref, user, key, self._address, said) if ref and user and trusted else None
-
-    def _read(self, name: UserName) -> tuple[User | None, list[PublicKey]]:
-        directory = self._runtime.services.directory
-        return directory.user(name), list(directory.keys(name))
 
     def _refuse(self, actor: Actor, reason: str) -> str:
         reference = new_reference()

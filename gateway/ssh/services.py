@@ -26,11 +26,8 @@ _T = TypeVar("_T")
 class Directory(Protocol):
     """Users and their keys, as the store has them at this moment."""
 
-    def user(self, name: UserName) -> User | None:
-        """Return the user, disabled or not."""
-
-    def keys(self, user: UserName) -> Sequence[PublicKey]:
-        """Return the keys that may log in as this user."""
+    def account(self, name: UserName) -> tuple[User | None, Sequence[PublicKey]]:
+        """Return the user, disabled or not, and the keys that may log in as them, both of one moment."""
 
     def key_used(self, user: UserName, fingerprint: Fingerprint) -> None:
         """Note that a key has logged in just now."""

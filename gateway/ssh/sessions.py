@@ -171,8 +171,8 @@ class SessionRegistry:
         """Read once for all: each user, their keys, and which environments there are."""
         standing = _Standing()
         for name in {identity.user.name for identity in identities}:
-            standing.users[name] = self._directory.user(name)
-            standing.keys[name] = {key.fingerprint for key in self._directory.keys(name)}
+            standing.users[name], keys = self._directory.account(name)
+            standing.keys[name] = {key.fingerprint for key in keys}
         standing.environments = {ref for ref in {i.ref for i in identities} if self._environments.exists(ref)}
         return standing
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import ConflictError, NotFoundError
@@ -23,6 +24,13 @@ class Users:
         with self._database.reading() as connection:
             row = connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
         return None if row is None else _user(row)
+
+    def account(self, name: str) -> tuple[User | None, Sequence[PublicKey]]:
+        """Return the user and their keys, in one transaction: a login reads both."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
+            keys = [_key(key) for key in connection.execute(_keys_of(name))]
+        return (None if row is None else _user(row)), keys
 
     def require(self, name: str) -> User:
         """Return the user. Raises: NotFoundError `user.not-found`."""
@@ -61,9 +69,8 @@ class Users:
 
     def keys(self, name: str) -> Sequence[PublicKey]:
         """Return a user's keys in the order they were added."""
-        query = select(PUBLIC_KEYS).where(PUBLIC_KEYS.c.user == name).order_by(PUBLIC_KEYS.c.added_at)
         with self._database.reading() as connection:
-            return [_key(row) for row in connection.execute(query)]
+            return [_key(row) for row in connection.execute(_keys_of(name))]
 
     def keys_by_user(self) -> dict[str, list[PublicKey]]:
         """Return everybody's keys at once, those without any included."""
@@ -102,6 +109,10 @@ class Users:
         condition = (PUBLIC_KEYS.c.user == name) & (PUBLIC_KEYS.c.fingerprint == fingerprint)
         with self._database.transaction() as connection:
             connection.execute(update(PUBLIC_KEYS).where(condition).values(last_used_at=datetime.now(UTC)))
+
+
+def _keys_of(name: str) -> Select[Any]:
+    return select(PUBLIC_KEYS).where(PUBLIC_KEYS.c.user == name).order_by(PUBLIC_KEYS.c.added_at)
 
 
 def _user(row: Row[tuple[object, ...]]) -> User:
