@@ -18,7 +18,8 @@ from gateway.app.roster import Roster
 from gateway.app.sampling import sample
 from gateway.app.service_manager import ServiceManager
 from gateway.audit.event import Event
-from gateway.auth.throttle import FileMemory, Throttle
+from gateway.auth.tallies import SharedFile
+from gateway.auth.throttle import Throttle
 from gateway.config import Settings
 from gateway.errors import DevgwError
 from gateway.model import Actor
@@ -80,9 +81,9 @@ class Watch:
 
 
 def throttle_of(settings: Settings) -> Throttle:
-    """Return what counts failed logins; what it has counted outlives this process."""
+    """Return what counts failed logins; it outlives this process and is every worker's."""
     exempt = (str(network) for network in settings.server.per_source_penalty_exempt)
-    return Throttle(time.time, exempt=exempt, memory=FileMemory(settings.state_dir / "throttle.json"))
+    return Throttle(time.time, exempt=exempt, memory=SharedFile(settings.state_dir / "throttle.jsonl"))
 
 
 def serve(app: "App") -> None:
