@@ -111,6 +111,32 @@ def test_a_start_under_two_notebook_ports_is_refused(site: Path) -> None:
     app.journal.close()
 
 
+def test_a_worker_joins_under_the_policy_that_was_written_down_last(site: Path) -> None:
+    """Where the file is faulty by now: the others keep the old one, too. Without others it is refused."""
+    run(make_app(site))
+    (site / "config" / "policy.toml").write_text("version = 'faulty'")
+    app = make_app(site)
+    with pytest.raises(ConfigError):
+        Oversight(app).begin()
+    Oversight(app).join(has_duties=False)
+    assert list(app.policy.policy.roles) == ["member"]
+    (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
+    assert Oversight(app).reload_policy()
+    assert "exec" in records(app, "policy.loaded")[-1].detail["changes"]
+    app.journal.close()
+
+
+def test_a_worker_writes_down_the_policy_it_joins_with(site: Path) -> None:
+    """Before it decides by it, and without the duties: no head is signed."""
+    app = make_app(site)
+    oversight = Oversight(app)
+    oversight.join(has_duties=False)
+    oversight.end()
+    app.journal.close()
+    assert len(records(app, "policy.loaded")) == 1
+    assert not (site / "heads").exists()
+
+
 def test_a_verifier_key_is_read_from_its_file_or_its_text(tmp_path: Path) -> None:
     """What is neither is an error that says how to get one."""
     key = HeadKey(tmp_path / "keys")
