@@ -18,6 +18,7 @@ from gateway.config import AuditSettings
 from gateway.errors import ConfigError, DevgwError, JournalError
 from gateway.model import Actor
 from gateway.policy import LoadedPolicy
+from policies.diff import diff
 from policies.model import Policy
 
 if TYPE_CHECKING:
@@ -96,9 +97,18 @@ class Oversight:
         except (ConfigError, JournalError) as exc:
             _log.error("the policy stays as it was: %s", exc.message)
             self._app.journal.append(Event("policy.refused", _GATEWAY, reason=exc.message, detail={"file": str(file)}))
-            return False
+            return self._follow_others()
         self._app.policy.adopt(new)
         _log.info("policy loaded from %s", file)
+        return True
+
+    def _follow_others(self) -> bool:
+        """Take what another worker loaded in the moment before the file became faulty, so that all decide alike."""
+        last = self._last_recorded() if self._app.settings.server.workers > 1 else None
+        if last is None or not diff(self._app.policy.policy, last):
+            return False
+        self._app.policy.adopt(LoadedPolicy("", last))
+        _log.info("policy loaded as another worker wrote it down")
         return True
 
     def _write_down(self, loaded: LoadedPolicy, old: Policy | None) -> None:

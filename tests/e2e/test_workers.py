@@ -46,14 +46,11 @@ roles = ["nobody"]
 class Site(GatewayProcess):
     """A gateway of two workers."""
 
-    def owners(self) -> dict[str, list[int]]:
-        """Return for each user the processes that hold their connections, as the store has it."""
-        found: dict[str, list[int]] = {}
+    def rows(self, user: str = "") -> dict[str, int]:
+        """Return connections, of all or of a user, and for each the process that holds it, as the store has it."""
+        query = "SELECT id, pid FROM live_sessions WHERE ? IN ('', user)"
         with closing(sqlite3.connect(self.root / "state" / "devgw.db")) as database:
-            for user, pid in database.execute("SELECT user, pid FROM live_sessions ORDER BY since, id"):
-                if Path(f"/proc/{pid}").exists():
-                    found.setdefault(user, []).append(int(pid))
-        return found
+            return {key: pid for key, pid in database.execute(query, (user,)) if Path(f"/proc/{pid}").exists()}
 
     def workers(self) -> set[int]:
         """Return the processes that serve: the children of the parent."""
@@ -97,26 +94,19 @@ class Site(GatewayProcess):
         with ExitStack() as stack:
             while True:
                 kept = stack.enter_context(ExitStack())
+                before = self.rows(user).keys()
                 port, client = kept.enter_context(self.held(user))
-                [pid] = poll(lambda: self.owners().get(user), f"the row of {user}")
+                [new] = poll(lambda known=before: self.rows(user).keys() - known, f"the row of {user}")
+                pid = self.rows(user)[new]
                 if pid in wanted:
                     break
                 kept.close()
-                poll(lambda: user not in self.owners(), f"the end of the row of {user}")
+                poll(lambda gone=new: gone not in self.rows(user), f"the end of the row of {user}")
             yield pid, port, client
 
-    def spread(self, user: str, stack: ExitStack) -> dict[int, "subprocess.Popen[bytes]"]:
-        """Open connections of a user until each worker has one; return one client for each."""
-        found: dict[int, subprocess.Popen[bytes]] = {}
-        for count in range(1, 30):
-            _port, client = stack.enter_context(self.held(user))
-            pids = poll(
-                lambda count=count: len(self.owners().get(user, [])) == count and self.owners()[user], "the row"
-            )
-            found.setdefault(pids[-1], client)
-            if len(found) == 2:
-                return found
-        raise AssertionError("the kernel gave one worker everything")
+    def spread(self, user: str, stack: ExitStack) -> list["subprocess.Popen[bytes]"]:
+        """Hold a connection of a user in each worker; return their clients."""
+        return [stack.enter_context(self.held_by(user, {pid}))[2] for pid in self.workers()]
 
 
 class Echo(threading.Thread):
@@ -171,7 +161,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                             stdin=ECHO.encode()).returncode == 0  # fmt: skip
             argv = (user, f"until (exec 3<>/dev/tcp/127.0.0.1/{ECHO_PORT}) 2>/dev/null; do :; done")
             assert made.ssh(argv[0], f"timeout 20 bash -c '{argv[1]}'").returncode == 0
-        poll(lambda: not made.owners(), "the end of these connections")
+        poll(lambda: not made.rows(), "the end of these connections")
         yield made
     finally:
         made.close()
@@ -207,12 +197,12 @@ def test_a_users_connections_are_counted_in_all_workers_together(site: Site) -> 
     with ExitStack() as stack:
         for _ in range(CONNECTIONS_MAX):
             stack.enter_context(site.held("bob"))
-        poll(lambda: len(site.owners().get("bob", [])) == CONNECTIONS_MAX, "all rows")
+        poll(lambda: len(site.rows("bob")) == CONNECTIONS_MAX, "all rows")
         refused = site.ssh("bob", "true")
         assert refused.returncode == 255
         assert f"too many connections open ({CONNECTIONS_MAX} are permitted)" in str(site.records("login.refused")[-1])
         assert site.ssh("alice", "echo in").stdout == b"in\n"
-    poll(lambda: not site.owners(), "the end of these connections")
+    poll(lambda: not site.rows(), "the end of these connections")
 
 
 def test_a_reload_reaches_every_worker(site: Site) -> None:
@@ -230,7 +220,7 @@ def test_a_reload_reaches_every_worker(site: Site) -> None:
         beside.rename(file)
         site.server.send_signal(signal.SIGHUP)
         began = time.monotonic()
-        for client in clients.values():
+        for client in clients:
             client.wait(10)
         assert time.monotonic() - began < WITHIN_SECONDS
         assert site.ssh("alice", "true").returncode == 255
@@ -238,7 +228,7 @@ def test_a_reload_reaches_every_worker(site: Site) -> None:
     beside.write_text(old or POLICY)
     beside.rename(file)
     poll(lambda: site.ssh("alice", "true").returncode == 0, "alice's return")
-    poll(lambda: not site.owners(), "the end of these connections")
+    poll(lambda: not site.rows(), "the end of these connections")
 
 
 def test_a_worker_that_begins_under_a_faulty_policy_file_decides_as_the_others(site: Site) -> None:
@@ -252,7 +242,7 @@ def test_a_worker_that_begins_under_a_faulty_policy_file_decides_as_the_others(s
     with ExitStack() as stack:
         site.spread("alice", stack)
     file.write_text(good)
-    poll(lambda: not site.owners(), "the end of these connections")
+    poll(lambda: not site.rows(), "the end of these connections")
 
 
 def test_a_stop_drains_every_worker(site: Site) -> None:
@@ -262,7 +252,7 @@ def test_a_stop_drains_every_worker(site: Site) -> None:
         clients = site.spread("alice", stack)
         site.server.send_signal(signal.SIGTERM)
         poll(lambda: not is_listening(site.port), "the end of listening")
-        assert [client.poll() for client in clients.values()] == [None, None]
+        assert [client.poll() for client in clients] == [None, None]
         assert site.server.poll() is None
     assert site.server.wait(30) == 0
     assert len(site.records("gateway.stopped")) >= 2

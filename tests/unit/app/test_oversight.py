@@ -17,6 +17,7 @@ from gateway.audit.record import Record
 from gateway.audit.verify import verify
 from gateway.config import load_settings
 from gateway.errors import ConfigError, JournalError
+from policies.diff import diff
 
 POLICY = 'version = 1\ndefault_roles = ["member"]\n[roles.member]\nsessions = ["shell"]\n'
 
@@ -30,8 +31,9 @@ def site(tmp_path: Path) -> Iterator[Path]:
     return tmp_path
 
 
-def make_app(site: Path) -> App:
-    return App(load_settings({f"DEVGW_{name.upper()}_DIR": str(site / name) for name in ("config", "state", "run")}))
+def make_app(site: Path, **variables: str) -> App:
+    directories = {f"DEVGW_{name.upper()}_DIR": str(site / name) for name in ("config", "state", "run")}
+    return App(load_settings(directories | variables))
 
 
 def run(app: App) -> None:
@@ -124,6 +126,21 @@ def test_a_worker_joins_under_the_policy_that_was_written_down_last(site: Path) 
     assert Oversight(app).reload_policy()
     assert "exec" in records(app, "policy.loaded")[-1].detail["changes"]
     app.journal.close()
+
+
+def test_workers_decide_alike_where_one_missed_a_policy_that_a_faulty_one_followed(site: Path) -> None:
+    """Each looks twice a second: one may see what the other does not. A gateway of one process keeps its own."""
+    one, other = (make_app(site, DEVGW_SERVER_WORKERS="2") for _ in range(2))
+    for app in (one, other):
+        Oversight(app).join(has_duties=False)
+    (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
+    assert Oversight(one).reload_policy()
+    (site / "config" / "policy.toml").write_text("version = 'faulty'")
+    assert not Oversight(one).reload_policy()
+    assert Oversight(other).reload_policy()
+    assert not diff(one.policy.policy, other.policy.policy)
+    for app in (one, other):
+        app.journal.close()
 
 
 def test_a_worker_writes_down_the_policy_it_joins_with(site: Path) -> None:
