@@ -312,11 +312,19 @@ class App:
     def terms(self) -> TermTable:
         return TermTable(self.database)
 
-    def serve(self) -> None:
-        """Run the gateway until it is told to stop."""
-        from gateway.app.serving import serve
+    def with_server(self, **changed: object) -> "App":
+        """Return parts of its own for a process that has just begun, under other settings of the server."""
+        server = self.settings.server.model_copy(update=changed)
+        return App(self.settings.model_copy(update={"server": server}))
 
+    def serve(self) -> int:
+        """Run the gateway until it is told to stop; return the exit code."""
+        from gateway.app.serving import serve, serve_with_workers
+
+        if self.settings.server.workers > 1:
+            return serve_with_workers(self)
         serve(self)
+        return 0
 
 
 def courtesy_of(settings: Settings) -> Courtesy:

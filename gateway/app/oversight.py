@@ -18,6 +18,7 @@ from gateway.config import AuditSettings
 from gateway.errors import ConfigError, DevgwError, JournalError
 from gateway.model import Actor
 from gateway.policy import LoadedPolicy
+from policies.diff import diff
 from policies.model import Policy
 
 if TYPE_CHECKING:
@@ -42,12 +43,41 @@ class Oversight:
         loaded = self._app.policy.loaded
         require_one_notebook_port(self._app, loaded.policy)
         self._write_down(loaded, self._last_recorded())
+        self._begin_duties()
+
+    def join(self, *, has_duties: bool) -> None:
+        """Decide by the same policy as the workers that serve already, and take over the duties or leave them.
+
+        Where the file has become faulty since, the policy in force is the last that was written down.
+
+        Raises:
+            DevgwError: when there is none.
+        """
+        try:
+            loaded = self._app.policy.loaded
+            require_one_notebook_port(self._app, loaded.policy)
+        except ConfigError as exc:
+            last = self._last_recorded()
+            if last is None:
+                raise
+            _log.error("the policy stays as it was: %s", exc.message)
+            self._app.policy.adopt(LoadedPolicy("", last))
+        else:
+            self._write_down(loaded, loaded.policy)
+        if has_duties:
+            self._begin_duties()
+
+    def _begin_duties(self) -> None:
         self._heads = self._keeper()
         self._heads.start()
         for work in (self._compare_with_store, self._prune_regularly):
             thread = threading.Thread(target=work, name=f"oversight {work.__name__.strip('_')}", daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def sign_last(self) -> None:
+        """Sign the journal's end once everybody has written what they had to."""
+        self._keeper().sign_now()
 
     def end(self) -> None:
         """Sign the last head; what is appended after this is covered by the next run's first."""
@@ -67,9 +97,18 @@ class Oversight:
         except (ConfigError, JournalError) as exc:
             _log.error("the policy stays as it was: %s", exc.message)
             self._app.journal.append(Event("policy.refused", _GATEWAY, reason=exc.message, detail={"file": str(file)}))
-            return False
+            return self._follow_others()
         self._app.policy.adopt(new)
         _log.info("policy loaded from %s", file)
+        return True
+
+    def _follow_others(self) -> bool:
+        """Take what another worker loaded in the moment before the file became faulty, so that all decide alike."""
+        last = self._last_recorded() if self._app.settings.server.workers > 1 else None
+        if last is None or not diff(self._app.policy.policy, last):
+            return False
+        self._app.policy.adopt(LoadedPolicy("", last))
+        _log.info("policy loaded as another worker wrote it down")
         return True
 
     def _write_down(self, loaded: LoadedPolicy, old: Policy | None) -> None:

@@ -29,10 +29,14 @@ class ServiceManager:
         """No connection is taken any more; those there are have their time."""
         self._send("STOPPING=1")
 
+    def beat(self) -> None:
+        """Whoever says this turns."""
+        self._send("WATCHDOG=1")
+
     async def keep_watchdog(self) -> None:
         """Say twice per interval that the event loop turns, until cancelled; return at once where none is asked for."""
         while self.watchdog_seconds:
-            self._send("WATCHDOG=1")
+            self.beat()
             await asyncio.sleep(self.watchdog_seconds / 2)
 
     def _send(self, message: str) -> None:

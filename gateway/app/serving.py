@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -16,12 +17,15 @@ from gateway.app.directory import StoredDirectory, StoredEnvironments
 from gateway.app.oversight import Oversight
 from gateway.app.roster import Roster
 from gateway.app.sampling import sample
+from gateway.app.seat import Notify, Seat
 from gateway.app.service_manager import ServiceManager
+from gateway.app.supervisor import Supervisor, reserve
 from gateway.audit.event import Event
-from gateway.auth.throttle import FileMemory, Throttle
+from gateway.auth.tallies import SharedFile
+from gateway.auth.throttle import Throttle
 from gateway.config import Settings
 from gateway.errors import DevgwError
-from gateway.model import Actor
+from gateway.model import Actor, EnvironmentRef
 from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
 from gateway.ssh.services import RecordingSettings, Services
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _GATEWAY = Actor("gateway", "devgw")
 _LOOK_SECONDS = 0.5
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class Watch:
@@ -80,42 +85,38 @@ class Watch:
 
 
 def throttle_of(settings: Settings) -> Throttle:
-    """Return what counts failed logins; what it has counted outlives this process."""
+    """Return what counts failed logins; it outlives this process and is every worker's."""
     exempt = (str(network) for network in settings.server.per_source_penalty_exempt)
-    return Throttle(time.time, exempt=exempt, memory=FileMemory(settings.state_dir / "throttle.json"))
+    return Throttle(time.time, exempt=exempt, memory=SharedFile(settings.state_dir / "throttle.jsonl"))
 
 
-def serve(app: "App") -> None:
-    """Serve until SIGTERM, then drain. Raises: DevgwError, before anything listens."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+def serve(app: "App", seat: Seat | None = None) -> None:
+    """Serve until SIGTERM, then drain; with a seat, as one worker of several. Raises: DevgwError, before it listens."""
+    logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT)
+    has_duties = seat is None or seat.index == 0
     app.authority.ensure()
     oversight = Oversight(app)
-    oversight.begin()
-    services = Services(
-        directory=StoredDirectory(app.users),
-        environments=StoredEnvironments(app.environments, app.table),
-        gate=app.gate,
-        recorder=app.journal,
-        throttle=throttle_of(app.settings),
-        user_ca_key=app.authority.user_ca_key,
-        host_keys=app.authority.host_keys,
-        access=PolicyAccess(app.policy),
-        recordings=_recordings(app.settings),
-    )
+    if seat and seat.joins:
+        oversight.join(has_duties=has_duties)
+    else:
+        oversight.begin()
     tasks: set[asyncio.Task[None]] = set()
     watches: list[Watch] = []
     stop_sampling = threading.Event()
-    manager = ServiceManager()
+    manager = seat or ServiceManager()
 
     async def on_started(server: SshServer, port: int) -> None:
         roster = Roster(app.live_sessions, server.registry, app.process)
         watches.append(Watch(app, server, oversight, roster))
         tasks.add(asyncio.create_task(roster.run()))
         tasks.add(asyncio.create_task(watches[0].run()))
-        threading.Thread(target=sample, args=(app, stop_sampling), name="sample", daemon=True).start()
-        tasks.add(asyncio.create_task(Care(app, server.registry.notify).run()))
+        if seat:
+            seat.listen(server.registry.notify)
+        if has_duties:
+            threading.Thread(target=sample, args=(app, stop_sampling), name="sample", daemon=True).start()
+            tasks.add(asyncio.create_task(Care(app, _notify(server, seat)).run()))
         tasks.add(asyncio.create_task(manager.keep_watchdog()))
-        app.journal.submit(Event("gateway.started", _GATEWAY, detail={"port": port}))
+        app.journal.submit(Event("gateway.started", _GATEWAY, detail=_place(seat) | {"port": port}))
         manager.ready()
 
     async def on_reload(_server: SshServer) -> None:
@@ -127,15 +128,73 @@ def serve(app: "App") -> None:
 
     try:
         serving = serve_ssh(
-            app.settings.server, services, on_started=on_started, on_reload=on_reload, on_stopping=manager.stopping
+            app.settings.server,
+            services_of(app),
+            on_started=on_started,
+            on_reload=on_reload,
+            on_stopping=manager.stopping,
         )
         uvloop.run(serving)
     finally:
         stop_sampling.set()
         _clear_roster(app)
-        app.journal.append(Event("gateway.stopped", _GATEWAY))
+        app.journal.append(Event("gateway.stopped", _GATEWAY, detail=_place(seat)))
         oversight.end()
         app.journal.close()
+
+
+def serve_with_workers(app: "App") -> int:
+    """Have several processes serve; return the worst of their exit codes. In a worker: serve. Raises: OSError."""
+    logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT.replace("%(message)", "[%(process)d] %(message)"))
+    reserved, port = reserve(app.settings.server)
+    supervisor = Supervisor(app.settings.server.workers, port, ServiceManager(), reserved=reserved)
+    outcome = supervisor.run()
+    if isinstance(outcome, Seat):
+        serve(app.with_server(port=port, reuse_port=True), outcome)
+        return 0
+    if supervisor.has_served:
+        _sign_last(app)
+    return outcome
+
+
+def services_of(app: "App") -> Services:
+    """Name what answers the SSH server's questions."""
+    has_others = app.settings.server.workers > 1
+    return Services(
+        directory=StoredDirectory(app.users),
+        environments=StoredEnvironments(app.environments, app.table),
+        gate=app.gate,
+        recorder=app.journal,
+        throttle=throttle_of(app.settings),
+        user_ca_key=app.authority.user_ca_key,
+        host_keys=app.authority.host_keys,
+        access=PolicyAccess(app.policy),
+        recordings=_recordings(app.settings),
+        connections_elsewhere=partial(app.live_sessions.count_of_others, app.process) if has_others else None,
+    )
+
+
+def _notify(server: SshServer, seat: Seat | None) -> Notify:
+    """Return what writes a line to every terminal of an environment, whichever worker serves it."""
+
+    def notify(ref: EnvironmentRef, line: str) -> None:
+        server.registry.notify(ref, line)
+        if seat:
+            seat.tell(ref, line)
+
+    return notify
+
+
+def _place(seat: Seat | None) -> dict[str, str | int | float | bool | None]:
+    return {"worker": seat.index} if seat else {}
+
+
+def _sign_last(app: "App") -> None:
+    """Sign what the last worker wrote, after it: each ends in its own time."""
+    try:
+        Oversight(app).sign_last()
+    except DevgwError as exc:
+        _log.error("journal head: %s", exc.message)
 
 
 def _clear_roster(app: "App") -> None:

@@ -64,7 +64,8 @@ class Chain:
             self._open_newest()
         status = os.fstat(self._file)
         if status.st_nlink == 0:
-            raise JournalError("journal.damaged", f"{self._path.name} was removed while the journal was open")
+            self._leave_removed()
+            is_new, status = True, os.fstat(self._file)
         if is_new or status.st_size != self._tail.size_bytes:
             self._read_tail(check=is_new)
         if self._tail.code == "journal.sealed":
@@ -91,6 +92,18 @@ class Chain:
             self._file = os.open(self._path, os.O_RDONLY | flags)
         if os.fstat(self._file).st_size:
             self._began = first_record(self._path).at
+
+    def _leave_removed(self) -> None:
+        """Go on behind a segment that is gone: others sealed it, wrote on, and pruned it while this process was idle.
+
+        Raises:
+            JournalError: `journal.damaged`, where nobody wrote on: that was no pruning.
+        """
+        removed, known = self._path, segments(self._directory)
+        if not known or known[-1].first <= self._tail.number:
+            raise JournalError("journal.damaged", f"{removed.name} was removed while the journal was open")
+        self._forget()
+        self._open_newest()
 
     def _read_tail(self, *, check: bool) -> None:
         try:

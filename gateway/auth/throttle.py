@@ -4,14 +4,12 @@ Never counts offered keys, so an agent with many keys does not ban its owner. Re
 """
 
 import ipaddress
-import json
-import os
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gateway.auth.tallies import Memory, NoMemory, Tally
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Clock = Callable[[], float]
@@ -33,55 +31,6 @@ class Limits:
     """Beyond this many remembered sources the oldest are forgotten (invariant 10)."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """What is remembered of one source."""
-
-    failures: int = 0
-    since: float = 0.0
-    banned_until: float = 0.0
-    bans: int = 0
-
-
-class Memory(Protocol):
-    """Keeps the tallies over a restart."""
-
-    def load(self) -> dict[str, Tally]:
-        """Return what was saved, or nothing where it cannot be read."""
-
-    def save(self, tallies: dict[str, Tally]) -> None:
-        """Replace what was saved."""
-
-
-class NoMemory:
-    """Forgets at restart."""
-
-    def load(self) -> dict[str, Tally]:
-        return {}
-
-    def save(self, tallies: dict[str, Tally]) -> None:
-        """Keep nothing."""
-
-
-class FileMemory:
-    """Keeps the tallies in one JSON file, replaced whole."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def load(self) -> dict[str, Tally]:
-        try:
-            return {source: Tally(**fields) for source, fields in json.loads(self._path.read_text()).items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}  # a throttle that cannot remember must not keep the gateway from starting
-
-    def save(self, tallies: dict[str, Tally]) -> None:
-        beside = self._path.with_suffix(".new")
-        with suppress(OSError):
-            beside.write_text(json.dumps({source: asdict(tally) for source, tally in tallies.items()}))
-            os.replace(beside, self._path)  # noqa: PTH105 - the atomic call by its POSIX name
-
-
 class Throttle:
     """Answers whether a source is banned. Thread-safe; `clock` is wall time so that bans survive a restart."""
 
@@ -93,41 +42,65 @@ class Throttle:
         self._exempt: tuple[Network, ...] = tuple(ipaddress.ip_network(network) for network in exempt)
         self._memory = memory or NoMemory()
         self._lock = threading.Lock()
-        self._tallies = self._memory.load()
+        self._tallies: dict[str, Tally] = {}
+        self._catch_up()
 
     def ban_left_seconds(self, address: str, user: str | None = None) -> float:
         """Return for how long this address, or this user from it, is refused; 0 when it is not."""
         if self._is_exempt(address):
             return 0.0
         with self._lock:
+            self._catch_up()
             return max((self._left(source) for source in _sources(address, user)), default=0.0)
 
     def failed(self, address: str, user: str | None = None) -> float:
         """Count one connection that failed to log in; return the ban it brings, 0 for none."""
         if self._is_exempt(address):
             return 0.0
-        with self._lock:
+        with self._changing(_sources(address, user)):
             limits = (self._limits.failures_per_address, self._limits.failures_per_user)
-            ban = max(
+            return max(
                 self._count(source, limit) for source, limit in zip(_sources(address, user), limits, strict=False)
             )
-            if ban:
-                self._memory.save(self._tallies)
-        return ban
 
     def succeeded(self, address: str, user: str) -> None:
         """Forget the failures of this user from this address; the address's own stay, else one key would reset all."""
+        source = _sources(address, user)[-1]
         with self._lock:
-            self._tallies.pop(_sources(address, user)[-1], None)
+            self._catch_up()
+            is_known = source in self._tallies
+        if is_known:
+            with self._changing([source]):
+                self._tallies.pop(source, None)
 
     def lift(self, address: str) -> bool:
         """Forget all about an address, as an administrator may ask; say whether there was anything."""
         with self._lock:
+            self._catch_up()
             known = [source for source in self._tallies if source.split(" ", 1)[0] == _canonical(address)]
+        with self._changing(known):
             for source in known:
-                del self._tallies[source]
-            self._memory.save(self._tallies)
+                self._tallies.pop(source, None)
         return bool(known)
+
+    @contextmanager
+    def _changing(self, sources: Iterable[str]) -> Iterator[None]:
+        """Change what is remembered of some sources, one process after the other, each knowing what the last did."""
+        with self._lock, self._memory.writing():
+            self._catch_up()
+            yield
+            self._memory.write([(source, self._tallies.get(source)) for source in sources], self._tallies)
+
+    def _catch_up(self) -> None:
+        is_whole, news = self._memory.news()
+        if is_whole:
+            self._tallies.clear()
+        for source, tally in news:
+            self._tallies.pop(source, None)
+            if tally:
+                self._tallies[source] = tally
+        if news:
+            self._forget_oldest(self._clock())
 
     def _is_exempt(self, address: str) -> bool:
         try:

@@ -23,4 +23,6 @@ def serve(
     settings = invocation.settings
     said = {name: value for name, value in (("listen_address", listen), ("port", port)) if value is not None}
     server = settings.server.model_copy(update=said)
-    invocation.app_with(settings.model_copy(update={"server": server})).serve()
+    code = invocation.app_with(settings.model_copy(update={"server": server})).serve()
+    if code:
+        raise typer.Exit(code)

@@ -29,6 +29,8 @@ class SshSettings(BaseModel):
     """0 lets the kernel choose, for tests."""
     public_host: str = ""
     """Host name printed in ssh lines and client configuration; empty: this machine's name."""
+    workers: int = Field(1, ge=1, le=64)
+    """Processes that serve the port; limits before login hold in each by itself. Prudent: one for each core in use."""
     reuse_port: bool = False
     """Share the port with other worker processes (SO_REUSEPORT)."""
     notebook_port: int = Field(8888, ge=1, le=65535)

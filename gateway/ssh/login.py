@@ -115,7 +115,7 @@ class Login:
         if identity.user.disabled:
             return self._refuse(identity.actor, "the user is disabled")
         limit = connections_max(self._runtime, identity.user.name)
-        if self._runtime.registry.count(identity.user.name) >= limit:
+        if await self._count_connections(identity.user.name) >= limit:
             return self._refuse(identity.actor, f"you have too many connections open ({limit} are permitted)")
         try:
             request = LoginRequest(identity.subject, datetime.now(UTC))
@@ -124,6 +124,12 @@ class Login:
             _log.error("a login could not be decided: %s", error.message)
             return error.message
         return None if answer.allowed else str(answer)
+
+    async def _count_connections(self, user: UserName) -> int:
+        """Count them in this process and, as of half a second ago, in the others."""
+        elsewhere = self._runtime.services.connections_elsewhere
+        others = await self._runtime.offload.quick(elsewhere, user) if elsewhere else 0
+        return self._runtime.registry.count(user) + others
 
     def closed(self) -> None:
         """The connection is over: one that tried and did not get in counts as one failure, however many keys it had."""

@@ -94,6 +94,8 @@ class Services:
     host_keys: tuple[Path, ...]
     access: Access = field(default_factory=ServerLimitsOnly)
     recordings: RecordingSettings | None = None
+    connections_elsewhere: Callable[[UserName], int] | None = None
+    """How many connections a user has in other processes of this gateway; None where there are no others."""
 
 
 class Offload:

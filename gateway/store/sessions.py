@@ -62,6 +62,10 @@ class LiveSessionTable:
         alive = {owner for owner in {one.owner for one in owned} if self._is_alive(owner)}
         return [one for one in owned if one.owner in alive]
 
+    def count_of_others(self, owner: Owner, user: UserName) -> int:
+        """Return how many connections a user has in other processes, as these last wrote down."""
+        return sum(one.owner != owner for one in self.all(user))
+
     def publish(
         self, owner: Owner, changed: Sequence[LiveSession], gone: Collection[str], heeded: Collection[str]
     ) -> None:

@@ -17,8 +17,9 @@ class Served:
         self.settings.append(settings)
         return self
 
-    def serve(self) -> None:
+    def serve(self) -> int:
         """Return at once, as after SIGTERM."""
+        return 0
 
 
 def test_serve_listens_where_the_flags_say(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from gateway.audit.record import Record
 from gateway.audit.verify import verify
 from gateway.config import load_settings
 from gateway.errors import ConfigError, JournalError
+from policies.diff import diff
 
 POLICY = 'version = 1\ndefault_roles = ["member"]\n[roles.member]\nsessions = ["shell"]\n'
 
@@ -30,8 +31,9 @@ def site(tmp_path: Path) -> Iterator[Path]:
     return tmp_path
 
 
-def make_app(site: Path) -> App:
-    return App(load_settings({f"DEVGW_{name.upper()}_DIR": str(site / name) for name in ("config", "state", "run")}))
+def make_app(site: Path, **variables: str) -> App:
+    directories = {f"DEVGW_{name.upper()}_DIR": str(site / name) for name in ("config", "state", "run")}
+    return App(load_settings(directories | variables))
 
 
 def run(app: App) -> None:
@@ -109,6 +111,47 @@ def test_a_start_under_two_notebook_ports_is_refused(site: Path) -> None:
     with pytest.raises(ConfigError, match=r"server\.notebook_port is 8888"):
         Oversight(app).begin()
     app.journal.close()
+
+
+def test_a_worker_joins_under_the_policy_that_was_written_down_last(site: Path) -> None:
+    """Where the file is faulty by now: the others keep the old one, too. Without others it is refused."""
+    run(make_app(site))
+    (site / "config" / "policy.toml").write_text("version = 'faulty'")
+    app = make_app(site)
+    with pytest.raises(ConfigError):
+        Oversight(app).begin()
+    Oversight(app).join(has_duties=False)
+    assert list(app.policy.policy.roles) == ["member"]
+    (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
+    assert Oversight(app).reload_policy()
+    assert "exec" in records(app, "policy.loaded")[-1].detail["changes"]
+    app.journal.close()
+
+
+def test_workers_decide_alike_where_one_missed_a_policy_that_a_faulty_one_followed(site: Path) -> None:
+    """Each looks twice a second: one may see what the other does not. A gateway of one process keeps its own."""
+    one, other = (make_app(site, DEVGW_SERVER_WORKERS="2") for _ in range(2))
+    for app in (one, other):
+        Oversight(app).join(has_duties=False)
+    (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
+    assert Oversight(one).reload_policy()
+    (site / "config" / "policy.toml").write_text("version = 'faulty'")
+    assert not Oversight(one).reload_policy()
+    assert Oversight(other).reload_policy()
+    assert not diff(one.policy.policy, other.policy.policy)
+    for app in (one, other):
+        app.journal.close()
+
+
+def test_a_worker_writes_down_the_policy_it_joins_with(site: Path) -> None:
+    """Before it decides by it, and without the duties: no head is signed."""
+    app = make_app(site)
+    oversight = Oversight(app)
+    oversight.join(has_duties=False)
+    oversight.end()
+    app.journal.close()
+    assert len(records(app, "policy.loaded")) == 1
+    assert not (site / "heads").exists()
 
 
 def test_a_verifier_key_is_read_from_its_file_or_its_text(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ import pytest
 from gateway.audit.event import Event
 from gateway.audit.journal import Journal
 from gateway.audit.read import Filter, stream
+from gateway.audit.retention import prune
 from gateway.audit.segments import segments, torn_paths
 from gateway.audit.verify import verify
 from gateway.errors import JournalError
@@ -229,6 +230,19 @@ def test_a_journal_removed_while_open_is_not_begun_anew_in_silence(directory: Pa
         journal.append(event())
     assert caught.value.code == "journal.damaged"
     journal.close()
+
+
+def test_an_idle_process_goes_on_behind_what_others_sealed_and_pruned(directory: Path, event: MakeEvent) -> None:
+    """Of several workers one may write nothing for longer than the journal is kept."""
+    idle, busy = (Journal(directory, segment_bytes=1) for _ in range(2))
+    idle.append(event())
+    busy.append(event())
+    assert [path.name for path in prune(busy, directory, datetime.now(UTC) + timedelta(days=1), ALICE)]
+    idle.append(event())
+    busy.append(event())
+    for journal in (idle, busy):
+        journal.close()
+    assert verify(directory).ok
 
 
 def test_segments_are_sealed_by_size_and_by_age(directory: Path, event: MakeEvent) -> None:

@@ -1,10 +1,13 @@
 """Bans: when they begin, how they grow, whom they spare."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from gateway.auth.throttle import FileMemory, Limits, Throttle
+from gateway.auth.tallies import SharedFile, Tally
+from gateway.auth.throttle import Limits, Throttle
 
 LIMITS = Limits(
     failures_per_user=3, failures_per_address=5, window_seconds=100, ban_seconds=10, growth=2, cap_seconds=35
@@ -89,11 +92,68 @@ def test_exempt_networks_are_never_banned(throttle: Throttle, address: str) -> N
 @pytest.mark.attack("G4", "a restart in the middle of a ban")
 def test_a_ban_survives_a_restart(tmp_path: Path, clock: Clock) -> None:
     """And a damaged file does not keep the gateway from starting."""
-    path = tmp_path / "throttle.json"
-    fail(Throttle(clock, LIMITS, memory=FileMemory(path)), 3)
-    assert Throttle(clock, LIMITS, memory=FileMemory(path)).ban_left_seconds("192.0.2.1", "alice") == 10
+    path = tmp_path / "throttle.jsonl"
+    fail(Throttle(clock, LIMITS, memory=SharedFile(path)), 3)
+    assert Throttle(clock, LIMITS, memory=SharedFile(path)).ban_left_seconds("192.0.2.1", "alice") == 10
     path.write_text("{broken")
-    assert Throttle(clock, LIMITS, memory=FileMemory(path)).ban_left_seconds("192.0.2.1", "alice") == 0
+    assert Throttle(clock, LIMITS, memory=SharedFile(path)).ban_left_seconds("192.0.2.1", "alice") == 0
+
+
+@pytest.mark.attack("G4", "guesses spread over worker processes")
+def test_several_processes_count_and_ban_as_one(tmp_path: Path, clock: Clock) -> None:
+    """Three failures are three wherever they were; a success or a lifted ban holds for all."""
+    one, other = (Throttle(clock, LIMITS, memory=SharedFile(tmp_path / "throttle.jsonl")) for _ in range(2))
+    assert [*fail(one, 1), *fail(other, 1), *fail(one, 1)] == [0, 0, 10]
+    assert other.ban_left_seconds("192.0.2.1", "alice") == one.ban_left_seconds("192.0.2.1", "alice") == 10
+    assert other.lift("192.0.2.1")
+    assert one.ban_left_seconds("192.0.2.1", "alice") == 0
+    fail(one, 2)
+    other.succeeded("192.0.2.1", "alice")
+    assert fail(one, 2) == [0, 0]
+
+
+def test_the_common_file_is_made_short_again_and_says_the_same(tmp_path: Path, clock: Clock) -> None:
+    """Also to a process that did not look meanwhile, of a source that was forgotten meanwhile."""
+    path = tmp_path / "throttle.jsonl"
+    sleeper = Throttle(clock, LIMITS, memory=SharedFile(path))
+    fail(sleeper, 2, user="carol")
+    busy = Throttle(clock, LIMITS, memory=SharedFile(path))
+    busy.succeeded("192.0.2.1", "carol")
+    largest = 0
+    while largest <= path.stat().st_size:
+        largest = path.stat().st_size
+        fail(busy, 50)
+    assert largest > 1_000_000
+    assert path.stat().st_size < 1 << 10
+    assert sleeper.ban_left_seconds("192.0.2.1", "alice") == busy.ban_left_seconds("192.0.2.1", "alice") > 0
+    assert fail(sleeper, 1, user="carol") == [0]
+
+
+def test_many_processes_lose_no_failure(tmp_path: Path) -> None:
+    """Four processes of two hundred failures each: the sum is there."""
+    path = tmp_path / "throttle.jsonl"
+    script = (
+        "import sys, pathlib; from gateway.auth.tallies import SharedFile; from gateway.auth.throttle import *\n"
+        "limits = Limits(failures_per_user=9999, failures_per_address=9999)\n"
+        "throttle = Throttle(lambda: 1000.0, limits, memory=SharedFile(pathlib.Path(sys.argv[1])))\n"
+        "for _ in range(200): throttle.failed('192.0.2.1', 'alice')\n"
+    )
+    children = [subprocess.Popen([sys.executable, "-c", script, str(path)]) for _ in range(4)]
+    assert [child.wait(60) for child in children] == [0] * 4
+    _, entries = SharedFile(path).news()
+    assert dict(entries)["192.0.2.1"] == Tally(failures=800, since=1000.0)
+
+
+def test_a_damaged_line_costs_itself_alone(tmp_path: Path, clock: Clock) -> None:
+    """A write cut short by a full disk."""
+    path = tmp_path / "throttle.jsonl"
+    fail(Throttle(clock, LIMITS, memory=SharedFile(path)), 3)
+    with path.open("ab") as file:
+        file.write(b'["192.0.2.9", 1, 2')
+    throttle = Throttle(clock, LIMITS, memory=SharedFile(path))
+    assert throttle.ban_left_seconds("192.0.2.1", "alice") == 10
+    fail(throttle, 6, "192.0.2.3")
+    assert Throttle(clock, LIMITS, memory=SharedFile(path)).ban_left_seconds("192.0.2.3", "alice") == 20
 
 
 @pytest.mark.attack("G5", "a flood of sources")

@@ -58,6 +58,19 @@ def test_a_published_session_comes_back_as_it_was(table: LiveSessionTable, own: 
     assert sessions(table) == [moved]
 
 
+def test_a_users_connections_in_other_processes_are_counted(
+    table: LiveSessionTable, own: Owner, other: subprocess.Popen[bytes]
+):
+    """Neither one's own, nor those of somebody else or of a dead process."""
+    table.publish(own, [ALICE], (), ())
+    table.publish(owner_of(other.pid), [replace(ALICE, id="a2"), replace(ALICE, id="a3"), BOB], (), ())
+    assert table.count_of_others(own, UserName("alice")) == 2
+    assert table.count_of_others(owner_of(other.pid), UserName("alice")) == 1
+    other.kill()
+    other.wait()
+    assert table.count_of_others(own, UserName("alice")) == 0
+
+
 def test_sessions_of_a_killed_process_are_not_shown_and_are_swept(
     table: LiveSessionTable, own: Owner, other: subprocess.Popen[bytes]
 ):
