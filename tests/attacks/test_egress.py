@@ -16,6 +16,7 @@ from gateway.errors import EngineError, UsageError
 from gateway.model import Egress, EnvironmentRef
 from tests.attacks.outside import CLOSED, LISTED, NEIGHBOUR, PORT, PUBLIC, outside
 from tests.contract.bubblewrap_subject import bubblewrap_under_test
+from tests.contract.conftest import parameters
 from tests.contract.docker_subject import docker_under_test
 from tests.contract.inside import Spool, wait_until
 from tests.contract.subject import EngineUnderTest, started
@@ -37,7 +38,7 @@ def world() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=list(ENGINES))
+@pytest.fixture(params=parameters(list(ENGINES)))
 def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnderTest]:
     with ENGINES[request.param](tmp_path) as under_test:
         yield under_test
@@ -104,6 +105,7 @@ def test_no_address_of_the_host_is_reached(real: EngineUnderTest, egress: Egress
 
 
 @pytest.mark.attack("C7", "egress to another environment, and from the host into one")
+@pytest.mark.docker
 def test_another_environment_and_the_host_do_not_reach_in(docker_engine: EngineUnderTest) -> None:
     """Each listens on its own address and reaches itself; nobody else does."""
     spools = {name: started(docker_engine, name, egress=Egress.INTERNET) for name in ("alice", "bob")}
@@ -132,6 +134,7 @@ def test_none_reaches_nothing(real: EngineUnderTest) -> None:
     assert reached(started(real), [(address, PORT) for address in (PUBLIC, *CLOSED)]) == set()
 
 
+@pytest.mark.docker
 def test_the_filter_is_there_again_after_it_was_flushed_and_the_environment_restarted(
     docker_engine: EngineUnderTest,
 ) -> None:
@@ -143,6 +146,7 @@ def test_the_filter_is_there_again_after_it_was_flushed_and_the_environment_rest
     assert reached(spool, [(PUBLIC, PORT), (LISTED, PORT)]) == {PUBLIC}
 
 
+@pytest.mark.docker
 def test_delete_leaves_no_rule_behind(docker_engine: EngineUnderTest) -> None:
     """Chain and jump go with the environment."""
     started(docker_engine, egress=Egress.INTERNET)
@@ -152,7 +156,7 @@ def test_delete_leaves_no_rule_behind(docker_engine: EngineUnderTest) -> None:
     assert bridge not in rules()
 
 
-@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.parametrize("engine", parameters(list(ENGINES)))
 def test_without_the_right_or_the_tool_egress_is_refused(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
