@@ -55,8 +55,20 @@ def tunnel(
             poll(lambda: is_listening(wait_for), "the tunnel")
         yield process
     finally:
-        process.terminate()
-        process.communicate(timeout=10)
+        end(process)
+
+
+def end(client: "subprocess.Popen[bytes]", seconds: int = 10) -> None:
+    """End a client that runs on; one that just began to wait for its server hears the first SIGTERM late."""
+    for attempt in range(seconds):
+        client.terminate()
+        try:
+            client.communicate(timeout=1)
+        except subprocess.TimeoutExpired:
+            if attempt == seconds - 1:
+                raise
+        else:
+            return
 
 
 class Terminal:

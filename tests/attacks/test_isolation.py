@@ -124,7 +124,9 @@ def test_a_fork_bomb_stays_at_home(neighbours: Neighbours) -> None:
         assert "processes are NOT enforced" in " ".join(neighbours.under_test.engine.report().notes)
         return
     with neighbours.alice_notices_nothing():
-        neighbours.mallory.run("sh -c 'bomb() { bomb | bomb & }; bomb' </dev/null >/dev/null 2>/run/devgw/words &")
+        # a moment later, so that the shell can still say that it has started the bomb
+        bomb = "sleep 1; bomb() { bomb | bomb & }; bomb"
+        neighbours.mallory.run(f"sh -c '{bomb}' </dev/null >/dev/null 2>/run/devgw/words &")
         words = neighbours.under_test.run_directory(MALLORY) / "words"
         wait_until(lambda: "can't fork" in words.read_text(), "the limit was met")
     neighbours.under_test.engine.stop(MALLORY, 1)
