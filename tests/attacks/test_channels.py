@@ -12,6 +12,7 @@ import asyncssh
 import pytest
 
 from gateway.audit.record import Record
+from gateway.config import SshSettings
 from tests.attacks.bystander import Bystander
 from tests.attacks.intruder import intrude, key_pair, signed
 from tests.fuzz.gateway_under_fire import GatewayUnderFire
@@ -19,6 +20,7 @@ from tests.ssh_clients import free_port, poll, tunnel
 from tests.ssh_gateway import TestGateway, allow_all
 
 Connection = asyncssh.SSHClientConnection
+GROWTH_MAX_BYTES = 12 << 20
 
 
 async def login(port: int, key: Path, user: str = "alice") -> Connection:
@@ -96,6 +98,35 @@ def test_impossible_ports_are_refused(attacked: GatewayUnderFire) -> None:
 
     assert {code for code, _ in as_alice(attacked, knock)} == {asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED}
     records(attacked, "forward.denied", before, len(places))
+
+
+@pytest.mark.attack("C13", "ten thousand channels opened on one connection and never read")
+def test_ten_thousand_channels_stay_within_their_limit(attacked: GatewayUnderFire) -> None:
+    """As many as a connection may have are opened, the others refused; memory stays, and so does the connection."""
+    before = attacked.resident_bytes()
+    held: list[Any] = []
+
+    async def knock(connection: Connection) -> int | None:
+        try:
+            channel, _ = await connection.create_connection(Quiet, "localhost", 8888)
+        except asyncssh.ChannelOpenError as error:
+            return error.code
+        held.append(channel)
+        return None
+
+    async def flood(connection: Connection) -> list[int | None]:
+        codes = []
+        for _ in range(100):
+            codes += await asyncio.gather(*(knock(connection) for _ in range(100)))
+        assert attacked.resident_bytes() - before < GROWTH_MAX_BYTES
+        for channel in held:
+            channel.close()
+            await channel.wait_closed()
+        return codes
+
+    codes = as_alice(attacked, flood)
+    assert codes.count(None) == SshSettings().max_channels
+    assert codes.count(asyncssh.OPEN_RESOURCE_SHORTAGE) == len(codes) - SshSettings().max_channels
 
 
 @pytest.mark.attack("C3", "Unix sockets: the engine's, the gateway's, relative, abstract, with NUL, too long")

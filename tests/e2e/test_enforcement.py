@@ -104,6 +104,30 @@ def test_a_user_without_ground_is_cut_and_told(
     assert out == b"still here"
 
 
+@pytest.mark.attack("F1", "a key removed in the middle of an upload by sftp")
+def test_a_transfer_ends_with_the_access(gateway: TestGateway, tmp_path: Path) -> None:
+    """Alice's scp ends with a fault and the file is not whole; bob's command goes on."""
+    alice, bob = gateway.add_user("alice"), gateway.add_user("bob")
+    size, mark = 200 << 20, gateway.recorder.mark()
+    with (tmp_path / "big").open("wb") as big:
+        big.truncate(size)
+    options = [*gateway.options(alice), "-P", str(gateway.port), "-l", "16000"]  # 2 MB/s: it cannot be over
+    upload = subprocess.Popen(["scp", "-s", *options, str(tmp_path / "big"), "alice@127.0.0.1:big"])
+    other = start(gateway, "bob", bob, "cat")
+    server = gateway.server
+    assert server is not None
+    poll(lambda: any(report.received_bytes > 300_000 for report in server.registry.report()), "the upload")
+
+    remove_key(gateway)
+    began = time.monotonic()
+    assert len(recheck(gateway)) == 1
+    assert upload.wait(5) != 0
+    assert time.monotonic() - began < WITHIN_SECONDS
+    assert "the key was removed" in gateway.recorder.find("connection.closed", mark).reason
+    out, _ = other.communicate(b"still here", timeout=10)
+    assert out == b"still here"
+
+
 @pytest.mark.attack("F2", "a forward that the policy no longer permits, in the middle of a download")
 def test_a_narrowed_policy_ends_the_tunnel_alone(gateway: TestGateway) -> None:
     """A forward that is no longer allowed ends; the session beside it on the same connection goes on."""
