@@ -4,6 +4,7 @@ The rung above, the whole-step CUDA graph, is `graphs`' and stands on whichever 
 A trial leaves no trace: gradients, buffers and random state are put back.
 """
 
+import math
 import signal
 import statistics
 import time
@@ -21,9 +22,9 @@ from devgw_runner.precision import PARITY_TOLERANCE, AutocastFactory
 from devgw_runner.randomness import untouched_randomness
 from devgw_runner.task import LossStep
 
-STOCHASTIC_DRAWS = 4
-# The range of four draws is about two standard deviations; three ranges never reject by chance alone.
-STOCHASTIC_WIDENING = 3.0
+STOCHASTIC_DRAWS = 16
+# Of a further draw beside sixteen (Student's t, 15 degrees of freedom), one in forty thousand lies beyond six.
+STOCHASTIC_ERRORS = 6.0
 
 
 class Rung(StrEnum):
@@ -142,7 +143,7 @@ def rehearse(step: LossStep, batch: Any, autocast: AutocastFactory) -> float:
 
 
 def _eager_losses(trial: Trial) -> list[float]:
-    """Return the eager loss: once, and again under other random draws if the first two differ."""
+    """Return the eager loss: twice, and again under other random draws if the two differ."""
     with torch.compiler.set_stance("force_eager"), torch.no_grad():
         losses = []
         with untouched_randomness(), untouched_buffers(trial.step.model):
@@ -162,7 +163,7 @@ def _check_parity(loss: float, reference: list[float], precision: str) -> None:
     """
     expected = statistics.fmean(reference)
     tolerance = PARITY_TOLERANCE[precision] * max(abs(expected), 1e-3)
-    tolerance += STOCHASTIC_WIDENING * (max(reference) - min(reference))
+    tolerance += STOCHASTIC_ERRORS * statistics.stdev(reference) * math.sqrt(1 + 1 / len(reference))
     if not abs(loss - expected) <= tolerance:
         raise ParityError(f"loss {loss:.6g} differs from the eager {expected:.6g} by more than {tolerance:.2g}")
 
