@@ -39,6 +39,7 @@ soak: setup ## A thousand idle users and fifty busy ones for ten minutes
 	@$(PYTHON) -m tests.benchmarks.soak
 
 bench-runner: setup ## Measure the training runner on this machine
+	@$(PYTHON) -m pip install -q --disable-pip-version-check -e 'containers/runner[bench]'
 	@$(PYTHON) containers/runner/benchmarks/bench.py
 
 engine-stop: ## Stop the private engine the tests started

@@ -1,6 +1,7 @@
 """Runs the gateway: listen, and hold live sessions against every change of users, keys, policy and time."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _GATEWAY = Actor("gateway", "devgw")
 _LOOK_SECONDS = 0.5
+_COLLECTION = (700, 10, 10)
+"""Python's own thresholds; a command that ends soon has higher ones."""
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -134,6 +137,8 @@ def serve(app: "App", seat: Seat | None = None) -> None:
             on_reload=on_reload,
             on_stopping=manager.stopping,
         )
+        gc.freeze()  # what is there now stays; from here on garbage is collected as usual
+        gc.set_threshold(*_COLLECTION)
         uvloop.run(serving)
     finally:
         stop_sampling.set()

@@ -1,6 +1,8 @@
 """Makes, hashes and verifies notebook passwords. Where the hash is kept is the caller's business."""
 
 import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import bcrypt
@@ -26,6 +28,23 @@ def hash_password(password: str, cost: int = DEFAULT_COST) -> str:
     Raises:
         AuthError: `password.empty`; `password.too-long`, for more than 72 bytes of UTF-8; `password.nul`.
     """
+    return bcrypt.hashpw(_checked(password), bcrypt.gensalt(cost)).decode()
+
+
+def begin_hash(password: str, cost: int = DEFAULT_COST) -> Callable[[], str]:
+    """Hash on a thread, beside what the caller does meanwhile; calling what is returned waits for the hash.
+
+    Raises:
+        AuthError: at once, as `hash_password`.
+    """
+    encoded = _checked(password)
+    thread = ThreadPoolExecutor(1)
+    hashed = thread.submit(lambda: bcrypt.hashpw(encoded, bcrypt.gensalt(cost)).decode())
+    thread.shutdown(wait=False)
+    return hashed.result
+
+
+def _checked(password: str) -> bytes:
     encoded = password.encode()
     if not encoded:
         raise AuthError("password.empty", "the password is empty", "leave it out and devgw makes one")
@@ -37,7 +56,7 @@ def hash_password(password: str, cost: int = DEFAULT_COST) -> str:
         )
     if b"\0" in encoded:
         raise AuthError("password.nul", "the password holds a NUL byte", "use printable characters")
-    return bcrypt.hashpw(encoded, bcrypt.gensalt(cost)).decode()
+    return encoded
 
 
 def verify_password(password: str, hashed: str) -> bool:

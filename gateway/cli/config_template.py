@@ -1,7 +1,10 @@
 """Writes a first devgw.toml out of the settings themselves: every key with its words and its default, commented out."""
 
+import ast
+import inspect
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +46,31 @@ def top_level_keys() -> list[str]:
 
 def _top_level() -> Iterator[str]:
     for name in top_level_keys():
-        yield "\n" + _setting(name, Settings.model_fields[name])
+        yield "\n" + _setting(name, Settings.model_fields[name], words_of(Settings)[name])
 
 
 def _sections() -> Iterator[str]:
     for name, kind in sections().items():
         yield f"\n# {' '.join((kind.__doc__ or '').split())}\n[{name}]\n"
+        words = words_of(kind)
         for key, field in kind.model_fields.items():
-            yield _setting(key, field)
+            yield _setting(key, field, words[key])
 
 
-def _setting(key: str, field: FieldInfo) -> str:
-    return f"# {' '.join((field.description or '').split())}\n#{key} = {default_of(field)}\n"
+def _setting(key: str, field: FieldInfo, words: str) -> str:
+    return f"# {words}\n#{key} = {default_of(field)}\n"
+
+
+def words_of(kind: type[BaseModel]) -> dict[str, str]:
+    """Return what stands under each key in the source; pydantic would read it at every start of every command."""
+    (source,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(source, ast.ClassDef)  # noqa: S101 - tells the type checker what a class's source is
+    words = {}
+    for line, following in pairwise(source.body):
+        match line, following:
+            case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(text))):
+                words[key] = " ".join(text.split())
+    return words
 
 
 def default_of(field: FieldInfo) -> str:

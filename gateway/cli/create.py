@@ -68,8 +68,13 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     invocation = invocation_of(ctx)
     settings = invocation.settings
 
-    from gateway.cli.key_input import read_public_keys
+    from gateway.auth.passwords import begin_hash
     from gateway.cli.password_input import obtain_password
+
+    password = obtain_password(from_stdin=password_stdin)
+    bcrypt_hash = begin_hash(password.text)  # a quarter of a second, beside the imports below
+
+    from gateway.cli.key_input import read_public_keys
     from gateway.cli.quantities import host_cpus, limits_from
     from gateway.environments.administration import CreateOrder
 
@@ -78,7 +83,6 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         out.note(f"this host has {host_cpus():g} CPUs; --cpus {cpus:g} is lowered to that")
     keys = read_public_keys(key or [])
     datasets = _chosen_datasets(invocation, ref, dataset)
-    password = obtain_password(from_stdin=password_stdin)
     order = CreateOrder(
         ref=ref,
         image=image or settings.environments.image,
@@ -88,7 +92,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         egress=Egress(egress or settings.environments.egress),
         lifetime_seconds=invocation.app.allowance(ref.user).lifetime_seconds,
         keys=keys,
-        password=password.text,
+        bcrypt_hash=bcrypt_hash,
     )
     with out.progress() as progress:
         made = invocation.app.administration.create(order, progress, wait=not no_wait)

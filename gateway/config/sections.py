@@ -10,7 +10,7 @@ from gateway.config.ssh import SshSettings
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class EngineSettings(_Section):

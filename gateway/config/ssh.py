@@ -1,8 +1,14 @@
 """Settings of the SSH server. Names and defaults are sshd_config's where one exists."""
 
+from typing import Literal, get_args
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from policies.addresses import Network
+
+KeyExchange = Literal["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"]
+"""First choice first. Without finite-field groups: they let a client burn the server's time (DHEat, CVE-2002-20001)."""
+KEY_EXCHANGES: tuple[KeyExchange, ...] = get_args(KeyExchange)
 
 
 class MaxStartups(BaseModel):
@@ -21,7 +27,7 @@ class MaxStartups(BaseModel):
 class SshSettings(BaseModel):
     """How the one port behaves. Every limit has a safe default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     listen_address: str = ""
     """Address to listen on; empty means all, IPv4 and IPv6."""
@@ -35,6 +41,9 @@ class SshSettings(BaseModel):
     """Share the port with other worker processes (SO_REUSEPORT)."""
     notebook_port: int = Field(8888, ge=1, le=65535)
     """The loopback port of an environment that means its notebook; the same as in the policy."""
+
+    kex_algorithms: tuple[KeyExchange, ...] = Field(KEY_EXCHANGES, min_length=1)
+    """Key exchanges (KexAlgorithms). The first alone keeps out clients without ML-KEM: OpenSSH before 9.9."""
 
     max_auth_tries: int = Field(6, ge=1)
     """Failed attempts, offered keys included, after which a connection is cut."""

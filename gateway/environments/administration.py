@@ -44,7 +44,8 @@ class CreateOrder:
     egress: Egress = Egress.NONE
     lifetime_seconds: int | None = None
     keys: Sequence[PublicKey] = field(default_factory=tuple)
-    password: str = ""
+    bcrypt_hash: Callable[[], str] = field(kw_only=True)
+    """Gives the notebook password's hash, which is being made."""
 
 
 class Administration:
@@ -87,7 +88,6 @@ class Administration:
         Raises:
             ConflictError, NotFoundError, DeniedError, LeaseError, EngineError, StoreError: nothing half-made is left.
         """
-        bcrypt_hash = hash_password(order.password)
         existing = self._table.get(order.ref)
         if existing is not None and existing.state not in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
             raise ConflictError("environment.exists", f"{order.ref} exists already", f"'devgw show {order.ref}'")
@@ -101,7 +101,7 @@ class Administration:
                 made = self._served(
                     order.ref,
                     order.gpu_request,
-                    lambda: self._environments.create(self._row(order), bcrypt_hash, progress),
+                    lambda: self._environments.create(self._row(order), order.bcrypt_hash(), progress),
                     progress if wait else None,
                 )
             except (Exception, KeyboardInterrupt, SystemExit):

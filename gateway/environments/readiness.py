@@ -10,7 +10,7 @@ from gateway.environments.sockets import SocketName, dial
 from gateway.errors import EngineError, TimedOutError
 from gateway.model import EnvironmentRef
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 _LOOK_SECONDS = 0.5  # between questions to the engine, which are dearer than knocking
 _ANSWER_TIMEOUT_SECONDS = 5.0
 _QUESTIONS: dict[SocketName, tuple[bytes, bytes]] = {

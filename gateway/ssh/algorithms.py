@@ -1,7 +1,5 @@
 """The algorithms the gateway speaks, first choice first (RFC 9142, RFC 8332, RFC 8709). Nothing rests on SHA-1."""
 
-KEY_EXCHANGES = ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org")
-"""Without finite-field groups: they let a client burn the server's time (DHEat, CVE-2002-20001)."""
 CIPHERS = (
     "aes128-gcm@openssh.com",
     "aes256-gcm@openssh.com",

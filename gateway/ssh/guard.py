@@ -30,6 +30,7 @@ DEFERRED_MAX_PACKETS: Final = 1024
 """Packets that may wait for a key exchange to end."""
 KEY_EXCHANGE_SECONDS: Final = 60.0
 """Time for a key exchange once begun."""
+TIMER_SLACK_SECONDS: Final = 0.01
 KEY_EXCHANGE_BURST: Final = 30
 """Key exchanges a peer may start at once; one more each second."""
 
@@ -49,6 +50,7 @@ class ConnectionGuard(Wire):
         self._exchanges_left = float(KEY_EXCHANGE_BURST)
         self._exchange_at = 0.0
         self._exchange_timer: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
 
     # Receiving
 
@@ -71,6 +73,17 @@ class ConnectionGuard(Wire):
         super()._recv_data()
         if self._holds and len(self._inpbuf) <= INPUT_MAX_BYTES:
             self._release_reading("input")
+
+    def _reset_keepalive_timer(self) -> None:
+        """Note that the peer lives; the timer looks when it fires, instead of being made anew for each packet."""
+        self._heard_at = self._loop.time()
+
+    def _keepalive_timer_callback(self) -> None:
+        left = self._heard_at + self._keepalive_interval - self._loop.time()
+        if left > TIMER_SLACK_SECONDS:
+            self._keepalive_timer = self._loop.call_later(left, self._keepalive_timer_callback)
+        else:
+            super()._keepalive_timer_callback()
 
     def _hold_reading(self, why: str) -> None:
         if not self._holds and self._transport:

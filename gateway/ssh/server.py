@@ -183,7 +183,7 @@ def _options(settings: SshSettings, services: Services) -> SSHServerConnectionOp
         server_factory=asyncssh.SSHServer,
         server_version=VERSION,
         server_host_keys=[str(path) for path in services.host_keys],
-        kex_algs=list(algorithms.KEY_EXCHANGES),
+        kex_algs=list(settings.kex_algorithms),
         encryption_algs=list(algorithms.CIPHERS),
         mac_algs=list(algorithms.MACS),
         signature_algs=list(algorithms.SIGNATURES),

@@ -13,6 +13,7 @@ from asyncssh.connection import SSHClientConnection, SSHClientConnectionOptions
 from asyncssh.packet import SSHPacket
 
 from gateway.config import SshSettings
+from gateway.config.ssh import KEY_EXCHANGES
 from gateway.errors import DevgwError
 from gateway.model import EnvironmentRef
 from gateway.ssh import algorithms
@@ -185,7 +186,7 @@ class UpstreamPool:
             preferred_auth="publickey",
             compression_algs=["none"],
             encryption_algs=list(algorithms.QUICK_CIPHERS),
-            kex_algs=list(algorithms.KEY_EXCHANGES),
+            kex_algs=list(KEY_EXCHANGES),
             rekey_bytes=1 << 40,  # a local Unix socket: a new key for each gigabyte buys nothing
             rekey_seconds=86400,
         )

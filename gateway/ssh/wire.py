@@ -11,6 +11,7 @@ from typing import Any, cast
 import asyncssh
 from asyncssh.connection import SSHConnection
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_IGNORE
+from asyncssh.packet import SSHPacketLogger
 
 from gateway.ssh.ciphers import LENGTH_BYTES, TAG_BYTES, PacketCipher, kept
 
@@ -18,10 +19,36 @@ COPY_MAX_BYTES = 4096
 """Data up to this size is copied out of its packet, so that a keystroke kept somewhere does not keep the packet."""
 _DATA_OFFSET = 10
 """Of a channel's data in an opened packet: padding length, type, channel, length (RFC 4253 §6, RFC 4254 §5.2)."""
-_PADDING_MAX = 20
+_NOISE_BYTES = 4096
 
 
-class Wire(SSHConnection):
+class _Noise:
+    """Random padding (RFC 4253 §6), fetched from the system in one call for many packets."""
+
+    def __init__(self) -> None:
+        self._left = b""
+        self._at = 0
+
+    def take(self, size: int) -> bytes:
+        """Return so many bytes, each given once."""
+        end = self._at + size
+        if end > len(self._left):
+            self._left, self._at, end = os.urandom(_NOISE_BYTES), 0, size
+        taken, self._at = self._left[self._at : end], end
+        return taken
+
+
+_noise = _Noise()
+
+
+class Unlogged(SSHPacketLogger):
+    """Mixed in before what sends or takes packets."""
+
+    def _log_packet(self, *_args: Any) -> None:
+        """Leave asyncssh's line for each packet out: it is formatted also when nobody reads it."""
+
+
+class Wire(Unlogged, SSHConnection):
     """Mixed in before an asyncssh connection class."""
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
@@ -80,11 +107,13 @@ class Wire(SSHConnection):
         size = int.from_bytes(plain[6:10], "big")
         if _DATA_OFFSET + size + plain[0] != len(plain):
             raise asyncssh.ProtocolError("Unexpected data at end of packet")
-        channel = self._channels.get(number)
+        channel: Any = self._channels.get(number)
         if channel is None:
             raise asyncssh.ProtocolError(f"Invalid channel number {number} received")
-        data = memoryview(plain)[_DATA_OFFSET : _DATA_OFFSET + size]
-        cast("Any", channel).take_data(bytes(data) if size <= COPY_MAX_BYTES else data)
+        if size <= COPY_MAX_BYTES:
+            channel.take_data(plain[_DATA_OFFSET : _DATA_OFFSET + size])
+        else:
+            channel.take_data(memoryview(plain)[_DATA_OFFSET : _DATA_OFFSET + size])
 
     # Sending
 
@@ -104,7 +133,6 @@ class Wire(SSHConnection):
         cipher = cast("PacketCipher", self._send_encryption)
         wire: list[bytes] = []
         prefix, sequence, total = MSG_CHANNEL_DATA.to_bytes(1, "big") + number.to_bytes(4, "big"), self._send_seq, 0
-        noise = os.urandom(_PADDING_MAX * (len(data) // packet_bytes + 1))  # RFC 4253 §6; one system call for all
         for start in range(0, len(data), packet_bytes):
             part = data[start : start + packet_bytes]
             padding = -(_DATA_OFFSET + len(part)) % cipher.block_bytes
@@ -112,8 +140,7 @@ class Wire(SSHConnection):
                 padding += cipher.block_bytes
             size = _DATA_OFFSET + len(part) + padding
             head = padding.to_bytes(1, "big") + prefix + len(part).to_bytes(4, "big")
-            wire += cipher.seal(sequence, (head, cast("bytes", part), noise[:padding]), size)
-            noise = noise[padding:]
+            wire += cipher.seal(sequence, (head, cast("bytes", part), _noise.take(padding)), size)
             sequence = (sequence + 1) & 0xFFFFFFFF
             total += size
         self._send_seq = sequence

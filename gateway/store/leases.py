@@ -61,7 +61,7 @@ class LeaseTable:
 
     def holders(self) -> dict[GpuUuid, EnvironmentRef]:
         """Return who holds which GPU, quickly: this is asked at each decision."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(LEASES.c.gpu_uuid, LEASES.c.user, LEASES.c.name)).all()
         refs = {(user, name): EnvironmentRef(user, name) for user, name in {(row[1], row[2]) for row in rows}}
         return {uuid: refs[user, name] for uuid, user, name in rows}
@@ -108,13 +108,13 @@ class LeaseTable:
     def past(self, since: datetime) -> list[PastLease]:
         """Return the leases that ended at or after a moment, oldest first."""
         query = select(PAST_LEASES).where(PAST_LEASES.c.ended_at >= since).order_by(PAST_LEASES.c.ended_at)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [PastLease(GpuUuid(row.gpu_uuid), _ref(row), row.leased_at, row.ended_at) for row in rows]
 
     def shares(self) -> dict[UserName, float]:
         """Return each user's share, as `shares` defines it."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return {UserName(row.user): row.log_hours for row in connection.execute(select(SHARES))}
 
     def count_shares(self, at: datetime) -> None:
@@ -129,7 +129,7 @@ class LeaseTable:
 
     def quarantined(self) -> list[Quarantine]:
         """Return the GPUs out of use."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(QUARANTINE).order_by(QUARANTINE.c.since)).all()
         return [Quarantine(GpuUuid(row.gpu_uuid), row.reason, row.since) for row in rows]
 

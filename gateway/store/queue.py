@@ -49,13 +49,13 @@ class QueueTable:
     def waiting(self, at: datetime, first: int = 0, count: int | None = None) -> list[Waiter]:
         """Return those who wait and live, in their order; `first` and `count` cut a piece out of it."""
         query = _ordered(at).offset(first)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(query if count is None else query.limit(count)).all()
         return [_waiter(*row) for row in rows]
 
     def share(self, user: UserName) -> float:
         """Return the number by which a user's place is found."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(select(SHARES.c.log_hours).where(SHARES.c.user == user)).scalar()
         return _LOWEST if found is None else float(found)
 

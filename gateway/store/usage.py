@@ -67,7 +67,7 @@ class UsageTable:
             .where(USAGE_SAMPLES.c.hour > since - HOUR, USAGE_SAMPLES.c.hour < until)
             .order_by(USAGE_SAMPLES.c.hour)
         )
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [
             Sample(

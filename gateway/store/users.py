@@ -74,7 +74,7 @@ class Users:
 
     def keys_by_user(self) -> dict[str, list[PublicKey]]:
         """Return everybody's keys at once, those without any included."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             names = connection.execute(select(USERS.c.name).order_by(USERS.c.name)).scalars()
             found: dict[str, list[PublicKey]] = {name: [] for name in names}
             for row in connection.execute(select(PUBLIC_KEYS).order_by(PUBLIC_KEYS.c.added_at)):

@@ -5,12 +5,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncssh
 import pytest
 
-from gateway.ssh import algorithms
+from gateway.config.ssh import KEY_EXCHANGES
 from tests.attacks.bystander import bystander
 from tests.fuzz.gateway_under_fire import GatewayUnderFire, gateway_under_fire
 
@@ -47,12 +48,21 @@ def test_ssh_audit_finds_nothing_weak(under_fire: GatewayUnderFire) -> None:
     assert report["cves"] == []
     assert report["recommendations"] == {}
     assert report["compression"] == ["none"]
-    assert [entry["algorithm"] for entry in report["kex"]][:3] == list(algorithms.KEY_EXCHANGES)
+    assert [entry["algorithm"] for entry in report["kex"]][:3] == list(KEY_EXCHANGES)
     assert report["kex"][0]["algorithm"] == "mlkem768x25519-sha256"
     assert under_fire.holds_no_traceback()
 
 
-@pytest.mark.parametrize("exchange", algorithms.KEY_EXCHANGES)
+def test_ssh_audit_warns_of_nothing_where_only_ml_kem_is_spoken(tmp_path: Path) -> None:
+    """A site whose clients are all new enough leaves X25519 out."""
+    with gateway_under_fire(tmp_path, kex_algorithms=["mlkem768x25519-sha256"]) as gateway:
+        report = audit(gateway)
+    assert notes(report, "fail") == {}
+    assert notes(report, "warn") == {}
+    assert report["recommendations"] == {}
+
+
+@pytest.mark.parametrize("exchange", KEY_EXCHANGES)
 def test_each_key_exchange_logs_in(under_fire: GatewayUnderFire, exchange: str) -> None:
     """The hybrid is no mere offer: a client that knows nothing else gets in."""
 

@@ -1,6 +1,7 @@
 """`make bench`: the gateway beside OpenSSH, every measure in pairs that follow one another; a Markdown table on stdout.
 
-`--short` is quick and rough. `--record FILE` keeps the ratios, `--check FILE` fails when one fell under 80 % of them.
+`--short` is quick and rough. `--record FILE` keeps the ratios, `--check FILE` fails when one fell under 80 % of them
+twice in a row.
 """
 
 import argparse
@@ -18,29 +19,40 @@ MIB = 1 << 20
 GROUPS = ("streams", "gcm", "files", "logins", "tunnels", "keystrokes")
 
 
-def measure(made: Rig, groups: list[str], one_pass: str, *, short: bool) -> Iterator[Result]:
-    """Yield the rows of the table as they come."""
-    if "streams" in groups:
-        yield from bulk.streams(made, 96 * MIB if short else 512 * MIB, 3 if short else 7, floor=one_pass)
-    if "gcm" in groups:
-        yield from bulk.streams(made, 96 * MIB if short else 512 * MIB, 3 if short else 7, bulk.GCM, one_pass)
-    if "logins" in groups:
-        yield from people.logins(made, 32 if short else 160, 2 if short else 5)
-    if "keystrokes" in groups:
-        yield from people.keystrokes(made, 150 if short else 1000, 3 if short else 5)
-    if "tunnels" in groups:
-        yield from people.idle_tunnels(made, 50 if short else 1000)
-    if "files" in groups:
-        yield from bulk.files(made, 64 * MIB if short else 1024 * MIB, 1000 if short else 10_000, 2 if short else 3)
+def measure(made: Rig, group: str, one_pass: str, *, short: bool) -> Iterator[Result]:
+    """Yield the rows of a part of the table as they come."""
+    match group:
+        case "streams":
+            yield from bulk.streams(made, 96 * MIB if short else 512 * MIB, 3 if short else 7, floor=one_pass)
+        case "gcm":
+            yield from bulk.streams(made, 96 * MIB if short else 512 * MIB, 3 if short else 7, bulk.GCM, one_pass)
+        case "logins":
+            yield from people.logins(made, 32 if short else 160, 2 if short else 5)
+            yield from people.judged_logins(made, 20 if short else 60, 3 if short else 9)
+        case "keystrokes":
+            yield from people.keystrokes(made, 150 if short else 1000, 3 if short else 5)
+        case "tunnels":
+            yield from people.idle_tunnels(made, 50 if short else 1000)
+        case "files":
+            yield from bulk.files(made, 64 * MIB if short else 1024 * MIB, 1000 if short else 10_000, 2 if short else 3)
 
 
-def worsened(results: list[Result], recorded: dict[str, float]) -> list[str]:
-    """Return what fell too far behind a record; a row that was not recorded is not judged."""
-    return [
-        f"{result.name} vs {result.reference}: {result.ratio:.2f}, recorded {recorded[key]:.2f}"
+def shown(rows: Iterator[Result]) -> list[Result]:
+    """Print rows as they come and return them."""
+    results = []
+    for result in rows:
+        print(result.row(), flush=True)
+        results.append(result)
+    return results
+
+
+def fallen(results: list[Result], recorded: dict[str, float]) -> dict[str, str]:
+    """Return what fell too far behind a record, by title; a row that was not recorded is not judged."""
+    return {
+        result.title: f"{result.title}: {result.ratio:.2f}, recorded {recorded[result.title]:.2f}"
         for result in results
-        if (key := f"{result.name} vs {result.reference}") in recorded and result.worsened(recorded[key])
-    ]
+        if result.title in recorded and result.worsened(recorded[result.title])
+    }
 
 
 def main() -> int:
@@ -56,18 +68,23 @@ def main() -> int:
         print(f"one pass of {name}: {ours[name]:.0f} MB/s from Python, {theirs[name]:.0f} MB/s by openssl speed")
     print(f"load before: {' '.join(f'{load:.1f}' for load in os.getloadavg())}, {os.cpu_count()} cores\n")
     print(HEADER, flush=True)
-    results = []
+    groups = options.only or [name for name in GROUPS if not (options.short and name == "gcm")]
+    one_pass = f"{1e3 / ours['aes128-gcm']:.2f} s/GB, {ours['aes128-gcm']:.0f} MB/s"
+    recorded = json.loads(options.check.read_text()) if options.check else {}
+    results: list[Result] = []
+    faults: dict[str, str] = {}
     with rig() as made:
-        groups = options.only or [name for name in GROUPS if not (options.short and name == "gcm")]
-        one_pass = f"{1e3 / ours['aes128-gcm']:.2f} s/GB, {ours['aes128-gcm']:.0f} MB/s"
-        for result in measure(made, groups, one_pass, short=options.short):
-            print(result.row(), flush=True)
-            results.append(result)
-    ratios = {f"{result.name} vs {result.reference}": round(result.ratio, 3) for result in results}
+        for group in groups:
+            rows = shown(measure(made, group, one_pass, short=options.short))
+            results += rows
+            fell = fallen(rows, recorded)
+            if fell:  # a busy moment looks like a slow gateway, but not twice
+                again = fallen(shown(measure(made, group, one_pass, short=options.short)), recorded)
+                faults |= {title: line for title, line in again.items() if title in fell}
     if options.record:
+        ratios = {result.title: round(result.ratio, 3) for result in results}
         options.record.write_text(json.dumps(ratios, indent=2, ensure_ascii=False) + "\n")
-    faults = worsened(results, json.loads(options.check.read_text())) if options.check else []
-    for fault in faults:
+    for fault in faults.values():
         print(f"worsened: {fault}", file=sys.stderr)
     return 1 if faults else 0
 

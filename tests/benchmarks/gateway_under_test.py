@@ -1,6 +1,7 @@
 """The gateway as it runs in production but for the engine: SQLite, the shipped policy, a journal on disk, uvloop.
 
 `python -m tests.benchmarks.gateway_under_test ROOT` serves the environment that `rig` has started and prints its port.
+With `bare` it asks no policy and writes no journal, which shows what these two cost.
 """
 
 import json
@@ -9,11 +10,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import uvloop
 
 from gateway.app.directory import StoredDirectory
+from gateway.audit.event import Event
 from gateway.audit.journal import Journal
 from gateway.auth.authority import ensure_key
 from gateway.auth.keys import parse_public_key
@@ -26,6 +29,7 @@ from gateway.ssh.server import SshServer, serve
 from gateway.ssh.services import Services
 from gateway.store.database import Database
 from gateway.store.users import Users
+from policies.requests import Decision, Request
 
 
 class OneEnvironment:
@@ -53,20 +57,39 @@ class OneEnvironment:
         """Nobody asks when it was used."""
 
 
-def main(root: Path) -> None:
+class NoJournal:
+    """Forgets what it is told."""
+
+    def submit(self, event: Event) -> "Future[None]":
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def allow_all(_request: Request) -> Decision:
+    """Decide without looking."""
+    return Decision(True, "none", "nothing is asked")
+
+
+def main(root: Path, *, bare: bool) -> None:
     """Serve until SIGTERM."""
     logging.basicConfig(level=logging.WARNING)
     told = json.loads((root / "environment.json").read_text())
     users = Users(Database(f"sqlite:///{root / 'devgw.sqlite'}"))
-    users.ensure(UserName("alice"), uid_start=100_000)
-    users.add_key(UserName("alice"), parse_public_key((root / "alice.pub").read_text()))
-    journal, policy = Journal(root / "journal"), PolicyInForce(root / "policy.toml")
+    if not bare:  # the bare one is started beside the other
+        users.ensure(UserName("alice"), uid_start=100_000)
+        users.add_key(UserName("alice"), parse_public_key((root / "alice.pub").read_text()))
+    journal = NoJournal() if bare else Journal(root / "journal")
+    decide = allow_all if bare else PolicyInForce(root / "policy.toml").decide
     ensure_key(root / "user_ca", "gateway user CA")
     ensure_key(root / "host_key", "gateway")
     services = Services(
         StoredDirectory(users),
         OneEnvironment(told["sockets"], told["host_key"]),
-        Gate(policy.decide, journal),
+        Gate(decide, journal),
         journal,
         Throttle(time.time),
         root / "user_ca",
@@ -91,4 +114,4 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), bare=sys.argv[2:] == ["bare"])

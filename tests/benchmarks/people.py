@@ -40,6 +40,18 @@ def logins(rig: Rig, count: int, rounds: int) -> Iterator[Result]:
         yield Result(f"server CPU of a login to the {what}", "direct", "ms", 0.5, False, *pairs)
 
 
+def judged_logins(rig: Rig, count: int, rounds: int) -> Iterator[Result]:
+    """The same login with the policy asked and the journal written, and without."""
+    taken = {"devgw": list[float](), "bare": list[float]()}
+    for route in taken:
+        _log_in(rig, route, "forward", 2, 1)
+    for _ in range(rounds):
+        for route, times in taken.items():
+            times.append(_middle(_log_in(rig, route, "forward", count, 1)["each"]) * 1000)
+    pairs = tuple(taken["devgw"]), tuple(taken["bare"])
+    yield Result("connect, login, first byte of the notebook", "no policy, no journal", "ms", 1.3, False, *pairs)
+
+
 def idle_tunnels(rig: Rig, count: int) -> Iterator[Result]:
     """Memory of connections with one idle channel each, as PSS of all server processes."""
     grown = {}
@@ -76,8 +88,9 @@ def _middle(times: list[float]) -> float:
 
 
 def _client(rig: Rig, route: str, kind: str, count: int, at_once: int) -> list[str]:
-    port = rig.ports["devgw" if route == "devgw" else "inner"]
-    arguments = [str(rig.root / "alice"), str(port), str(rig.notebook[route]), kind, str(count), str(at_once)]
+    port = rig.ports[route if route in ("devgw", "bare") else "inner"]
+    notebook = rig.notebook["devgw" if route == "bare" else route]
+    arguments = [str(rig.root / "alice"), str(port), str(notebook), kind, str(count), str(at_once)]
     return [sys.executable, "-m", "tests.benchmarks.clients", *arguments]
 
 

@@ -20,6 +20,11 @@ class Result:
     floor: str = ""
 
     @property
+    def title(self) -> str:
+        """What the row is called where ratios are recorded."""
+        return f"{self.name} vs {self.reference}"
+
+    @property
     def ratios(self) -> list[float]:
         """Ours over theirs, sorted."""
         return sorted(mine / other for mine, other in zip(self.ours, self.theirs, strict=True) if other)

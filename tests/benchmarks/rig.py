@@ -114,17 +114,18 @@ def rig() -> Iterator[Rig]:
         shipped = (Path(policies.__file__).parent / "default.toml").read_text()
         (root / "policy.toml").write_text(shipped.replace("max_connections = 16", "max_connections = 5000"))
         gateway, gateway_port = _started(stack, "gateway_under_test", str(root))
-        pids = {"devgw": gateway, "environment": environment._process.pid, "stream": stream}
-        ports = {"devgw": gateway_port}
+        bare, bare_port = _started(stack, "gateway_under_test", str(root), "bare")
+        pids = {"devgw": gateway, "bare": bare, "environment": environment._process.pid, "stream": stream}
+        ports = {"devgw": gateway_port, "bare": bare_port}
         for name in ("bastion", "inner"):
             pids[name], ports[name] = _sshd(stack, root, environment.root, name)
         (root / "ssh_config").write_text(_CLIENT.format(root=root, **ports))
         yield Rig(root, pids, {"devgw": 8888, "jump": stream_port, "direct": stream_port}, ports)
 
 
-def _started(stack: ExitStack, module: str, argument: str) -> tuple[int, int]:
+def _started(stack: ExitStack, module: str, *arguments: str) -> tuple[int, int]:
     """Start one of this package's programs; return its process id and the port that it prints."""
-    command = [sys.executable, "-m", f"tests.benchmarks.{module}", argument]
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     stack.callback(process.wait, 10)
     stack.callback(process.terminate)

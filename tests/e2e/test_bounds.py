@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -209,6 +210,34 @@ def test_a_client_that_leaves_while_a_forward_opens_leaves_nothing_open(
     gateway.recorder.find("forward.closed", since)
     assert dialled[0].fileno() == -1
     assert gateway.run("bob", laboratory.bob, "echo hi").stdout == b"hi\n"
+
+
+@pytest.mark.attack("E19", "a client that vanishes without a word: asked whether it is there, then given up")
+def test_a_silent_client_is_given_up_and_one_that_only_waits_is_not(tmp_path: Path) -> None:
+    """ClientAliveInterval and ClientAliveCountMax: silence counts from the last packet, an answer ends it."""
+    gateway = TestGateway(tmp_path, client_alive_interval_seconds=0.3, client_alive_count_max=2)
+    gateway.start()
+    try:
+        alice, bob = gateway.add_user("alice"), gateway.add_user("bob")
+        since = gateway.recorder.mark()
+        stopped = subprocess.Popen(gateway.ssh("alice", alice, "sleep 60"), stdin=subprocess.DEVNULL)
+        waiting = subprocess.Popen(gateway.ssh("bob", bob, "sleep 3; exit 5"), stdin=subprocess.DEVNULL)
+        for user in ("alice", "bob"):
+            poll(lambda user=user: user in opened(gateway, since), f"the session of {user}")
+        stopped.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        assert gateway.recorder.find("connection.closed", since).actor.name == "alice"
+        assert 0.5 < time.monotonic() - began < 3
+        assert waiting.wait(20) == 5
+    finally:
+        stopped.kill()
+        stopped.wait()
+        gateway.stop()
+
+
+def opened(gateway: TestGateway, since: int) -> set[str]:
+    """Return whose sessions were opened."""
+    return {event.actor.name for event in gateway.recorder.events[since:] if event.code == "session.opened"}
 
 
 def test_rekeying_in_the_middle_of_a_transfer_loses_nothing(laboratory: Laboratory) -> None:

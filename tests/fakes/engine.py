@@ -120,15 +120,20 @@ class FakeEngine:
             self._daemon.do("delete.network", lambda: self._daemon.networks.discard(owner))
 
     def witness(self, ref: EnvironmentRef) -> Witness | None:
-        return next((witness for witness in self.witnesses() if witness.ref == ref), None)
+        return next(iter(self._seen(lambda one: one == ref)), None)
 
     def witnesses(self) -> list[Witness]:
+        return self._seen(lambda _ref: True)
+
+    def _seen(self, wanted: Callable[[EnvironmentRef], bool]) -> list[Witness]:
         self._require_reachable()
         with self._daemon.turn:
             mine = {
-                ref: each for (gateway, ref), each in self._daemon.containers.items() if gateway == self._gateway_id
+                ref: each
+                for (gateway, ref), each in self._daemon.containers.items()
+                if gateway == self._gateway_id and wanted(ref)
             }
-            networks = {ref for gateway, ref in self._daemon.networks if gateway == self._gateway_id}
+            networks = {ref for gateway, ref in self._daemon.networks if gateway == self._gateway_id and wanted(ref)}
         whole = [_witness(container) for container in mine.values()]
         left = [
             Witness(ref, running=False, image="", uid=-1, gpus=(), spec_digest="", detail="half-made", partial=True)

@@ -71,6 +71,16 @@ def test_prometheus_is_served_on_loopback_only():
     sink.close()
 
 
+def test_the_textfile_is_written_once_a_second_and_with_the_last_record_at_the_end(tmp_path):
+    textfile = tmp_path / "metrics.prom"
+    sink = PrometheusSink("textfile", textfile, "a")
+    for loss in (0.75, 0.5, 0.25):
+        sink.write(record(loss=loss))
+    assert 'devgw_train_loss{run="a"} 0.75' in textfile.read_text()
+    sink.close()
+    assert 'devgw_train_loss{run="a"} 0.25' in textfile.read_text()
+
+
 def test_a_port_that_is_taken_is_a_usage_error(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

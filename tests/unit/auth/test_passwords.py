@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gateway.auth.passwords import hash_password, make_password, verify_password
+from gateway.auth.passwords import begin_hash, hash_password, make_password, verify_password
 from gateway.errors import AuthError
 
 COST = 4  # bcrypt's least, for speed
@@ -42,6 +42,15 @@ def test_what_bcrypt_cannot_hash_is_refused(password: str, code: str) -> None:
     with pytest.raises(AuthError) as refused:
         hash_password(password, COST)
     assert refused.value.code == code
+
+
+def test_a_hash_begun_is_there_when_it_is_asked_for() -> None:
+    """Each time it is asked; and what bcrypt cannot hash is refused before anything else is done."""
+    bcrypt_hash = begin_hash("correct horse", COST)
+    assert verify_password("correct horse", bcrypt_hash())
+    assert bcrypt_hash() == bcrypt_hash()
+    with pytest.raises(AuthError, match="empty"):
+        begin_hash("", COST)
 
 
 def test_a_damaged_hash_verifies_nothing() -> None:

@@ -124,11 +124,10 @@ def optimizer_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]
     parts = split_batch(batch, run.micro_batch, samples)
     total: Tensor | None = None
     for index, part in enumerate(parts):
-        share = batch_samples(part) / samples
         with gradient_sync(run, last=index == len(parts) - 1):
             with run.autocast():
                 loss, metrics = run.step(part)
-            loss = loss if len(parts) == 1 else loss * share
+            loss = loss if len(parts) == 1 else loss * (batch_samples(part) / samples)
             scaler.scale(loss).backward()
         total = loss.detach() if total is None else total + loss.detach()
     assert total is not None  # noqa: S101 - narrows a type that the caller guarantees

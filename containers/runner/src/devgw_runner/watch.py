@@ -4,6 +4,8 @@ On a GPU the first bad step is noted on the device and read once per interval an
 on a CPU reading is free and happens at once.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,10 @@ class LossWatch:
 
     def observe(self, loss: Tensor, step: int) -> None:
         """Note the step if its loss is the first bad one; no synchronisation on a GPU."""
+        if self.reads_at_once:
+            if not math.isfinite(loss.item()):
+                self._first_bad.fill_(step)
+            return
         is_first = ~torch.isfinite(loss.detach()) & (self._first_bad < 0)
         self._first_bad.masked_fill_(is_first, step)
 

@@ -1,5 +1,7 @@
 """Export the newest record to Prometheus: a textfile for a node exporter, or HTTP on 127.0.0.1."""
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, start_http_server, write_to_textfile
@@ -24,6 +26,8 @@ GAUGES = {
     "skipped_steps": "steps left out because the gradient was not finite",
 }
 VAL_LOSS = "val_loss"
+TEXTFILE_SECONDS = 1.0
+"""Between two writings of the textfile: one takes a millisecond, and no collector looks more often."""
 
 
 class PrometheusSink:
@@ -33,6 +37,7 @@ class PrometheusSink:
         self._registry = CollectorRegistry()
         self._textfile = textfile if how == "textfile" else None
         self._run = run
+        self._written_at = -TEXTFILE_SECONDS
         texts = {**GAUGES, VAL_LOSS: "loss of the last evaluation"}
         self._gauges = {
             name: Gauge(PREFIX + name, text, ["run"], registry=self._registry) for name, text in texts.items()
@@ -41,16 +46,21 @@ class PrometheusSink:
             self._serve(int(how))
 
     def write(self, record: Record) -> None:
-        """Set the gauges; a textfile is replaced atomically."""
+        """Set the gauges; a textfile is replaced atomically, now and then and at the end."""
         for name, value in _values(record).items():
             self._gauges[name].labels(run=self._run).set(value)
-        if self._textfile is not None:
+        now = time.monotonic()
+        if self._textfile is not None and now - self._written_at >= TEXTFILE_SECONDS:
             write_to_textfile(str(self._textfile), self._registry)
+            self._written_at = now
 
     def close(self) -> None:
         if self._textfile is None:
             self._server.shutdown()
             self._server.server_close()
+            return
+        with suppress(OSError):  # a full disk was reported by the sinks before
+            write_to_textfile(str(self._textfile), self._registry)
 
     def _serve(self, port: int) -> None:
         try:
