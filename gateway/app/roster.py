@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 
-from gateway.ssh.sessions import ConnectionReport, SessionRegistry
+from gateway.ssh.sessions import Activity, ConnectionReport, SessionRegistry
 from gateway.store.sessions import LiveSession, LiveSessionTable, Owner
 
 _log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ class Roster:
         self._registry = registry
         self._owner = owner
         self._published: dict[str, LiveSession] = {}
+        self._activity: dict[str, Activity] = {}
         self._heeded: set[str] = set()
         self._written_at = 0.0
 
@@ -42,14 +43,18 @@ class Roster:
 
     async def publish(self) -> bool:
         """Bring the store up to date; say whether there was anything to write."""
-        now = {report.id: _session(report) for report in self._registry.report()}
-        changed = [session for session in now.values() if self._published.get(session.id) != session]
+        now = self._registry.activity()
+        moved = [one for one, activity in now.items() if self._activity.get(one) != activity]
+        changed = [_session(report) for report in self._registry.report(moved)]
         gone, heeded = self._published.keys() - now.keys(), set(self._heeded)
         is_news = bool(gone or heeded) or any(self._is_news(session) for session in changed)
         if not is_news and not (changed and time.monotonic() - self._written_at >= _COUNT_SECONDS):
             return False
         await asyncio.to_thread(self._table.publish, self._owner, changed, gone, heeded)
-        self._published, self._written_at = now, time.monotonic()
+        self._published |= {session.id: session for session in changed}
+        for one in gone:
+            del self._published[one]
+        self._activity, self._written_at = now, time.monotonic()
         self._heeded -= heeded
         return True
 

@@ -3,9 +3,10 @@
 Who had it mounted in an environment they used is known; which files they opened inside it is not recorded.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import merge
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ class Could:
 
 @dataclass(frozen=True, slots=True)
 class Did:
-    """Somebody who was connected to an environment that had the dataset mounted."""
+    """Somebody who was connected to an environment that had the dataset mounted.
+
+    `openings` counts sessions and forwards that were open in the span, also those begun before it; `first_at` and
+    `last_at` are when the first and the last of them was opened.
+    """
 
     user: str
     environment: str
@@ -85,6 +90,17 @@ class _Mounted:
     environment: str
     since: datetime
     until: datetime | None = None
+
+
+@dataclass(slots=True)
+class _Stay:
+    """A session or forward: from its opening to its closing, or to what ended it without a record of its own."""
+
+    opened: Record
+    until: datetime | None = None
+
+    def touches(self, begin: datetime, end: datetime) -> bool:
+        return self.opened.at < end and (self.until is None or self.until > begin)
 
 
 def exposure(journal: Path, archive: Path, dataset: str, since: datetime, until: datetime) -> Exposure:
@@ -148,22 +164,57 @@ def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
     return mounted
 
 
-def _merged(journal: Path, codes: tuple[str, ...], until: datetime) -> list[Record]:
-    found = [record for code in codes for record in stream(journal, Filter(action=code, until=until))]
-    return sorted(found, key=lambda record: record.number)
+def _merged(journal: Path, codes: tuple[str, ...], until: datetime) -> Iterator[Record]:
+    """Yield the records of several codes in their order."""
+    each = (stream(journal, Filter(action=code, until=until)) for code in codes)
+    return merge(*each, key=lambda record: record.number)
 
 
 def _did(journal: Path, mounted: list[_Mounted], since: datetime, until: datetime) -> Iterator[Did]:
-    opened = [
-        record
-        for code in ("session.opened", "forward.opened")
-        for record in stream(journal, Filter(action=code, since=since, until=until))
-    ]
+    stays = _stays(journal, {one.environment for one in mounted}, until)
     for one in mounted:
-        end = one.until or until
-        inside = [record for record in opened if record.environment == one.environment and one.since <= record.at < end]
+        begin, end = max(one.since, since), min(one.until or until, until)
+        here = [stay for stay in stays if stay.opened.environment == one.environment]
+        inside = [stay.opened for stay in here if stay.touches(begin, end)]
         for user in sorted({record.actor["name"] for record in inside}):
             theirs = [record for record in inside if record.actor["name"] == user]
             times = [record.at for record in theirs]
             addresses = tuple(sorted({record.actor["address"] for record in theirs if record.actor["address"]}))
             yield Did(user, one.environment, one.since, one.until, len(theirs), min(times), max(times), addresses)
+
+
+_ENDS_ALL_OF_ONE = ("environment.stopped", "environment.deleted")
+
+
+def _stays(journal: Path, environments: set[str], until: datetime) -> list[_Stay]:
+    """Pair openings with closings, oldest with oldest of the same user, environment and kind.
+
+    A gateway that starts has nobody in it, which ends what a crash left open. A worker beside others says so of
+    itself alone: there a stay whose end was lost counts as open until its environment stops.
+    """
+    stays: list[_Stay] = []
+    going: dict[tuple[str, str, str], list[_Stay]] = {}
+    codes = ("session.opened", "session.closed", "forward.opened", "forward.closed", "gateway.started")
+    for record in _merged(journal, (*codes, *_ENDS_ALL_OF_ONE), until):
+        kind, _, what = record.code.partition(".")
+        key = (record.environment, record.actor["name"], kind)
+        if record.code == "gateway.started" and "worker" not in record.detail:
+            _end(going, lambda _key: True, record.at)
+        elif record.code in _ENDS_ALL_OF_ONE:
+            _end(going, lambda one, record=record: one[0] == record.environment, record.at)  # type: ignore[misc]  # a default binds it now
+        elif record.environment not in environments:
+            continue
+        elif what == "opened":
+            stays.append(_Stay(record))
+            going.setdefault(key, []).append(stays[-1])
+        elif what == "closed" and going.get(key):
+            going[key].pop(0).until = record.at
+    return stays
+
+
+def _end(
+    going: dict[tuple[str, str, str], list[_Stay]], which: Callable[[tuple[str, str, str]], bool], at: datetime
+) -> None:
+    for key in [key for key in going if which(key)]:
+        for stay in going.pop(key):
+            stay.until = at

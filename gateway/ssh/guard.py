@@ -16,6 +16,7 @@ from asyncssh.constants import MSG_KEXINIT
 from asyncssh.packet import SSHPacket
 
 from gateway.ssh.channels import ForwardChannel, StreamlocalChannel
+from gateway.ssh.sparing import Sparing
 from gateway.ssh.wire import Wire
 
 INPUT_MAX_BYTES: Final = 1 << 20
@@ -35,6 +36,7 @@ KEY_EXCHANGE_BURST: Final = 30
 """Key exchanges a peer may start at once; one more each second."""
 
 _log = logging.getLogger(__name__)
+_sparing = Sparing(60)
 
 
 class ConnectionGuard(Wire):
@@ -198,7 +200,10 @@ class ConnectionGuard(Wire):
         import sys
 
         info = exc_info or sys.exc_info()
-        _log.warning("an SSH connection ended by %s", type(info[1]).__name__)
+        kind = type(info[1]).__name__
+        held_back = _sparing.tell(kind)
+        if held_back is not None:
+            _log.warning("an SSH connection ended by %s%s", kind, f", and {held_back} more since" if held_back else "")
         _log.debug("traceback of the error above", exc_info=info)
         super().internal_error(info, error_logger)
 

@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,49 @@ def test_access_that_ends_by_its_time_ends_within_two_seconds(tmp_path: Path) ->
         assert 0 <= late < WITHIN_SECONDS
         assert b"no grant is valid at this time" in told
         assert other.communicate(b"still here", timeout=10)[0] == b"still here"
+    finally:
+        site.close()
+
+
+class ShiftedClock(datetime):
+    """The time of day as a machine shows it whose clock was set."""
+
+    offset = timedelta()
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain datetime is all anybody needs
+        return datetime.now(tz) + cls.offset
+
+
+@pytest.mark.attack("F8", "the host's clock jumps over the end of somebody's access, and back before its beginning")
+def test_a_clock_that_jumps_ends_what_its_time_no_longer_permits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alice's access is for two days, bob's has no end: he notices nothing, and the journal stays whole."""
+    now = datetime.now(UTC)
+    begins, ends = (now - timedelta(days=1)).isoformat(), (now + timedelta(days=1)).isoformat()
+    grant = f'[[grants]]\nusers = ["alice"]\nroles = ["member"]\nfrom = {begins}\nuntil = {ends}\n'
+    for module in [module for name, module in sys.modules.items() if name.startswith("gateway.")]:
+        if getattr(module, "datetime", None) is datetime:
+            monkeypatch.setattr(module, "datetime", ShiftedClock)
+    site = Site(tmp_path, OPEN + grant)
+    try:
+        alice, bob = site.gateway.add_user("alice"), site.gateway.add_user("bob")
+        other = start(site, "bob", bob, "cat")
+        for jump in (timedelta(days=2), timedelta(days=-2)):
+            monkeypatch.setattr(ShiftedClock, "offset", timedelta())
+            session = start(site, "alice", alice, "echo in; sleep 60")
+            assert session.stdout is not None
+            assert session.stdout.readline() == b"in\n"
+            time.sleep(1.2)  # the gateway has looked at the clock
+            monkeypatch.setattr(ShiftedClock, "offset", jump)
+            began = time.monotonic()
+            _, told = session.communicate(timeout=20)
+            assert time.monotonic() - began < WITHIN_SECONDS
+            assert b"no grant is valid at this time" in told
+            assert site.gateway.run("alice", alice, "true").returncode == 255
+        assert other.communicate(b"still here", timeout=10)[0] == b"still here"
+        assert verify(site.app.settings.journal_dir).ok
     finally:
         site.close()
 

@@ -68,6 +68,8 @@ def story(directory: Path, archive: Path) -> Path:
     note(day(3, 9), "session.opened", "alice")
     note(day(3, 11), "forward.opened", "alice")
     note(day(3, 12), "session.opened", "carol")
+    note(day(3, 13), "forward.closed", "alice")
+    note(day(3, 14), "session.closed", "alice")
     load(day(3, 18), CLOSED)
     note(day(4, 9), "session.opened", "alice")
     note(day(5), "user.created", "late", user="late")
@@ -91,6 +93,37 @@ def test_a_narrowed_policy_and_a_deleted_environment_show(story: Path, archive: 
     assert (after.could, after.mounted, [one.user for one in after.did]) == ((), ("alice",), ["alice"])
     before = exposure(story, archive, "imagenet", day(2), day(3))
     assert [one.user for one in before.did] == ["bob"]
+
+
+@pytest.mark.parametrize(
+    ("end", "was_in"),
+    [
+        ((day(2, 23), "session.closed"), False),
+        ((day(3, 1), "session.closed"), True),
+        ((day(2, 23), "gateway.started"), False),
+        ((day(2, 23), "environment.stopped"), False),
+        (None, True),
+    ],
+    ids=["closed the day before", "closed on the day", "lost in a crash", "stopped", "never closed"],
+)
+def test_who_came_the_day_before_and_stayed_is_named(
+    directory: Path, archive: Path, end: tuple[datetime, str] | None, was_in: bool
+) -> None:
+    journal = Journal(directory)
+    loaded = loaded_event(GATEWAY, Path("policy.toml"), keep(archive, OPEN), None, parse_policy(OPEN, "p"))
+    alice = Actor("user", "alice", "", "192.0.2.7")
+    journal.append(Event(loaded.code, loaded.actor, detail=loaded.detail, at=day(1)))
+    journal.append(Event("environment.created", ADMIN, "alice", detail={"datasets": "imagenet"}, at=day(1)))
+    journal.append(Event("session.opened", alice, "alice", at=day(2, 9)))
+    if end:
+        at, code = end
+        journal.append(
+            Event(code, alice if code == "session.closed" else ADMIN, "" if "gateway" in code else "alice", at=at)
+        )
+    journal.append(Event("session.opened", alice, "alice", at=day(4, 1)))
+    journal.close()
+    did = exposure(directory, archive, "imagenet", day(3), day(4)).did
+    assert [(one.user, one.openings, one.first_at) for one in did] == [("alice", 1, day(2, 9))] * was_in
 
 
 def test_a_kept_policy_that_was_edited_is_not_believed(story: Path, archive: Path) -> None:

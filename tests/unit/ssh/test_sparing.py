@@ -1,0 +1,12 @@
+"""Log lines that clients can cause are few."""
+
+from gateway.ssh.sparing import Sparing
+
+
+def test_one_line_of_a_kind_in_a_while_and_the_rest_counted() -> None:
+    now = [100.0]
+    sparing = Sparing(60, lambda: now[0])
+    assert [sparing.tell("MACError") for _ in range(4)] == [0, None, None, None]
+    assert sparing.tell("ProtocolError") == 0
+    now[0] += 60
+    assert [sparing.tell("MACError") for _ in range(2)] == [3, None]
