@@ -15,7 +15,7 @@ from policies.requests import SessionRequest, Subject
 
 if TYPE_CHECKING:
     from gateway.app.composition import App
-    from gateway.ssh.errand import Outcome
+    from gateway.ssh.upstream.errand import Outcome
 
 RUNNER = "devgw-run"
 _TICK_SECONDS = 15.0
@@ -63,7 +63,7 @@ class Errands:
         self._app.gate.require(request, self._actor, str(ref))
 
     def _attend(self, dialled: socket.socket, ref: EnvironmentRef, arguments: Sequence[str]) -> int:
-        from gateway.ssh.errand import Errand, Outcome, run_errand
+        from gateway.ssh.upstream.errand import Errand, Outcome, run_errand
 
         outcome, began = Outcome(), time.monotonic()
         words = (RUNNER, *arguments)

@@ -43,7 +43,7 @@ def held_leases(app: "App") -> Mapping[GpuUuid, EnvironmentRef]:
 
 def ask_inside(app: "App", ref: EnvironmentRef, arguments: Sequence[str]) -> Answer:
     """Run a command in an environment as its user. Raises: EngineError, also where it is not running."""
-    from gateway.ssh.inside import run_inside
+    from gateway.ssh.upstream.inside import run_inside
 
     try:
         dialled = app.environments.dial(ref, "ssh")

@@ -12,10 +12,10 @@ from asyncssh.packet import SSHPacket
 from asyncssh.public_key import SSHOpenSSHCertificate
 
 from gateway.config import SshSettings
-from gateway.ssh import algorithms
-from gateway.ssh.channels import AgentChannel, SessionChannel
-from gateway.ssh.guard import ConnectionGuard
-from gateway.ssh.relay import ChannelEnd
+from gateway.ssh.forwarding.relay import ChannelEnd
+from gateway.ssh.transport import algorithms
+from gateway.ssh.transport.channels import AgentChannel, SessionChannel
+from gateway.ssh.transport.guard import ConnectionGuard
 
 WINDOW_MIN_BYTES = 64 << 10
 PACKET_BYTES = 32768

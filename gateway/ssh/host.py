@@ -8,7 +8,7 @@ from gateway.gate import Answer
 from gateway.ssh.connection import UserConnection
 from gateway.ssh.runtime import Runtime
 from gateway.ssh.sessions import Identity, LiveChannel
-from gateway.ssh.upstream import UpstreamConnection
+from gateway.ssh.upstream.pool import UpstreamConnection
 from policies.requests import Request
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from gateway.config import SshSettings
 from gateway.ssh.services import Offload, Services
 from gateway.ssh.sessions import SessionRegistry
-from gateway.ssh.upstream import UpstreamPool
-from gateway.ssh.wake import Waker
+from gateway.ssh.upstream.pool import UpstreamPool
+from gateway.ssh.upstream.wake import Waker
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ from asyncssh.connection import SSHServerConnectionOptions
 from gateway.config import SshSettings
 from gateway.gate import Decide
 from gateway.model import EnvironmentRef
-from gateway.ssh import algorithms
 from gateway.ssh.admission import VERSION, Admission, Admitted, Doorkeeper
-from gateway.ssh.certificates import CertificateAuthority
 from gateway.ssh.connection import PACKET_BYTES, UserConnection
 from gateway.ssh.login import Login
 from gateway.ssh.runtime import Runtime
 from gateway.ssh.services import Offload, Services
 from gateway.ssh.sessions import SessionRegistry
-from gateway.ssh.upstream import UpstreamPool
+from gateway.ssh.transport import algorithms
+from gateway.ssh.upstream.certificates import CertificateAuthority
+from gateway.ssh.upstream.pool import UpstreamPool
+from gateway.ssh.upstream.wake import Waker
 from gateway.ssh.visit import Visit
-from gateway.ssh.wake import Waker
 
 BACKLOG = 512
 CLOSE_SECONDS = 3.0

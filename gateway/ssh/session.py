@@ -12,12 +12,12 @@ import asyncssh
 
 from gateway.audit.event import Event
 from gateway.errors import DevgwError, JournalError
-from gateway.ssh.channels import EnvironmentChannel, SessionChannel
 from gateway.ssh.host import Host
-from gateway.ssh.observing import Observer, TerminalRecorder
+from gateway.ssh.observers.observer import Observer, TerminalRecorder
+from gateway.ssh.observers.sftp_journal import SftpJournal
 from gateway.ssh.sessions import LiveChannel
-from gateway.ssh.sftp_journal import SftpJournal
-from gateway.ssh.upstream import UpstreamConnection
+from gateway.ssh.transport.channels import EnvironmentChannel, SessionChannel
+from gateway.ssh.upstream.pool import UpstreamConnection
 from policies.requests import SessionRequest, VariableRequest
 
 Kind = Literal["shell", "exec", "sftp"]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from gateway.gate import Decide
 from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
-from gateway.ssh.relay import Traffic
+from gateway.ssh.forwarding.relay import Traffic
 from gateway.ssh.services import Directory, Environments, Offload
 from policies.requests import Certificate, LoginRequest, Request, Subject
 

@@ -10,7 +10,7 @@ from asyncssh.public_key import CERT_TYPE_USER, SSHOpenSSHCertificate
 
 from gateway.auth.keys import public_key_of
 from gateway.model import PublicKey
-from gateway.ssh.algorithms import SIGNATURES
+from gateway.ssh.transport.algorithms import SIGNATURES
 from policies.requests import Certificate
 
 _SIGNATURES = frozenset(name.encode() for name in SIGNATURES)

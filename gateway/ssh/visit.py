@@ -12,14 +12,14 @@ from gateway.errors import DevgwError
 from gateway.gate import Answer
 from gateway.ssh.admission import Admitted
 from gateway.ssh.connection import UserConnection
-from gateway.ssh.forward import Forwarder
+from gateway.ssh.forwarding.forward import Forwarder
+from gateway.ssh.forwarding.relay import ChannelEnd
+from gateway.ssh.forwarding.reverse import ReverseForwarder
 from gateway.ssh.login import Login
-from gateway.ssh.relay import ChannelEnd
-from gateway.ssh.reverse import ReverseForwarder
 from gateway.ssh.runtime import Runtime
 from gateway.ssh.session import BridgeSession
 from gateway.ssh.sessions import Identity, LiveChannel, LiveConnection
-from gateway.ssh.upstream import UpstreamConnection
+from gateway.ssh.upstream.pool import UpstreamConnection
 from policies.requests import AgentForwardingRequest, Request
 
 ASKED_MAX = 255

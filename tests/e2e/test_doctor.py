@@ -8,7 +8,7 @@ import pytest
 from gateway.auth.authority import Authority
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
-from gateway.ssh.inside import Completed, run_inside
+from gateway.ssh.upstream.inside import Completed, run_inside
 from tests.gateway_process import GatewayProcess
 from tests.ssh_environment import UID_BASE, SshEnvironment
 

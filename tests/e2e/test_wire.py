@@ -7,8 +7,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from gateway.ssh import algorithms
 from gateway.ssh.connection import BULK_BYTES, UserConnection
+from gateway.ssh.transport import algorithms
 from tests.e2e.conftest import Laboratory
 from tests.environment_inside import blob
 from tests.ssh_gateway import TestGateway

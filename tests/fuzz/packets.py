@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from gateway.ssh import algorithms
+from gateway.ssh.transport import algorithms
 
 VERSION = b"SSH-2.0-stranger\r\n"
 DISCONNECT, IGNORE, UNIMPLEMENTED, DEBUG, SERVICE_REQUEST = 1, 2, 3, 4, 5

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
-from gateway.ssh import algorithms
+from gateway.ssh.transport import algorithms
 from tests.fuzz.gateway_under_fire import GatewayUnderFire
 from tests.fuzz.packets import NEWKEYS, payloads
 

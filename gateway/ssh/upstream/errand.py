@@ -18,7 +18,7 @@ import asyncssh
 
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
-from gateway.ssh.inside import log_in
+from gateway.ssh.upstream.inside import log_in
 
 _CHUNK_BYTES = 64 * 1024
 _SIGNAL_BASE = 128

@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import DevgwError, EngineError, TimedOutError
 from gateway.model import EnvironmentRef
 from gateway.ssh.services import Offload
-from gateway.ssh.wake import Waker
+from gateway.ssh.upstream.wake import Waker
 
 REF = EnvironmentRef.parse("alice")
 

@@ -13,7 +13,7 @@ from asyncssh.connection import SSHConnection
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_IGNORE
 from asyncssh.packet import SSHPacketLogger
 
-from gateway.ssh.ciphers import LENGTH_BYTES, TAG_BYTES, PacketCipher, kept
+from gateway.ssh.transport.ciphers import LENGTH_BYTES, TAG_BYTES, PacketCipher, kept
 
 COPY_MAX_BYTES = 4096
 """Data up to this size is copied out of its packet, so that a keystroke kept somewhere does not keep the packet."""

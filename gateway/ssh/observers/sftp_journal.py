@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.audit.event import Event
+from gateway.ssh.observers.sftp_packets import Fields, Framer, Packet
 from gateway.ssh.sessions import Identity
-from gateway.ssh.sftp_packets import Fields, Framer, Packet
 
 PENDING_MAX = 4096
 """Requests without an answer, and open files, that are remembered; the oldest is forgotten first."""

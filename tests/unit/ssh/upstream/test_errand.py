@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gateway.ssh.errand import _ReaderGoneError, _write_all
+from gateway.ssh.upstream.errand import _ReaderGoneError, _write_all
 
 
 def test_output_is_written_whole() -> None:

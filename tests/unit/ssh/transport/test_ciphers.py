@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from asyncssh.encryption import Encryption, get_encryption, get_encryption_params
 
-from gateway.ssh.ciphers import PacketCipher, kept
+from gateway.ssh.transport.ciphers import PacketCipher, kept
 
 NAMES = (b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com", b"chacha20-poly1305@openssh.com")
 Make = Callable[[], Encryption]

@@ -15,9 +15,9 @@ from asyncssh.connection import SSHConnection
 from asyncssh.constants import MSG_KEXINIT
 from asyncssh.packet import SSHPacket
 
-from gateway.ssh.channels import ForwardChannel, StreamlocalChannel
-from gateway.ssh.sparing import Sparing
-from gateway.ssh.wire import Wire
+from gateway.ssh.transport.channels import ForwardChannel, StreamlocalChannel
+from gateway.ssh.transport.sparing import Sparing
+from gateway.ssh.transport.wire import Wire
 
 INPUT_MAX_BYTES: Final = 1 << 20
 """Unprocessed input beyond which the socket is not read; a packet is at most 256 KiB."""

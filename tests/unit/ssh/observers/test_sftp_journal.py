@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.audit.event import Event
 from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.ssh.observers.sftp_journal import PENDING_MAX, SftpJournal
+from gateway.ssh.observers.sftp_packets import HEAD_BYTES, Framer
 from gateway.ssh.sessions import Identity
-from gateway.ssh.sftp_journal import PENDING_MAX, SftpJournal
-from gateway.ssh.sftp_packets import HEAD_BYTES, Framer
 
 IDENTITY = Identity(
     EnvironmentRef(UserName("alice")),

@@ -13,10 +13,10 @@ import asyncssh
 
 from gateway.audit.event import Event, new_reference
 from gateway.errors import DevgwError
+from gateway.ssh.forwarding.relay import ChannelEnd, SocketEnd, Traffic, join
 from gateway.ssh.host import Host
-from gateway.ssh.relay import ChannelEnd, SocketEnd, Traffic, join
 from gateway.ssh.sessions import LiveChannel
-from gateway.ssh.wake import tell_nobody
+from gateway.ssh.upstream.wake import tell_nobody
 from policies.requests import ForwardRequest, Request, StreamlocalRequest
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

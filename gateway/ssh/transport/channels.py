@@ -14,7 +14,7 @@ from asyncssh.channel import (
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import SSHPacket
 
-from gateway.ssh.wire import Unlogged
+from gateway.ssh.transport.wire import Unlogged
 
 REQUESTS_MAX: Final = 64
 """Channel requests that may wait for an answer."""

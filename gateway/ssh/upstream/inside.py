@@ -11,7 +11,7 @@ import asyncssh
 
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
-from gateway.ssh.certificates import CertificateAuthority
+from gateway.ssh.upstream.certificates import CertificateAuthority
 
 _CERTIFICATE_SECONDS = 120
 _MOST_BYTES = 2**20

@@ -8,7 +8,7 @@ import pytest
 from gateway.auth.authority import ensure_key
 from gateway.errors import AuthError
 from gateway.model import UserName
-from gateway.ssh.certificates import CertificateAuthority
+from gateway.ssh.upstream.certificates import CertificateAuthority
 
 
 def test_a_certificate_is_for_one_user_and_minutes(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from gateway.config import SshSettings
 from gateway.config.ssh import KEY_EXCHANGES
 from gateway.errors import DevgwError
 from gateway.model import EnvironmentRef
-from gateway.ssh import algorithms
-from gateway.ssh.certificates import CertificateAuthority
-from gateway.ssh.channels import EnvironmentChannel
-from gateway.ssh.guard import ConnectionGuard
-from gateway.ssh.relay import ChannelEnd
+from gateway.ssh.forwarding.relay import ChannelEnd
 from gateway.ssh.services import Environments, Offload
-from gateway.ssh.wake import Attempt, Tell, Waker, tell_nobody
+from gateway.ssh.transport import algorithms
+from gateway.ssh.transport.channels import EnvironmentChannel
+from gateway.ssh.transport.guard import ConnectionGuard
+from gateway.ssh.upstream.certificates import CertificateAuthority
+from gateway.ssh.upstream.wake import Attempt, Tell, Waker, tell_nobody
 
 AgentOpener = Callable[[], Awaitable[ChannelEnd]]
 LOGIN_SECONDS = 30.0

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import asyncssh
 
 from gateway.errors import DevgwError
-from gateway.ssh.forward import HOST_MAX, PATH_MAX, Forwarder, counter
+from gateway.ssh.forwarding.forward import HOST_MAX, PATH_MAX, Forwarder, counter
+from gateway.ssh.forwarding.relay import ChannelEnd, Traffic, join
 from gateway.ssh.host import Host
-from gateway.ssh.relay import ChannelEnd, Traffic, join
 from gateway.ssh.sessions import LiveChannel
-from gateway.ssh.wake import tell_nobody
+from gateway.ssh.upstream.wake import tell_nobody
 from policies.requests import Request, ReverseForwardRequest, StreamlocalRequest
 
 _log = logging.getLogger(__name__)

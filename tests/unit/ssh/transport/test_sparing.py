@@ -1,6 +1,6 @@
 """Log lines that clients can cause are few."""
 
-from gateway.ssh.sparing import Sparing
+from gateway.ssh.transport.sparing import Sparing
 
 
 def test_one_line_of_a_kind_in_a_while_and_the_rest_counted() -> None:

@@ -1,0 +1,1 @@
+"""Forwards: asked for, allowed, joined to what they lead to."""

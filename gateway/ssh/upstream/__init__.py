@@ -1,0 +1,1 @@
+"""The gateway's own way into environments: wake, connect, run."""
