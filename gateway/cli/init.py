@@ -61,19 +61,19 @@ def init(
 def _steps(settings: "Settings", gateway: "App", *, force: bool) -> Iterator[Step]:
     from gateway.cli.config_template import write_template
 
-    yield _directory("configuration", settings.config_dir, 0o755)
+    yield _directory("configuration", settings.config_dir)
     yield _file("settings", settings.config_file, write_template, force=force)
     yield _file("policy", settings.config_dir / "policy.toml", _shipped_policy, force=force)
-    yield _directory("state", settings.state_dir, 0o700)
-    yield _directory("journal", settings.journal_dir, 0o700)
-    yield _directory("runtime", settings.run_dir, 0o700)
+    yield _directory("state", settings.state_dir)
+    yield _directory("journal", settings.journal_dir)
+    yield _directory("runtime", settings.run_dir)
     yield from _keys(gateway)
     yield _database(gateway)
 
 
-def _directory(what: str, place: Path, mode: int) -> Step:
+def _directory(what: str, place: Path) -> Step:
     made = not place.is_dir()
-    place.mkdir(parents=True, exist_ok=True, mode=mode)
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Step(what, str(place), "made" if made else "was there")
 
 

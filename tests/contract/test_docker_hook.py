@@ -40,6 +40,7 @@ def hooked(real: EngineUnderTest, tmp_path: Path) -> Iterator[DockerEngine]:
 
 def told(real: EngineUnderTest) -> dict[str, Any] | None:
     """Return what the hook was told of the only container: its arguments and the OCI configuration."""
+    assert isinstance(real.engine, DockerEngine)
     api = docker.APIClient(base_url=os.environ["DOCKER_HOST"], version="auto")
     [listed] = api.containers(all=True, filters={"label": f"devgw.gateway={real.engine.gateway_id}"})
     found = Path(os.environ["DEVGW_TEST_HOOK_RECORDS"]) / f"{listed['Id']}.json"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
-from gateway.ssh.transport import algorithms
+from gateway.config.ssh import KEY_EXCHANGES
 from tests.fuzz.gateway_under_fire import GatewayUnderFire
 from tests.fuzz.packets import NEWKEYS, payloads
 
@@ -23,7 +23,7 @@ class Handshake:
 async def handshakes(gateway: GatewayUnderFire) -> list[Handshake]:
     """Record asyncssh with each key exchange, and OpenSSH."""
     recorded = []
-    for exchange in algorithms.KEY_EXCHANGES[:2]:
+    for exchange in KEY_EXCHANGES[:2]:
         async with _Tap(gateway.port) as tap:
             connection = await login(gateway, port=tap.port, kex_algs=[exchange])
             connection.abort()
