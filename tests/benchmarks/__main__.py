@@ -27,14 +27,14 @@ def measure(made: Rig, group: str, one_pass: str, *, short: bool) -> Iterator[Re
         case "gcm":
             yield from bulk.streams(made, 96 * MIB if short else 512 * MIB, 3 if short else 7, bulk.GCM, one_pass)
         case "logins":
-            yield from people.logins(made, 32 if short else 160, 2 if short else 5)
+            yield from people.logins(made, 32 if short else 160, 3 if short else 5)
             yield from people.judged_logins(made, 20 if short else 60, 3 if short else 9)
         case "keystrokes":
             yield from people.keystrokes(made, 150 if short else 1000, 3 if short else 5)
         case "tunnels":
             yield from people.idle_tunnels(made, 50 if short else 1000)
         case "files":
-            yield from bulk.files(made, 64 * MIB if short else 1024 * MIB, 1000 if short else 10_000, 2 if short else 3)
+            yield from bulk.files(made, 64 * MIB if short else 1024 * MIB, 1000 if short else 10_000, 3)
 
 
 def shown(rows: Iterator[Result]) -> list[Result]:
