@@ -56,6 +56,25 @@ def test_signals_reach_the_script(devgw_run, tmp_path, poll):
     assert process.wait(timeout=30) == 9
 
 
+def test_a_signal_to_the_whole_group_is_heard_once(tmp_path, poll):
+    """As sshd sends it when a user presses Ctrl-C without a terminal of their own."""
+    script = write(
+        tmp_path,
+        "import pathlib, signal, time\n"
+        "heard = []\n"
+        "signal.signal(signal.SIGINT, lambda *a: heard.append(1))\n"
+        "pathlib.Path('ready').touch()\n"
+        "while not heard: time.sleep(0.05)\n"
+        "time.sleep(1)\n"
+        "raise SystemExit(len(heard))\n",
+    )
+    command = [sys.executable, "-m", "devgw_runner", "--wrap", "--", sys.executable, str(script)]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, start_new_session=True)
+    poll((tmp_path / "ready").exists, "the script to begin")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 1
+
+
 def test_a_script_killed_by_a_signal_is_128_and_that_signal(finished, tmp_path):
     script = write(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     assert finished("--wrap", "--", sys.executable, script).returncode == 137

@@ -23,6 +23,8 @@ from devgw_runner.wrap.sidecar import GpuSidecar, write_summary
 from devgw_runner.wrap.tee import Tee
 
 QUICK_CHECKS = (gpu.check_driver, machine.check_shm, machine.check_logs, machine.check_cache)
+FROM_A_TERMINAL = frozenset({signal.SIGINT, signal.SIGHUP})
+"""A terminal sends these to its whole foreground group, and there the script stays, to be able to read."""
 NOT_APPLIED = "compile and autocast were not applied: the script owns its loop"
 
 
@@ -53,18 +55,27 @@ def run_wrapped(command: Sequence[str], *, processes: int | None, tf32: bool) ->
 
 def _run(command: list[str], environment: dict[str, str], logs: Path) -> int:
     children: list[subprocess.Popen[bytes]] = []
+    has_terminal = sys.stdin.isatty()
 
-    def pass_on(number: int, _frame: FrameType | None = None) -> None:
-        # A terminal sends Ctrl-C to the whole foreground group, the script included.
-        if children and not (number == signal.SIGINT and sys.stdin.isatty()):
+    def send(number: int) -> None:
+        if children:
             children[0].send_signal(number)
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        if not (has_terminal and number in FROM_A_TERMINAL):
+            send(number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, pass_on)
-    with Tee(logs / "output.log", on_lost=lambda: pass_on(signal.SIGHUP)) as tee:
+    with Tee(logs / "output.log", on_lost=lambda: send(signal.SIGHUP)) as tee:
         try:
-            children.append(subprocess.Popen(command, env=environment, stdout=tee.stdout, stderr=tee.stderr))
+            # Out of our process group, or a signal to the group would be heard twice: from its sender and from us.
+            group = None if has_terminal else 0
+            script = subprocess.Popen(
+                command, env=environment, stdout=tee.stdout, stderr=tee.stderr, process_group=group
+            )
+            children.append(script)
         except OSError as exc:
             print(
                 f"devgw-run: error: cannot start {command[0]}: {(exc.strerror or '').lower()}",
