@@ -28,6 +28,7 @@ def measure(made: Rig, group: str, one_pass: str, *, short: bool) -> Iterator[Re
             yield from bulk.streams(made, 96 * MIB if short else 512 * MIB, 3 if short else 7, bulk.GCM, one_pass)
         case "logins":
             yield from people.logins(made, 32 if short else 160, 3 if short else 5)
+            yield from people.commands(made, 9 if short else 40)
             yield from people.judged_logins(made, 20 if short else 60, 3 if short else 9)
         case "keystrokes":
             yield from people.keystrokes(made, 150 if short else 1000, 3 if short else 5)

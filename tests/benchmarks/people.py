@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.benchmarks.processes import cpu_seconds, pss_bytes
 from tests.benchmarks.result import Result
-from tests.benchmarks.rig import Rig
+from tests.benchmarks.rig import ROUTES, Rig
 
 
 def logins(rig: Rig, count: int, rounds: int) -> Iterator[Result]:
@@ -38,6 +38,18 @@ def logins(rig: Rig, count: int, rounds: int) -> Iterator[Result]:
         yield Result(f"logins to the {what}, 16 at a time", "direct", "/s", 2.0, True, *pairs)
         pairs = tuple(cost["devgw"]), tuple(cost["direct"])
         yield Result(f"server CPU of a login to the {what}", "direct", "ms", 0.5, False, *pairs)
+
+
+def commands(rig: Rig, count: int) -> Iterator[Result]:
+    """`ssh HOST true` with OpenSSH's own client, its start and end included, through each route in turn."""
+    taken: dict[str, list[float]] = {route: [] for route in ROUTES}
+    for turn in range(count):
+        for route in ROUTES[turn % 3 :] + ROUTES[: turn % 3]:
+            began = time.perf_counter()
+            subprocess.run(rig.command("ssh", route, "true"), check=True, stdin=subprocess.DEVNULL)
+            taken[route].append((time.perf_counter() - began) * 1000)
+    for route in ("direct", "jump"):
+        yield Result("`ssh HOST true`", route, "ms", 1.0, False, tuple(taken["devgw"]), tuple(taken[route]))
 
 
 def judged_logins(rig: Rig, count: int, rounds: int) -> Iterator[Result]:
