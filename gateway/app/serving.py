@@ -149,7 +149,7 @@ def serve(app: "App", seat: Seat | None = None) -> None:
 
 
 def serve_with_workers(app: "App") -> int:
-    """Have several processes serve; return the worst of their exit codes. In a worker: serve. Raises: OSError."""
+    """Have several processes serve; return the worst of their exit codes. In a worker: serve. Raises: DevgwError."""
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT.replace("%(message)", "[%(process)d] %(message)"))
     reserved, port = reserve(app.settings.server)
     supervisor = Supervisor(app.settings.server.workers, port, ServiceManager(), reserved=reserved)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from gateway.app.seat import MESSAGE_BYTES, Seat
 from gateway.app.service_manager import ServiceManager
 from gateway.config import SshSettings
+from gateway.ssh.listening import explained
 
 HANG_SECONDS = 60.0
 """Silence after which a worker is taken for hung, where systemd names no other time."""
@@ -263,16 +264,18 @@ def reserve(settings: SshSettings) -> tuple[socket.socket, int]:
     a port without a word: so the port is first taken for oneself.
 
     Raises:
-        OSError: where another holds it.
+        ConflictError: where another holds it.
+        ConfigError: where it cannot be had at all.
     """
     address = settings.listen_address or "0.0.0.0"  # noqa: S104 - only to keep the number
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as alone:
-        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        alone.bind((address, settings.port))
-        port = int(alone.getsockname()[1])
-    kept = socket.socket(family, socket.SOCK_STREAM)
-    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-        kept.setsockopt(socket.SOL_SOCKET, option, 1)
-    kept.bind((address, port))
+    with explained(address, settings.port):
+        with socket.socket(family, socket.SOCK_STREAM) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind((address, settings.port))
+            port = int(alone.getsockname()[1])
+        kept = socket.socket(family, socket.SOCK_STREAM)
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            kept.setsockopt(socket.SOL_SOCKET, option, 1)
+        kept.bind((address, port))
     return kept, port

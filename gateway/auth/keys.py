@@ -24,6 +24,7 @@ ALGORITHMS = frozenset(
     }
 )
 _ALGORITHM_WORD = re.compile(r"(?:ssh-|sk-|ecdsa-|webauthn-|rsa-)[a-z0-9@.-]+")
+_KEY_IN_A_LINE = re.compile(r"(?:^|[\s\"])(?:ssh|sk|ecdsa)-\S+\s+AAAA")
 _OPTION = re.compile(r"[A-Za-z0-9-]+")
 _MAKE_ONE = "make one with 'ssh-keygen -t ed25519' and give the .pub file"
 _ECDSA_BITS = {"nistp256": 256, "nistp384": 384, "nistp521": 521}
@@ -66,9 +67,12 @@ def _only_line(text: str) -> str:
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise AuthError("key.none", "there is no key in it", _MAKE_ONE)
-    if len(lines) > 1:
-        raise AuthError("key.several", f"there are {len(lines)} keys in it", "add one key at a time")
-    return lines[0]
+    if len(lines) == 1:
+        return lines[0]
+    keys = sum(_KEY_IN_A_LINE.search(line) is not None for line in lines)
+    if keys > 1:
+        raise AuthError("key.several", f"there are {keys} keys in it", "add one key at a time")
+    raise AuthError("key.unparsable", "this is not a public key", _MAKE_ONE)
 
 
 def _from_rfc4716(text: str) -> str:
@@ -91,7 +95,7 @@ def _split(line: str) -> tuple[str, str, str]:
 def _refuse_options(line: str) -> None:
     """Name the first authorized_keys option, where a key follows it: what a key may do is said by policy alone."""
     option = _OPTION.match(line)
-    if option and re.search(r"[\s\"](?:ssh|sk|ecdsa)-\S+ \s*AAAA", line):
+    if option and _KEY_IN_A_LINE.search(line):
         raise AuthError(
             "key.options",
             f"the key line carries the option {option.group()[:40]!r}; what a key may do is said by the policy",

@@ -15,6 +15,7 @@ from gateway.gate import Decide
 from gateway.model import EnvironmentRef
 from gateway.ssh.admission import VERSION, Admission, Admitted, Doorkeeper
 from gateway.ssh.connection import PACKET_BYTES, UserConnection
+from gateway.ssh.listening import explained
 from gateway.ssh.login import Login
 from gateway.ssh.runtime import Runtime
 from gateway.ssh.services import Offload, Services
@@ -51,16 +52,17 @@ class SshServer:
         self._touching: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Listen; return the port."""
+        """Listen; return the port. Raises: ConflictError, ConfigError, as `listening` explains."""
         asyncssh.set_log_level(logging.ERROR)  # its lines hold names from outside, unescaped (invariant 9)
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: Doorkeeper(self._admission, self._accept),
-            self.settings.listen_address or None,
-            self.settings.port,
-            backlog=BACKLOG,
-            reuse_port=self.settings.reuse_port,
-        )
+        with explained(self.settings.listen_address, self.settings.port):
+            self._listener = await loop.create_server(
+                lambda: Doorkeeper(self._admission, self._accept),
+                self.settings.listen_address or None,
+                self.settings.port,
+                backlog=BACKLOG,
+                reuse_port=self.settings.reuse_port,
+            )
         self._touching = asyncio.create_task(self._touch_regularly())
         port = int(self._listener.sockets[0].getsockname()[1])
         _log.info("listening on port %d", port)

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.app.supervisor import exit_status, reserve
 from gateway.config import SshSettings
+from gateway.errors import ConflictError
 from tests.gateway_process import poll
 
 WATCHDOG_SECONDS = 2
@@ -195,7 +196,7 @@ def test_a_port_is_kept_without_listening_and_not_shared_with_another_gateway() 
         worker.bind(("127.0.0.1", port))
         worker.listen()
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ConflictError, match="another process listens on port"):
             reserve(settings.model_copy(update={"port": port}))
 
 

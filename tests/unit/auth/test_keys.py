@@ -59,6 +59,7 @@ def test_rfc4716_form_is_accepted(tmp_path: Path) -> None:
         ("", "key.none"),
         ("# only a comment\n\n", "key.none"),
         (f"{ED25519}\n{OTHER}\n", "key.several"),
+        ("root:x:0:0:root:/root:/bin/bash\nbin:x:2:2::/bin:\n", "key.unparsable"),
         ("hello", "key.unparsable"),
         ("ssh-ed25519", "key.unparsable"),
         ("ssh-ed25519 AAAA!!!!", "key.unparsable"),
