@@ -6,7 +6,7 @@ The engine is reached through `ImageBuilder`; `engines/docker/image_build.py` is
 import json
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from gateway.errors import ConfigError
 REPOSITORY = "devgw/env"
 CONTENTS_PATH = "/opt/devgw/share/devgw/contents.json"
 LABEL = IMAGE_LABEL_PREFIX
-# Where the image's sources lie in a checkout; an installed gateway is told by its configuration.
-CHECKOUT = Path(__file__).resolve().parents[2] / "containers"
+PACKAGE = Path(__file__).resolve().parents[1]
+SOURCES = (PACKAGE / "containers", PACKAGE.parent / "containers")
+"""Where the image's sources are: inside an installed package, or beside it in a checkout."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,18 @@ class BuiltImage:
     is_new: bool
 
 
-def find_image_folder(containers: Path = CHECKOUT) -> Path:
+def find_image_folder(places: Sequence[Path] = SOURCES) -> Path:
     """The folder with the Dockerfile.
 
     Raises:
-        ConfigError: it is not there, as with a gateway installed without its sources.
+        ConfigError: it is not there, as with a gateway that was copied by hand.
     """
-    folder = containers / "image"
-    if not (folder / "Dockerfile").is_file():
-        raise ConfigError(
-            "image.sources-missing", f"no image sources in {folder}", "give the folder of a devgw checkout"
-        )
-    return folder
+    for place in places:
+        if (place / "image" / "Dockerfile").is_file():
+            return place / "image"
+    raise ConfigError(
+        "image.sources-missing", f"no image sources in {places[0]}", "install devgw with pip: its wheel carries them"
+    )
 
 
 def list_profiles(image_folder: Path) -> list[str]:

@@ -50,7 +50,7 @@ def build_test_image(docker_host: str) -> BuiltImage:
         [HERE / "base_image"], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "DOCKER_HOST": docker_host}
     )
     request = ImageRequest(profile="cpu", base=BASE, wheelhouse=collect_wheelhouse())
-    plan = plan_build(request, find_image_folder(CONTAINERS), CONTAINERS / "runner")
+    plan = plan_build(request, find_image_folder([CONTAINERS]), CONTAINERS / "runner")
     client = docker.APIClient(base_url=docker_host, version="auto", timeout=1800)
     try:
         return build_image(request, DockerImageBuilder(client), plan, show)
@@ -61,7 +61,7 @@ def build_test_image(docker_host: str) -> BuiltImage:
 def prepare_test_root(roots: Path) -> BuiltImage:
     """Build the image for bubblewrap, wheelhouse included, or find it among these roots."""
     request = ImageRequest(profile="cpu", wheelhouse=collect_wheelhouse())
-    plan = plan_build(request, find_image_folder(CONTAINERS), CONTAINERS / "runner")
+    plan = plan_build(request, find_image_folder([CONTAINERS]), CONTAINERS / "runner")
     return build_image(request, BubblewrapImageBuilder(PreparedRoots(roots), find_bwrap()[0]), plan, show)
 
 

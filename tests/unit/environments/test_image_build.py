@@ -209,7 +209,7 @@ def test_unusable_inputs_are_refused_before_anything_is_sent(folder: Path, tmp_p
             plan_build(request, folder)
         assert caught.value.code == code
     with pytest.raises(ConfigError, match="no image sources"):
-        find_image_folder(tmp_path / "empty")
+        find_image_folder([tmp_path / "empty"])
 
 
 def test_shipped_profiles_load_and_have_their_lock_files() -> None:
