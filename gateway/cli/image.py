@@ -41,7 +41,7 @@ def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         Path | None, typer.Option("--wheelhouse", metavar="DIR", help="Take Python packages from these wheels only.")
     ] = None,
     index_url: Annotated[
-        str | None, typer.Option("--index-url", metavar="URL", help="Python index to take packages from.")
+        str | None, typer.Option("--index-url", metavar="URL", help="Python index to take packages from, torch too.")
     ] = None,
     ca_bundle: Annotated[
         Path | None, typer.Option("--ca-bundle", metavar="FILE", help="PEM file to trust while building.")

@@ -17,9 +17,9 @@ if ls /build/wheelhouse/*.whl >/dev/null 2>&1; then
     from_lock="--no-index --find-links /build/wheelhouse"
     from_torch_index=$from_lock
 else
-    [ -n "${INDEX_URL:-}" ] && from_lock="--index-url $INDEX_URL"
-    from_torch_index=$from_lock
+    # An index that was named is where everything comes from: a company's mirror may be all that is reachable.
     [ -n "${TORCH_INDEX:-}" ] && from_torch_index="--index-url $TORCH_INDEX"
+    [ -n "${INDEX_URL:-}" ] && from_lock="--index-url $INDEX_URL" && from_torch_index=$from_lock
 fi
 
 # shellcheck disable=SC2086 # options are words
