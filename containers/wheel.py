@@ -9,7 +9,7 @@ from shutil import copytree, ignore_patterns
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-LEFT_OUT = ignore_patterns("tests", "build.egg-info", "*.egg-info", "__pycache__", ".*_cache", ".venv")
+LEFT_OUT = ignore_patterns("tests", "*.egg-info", "__pycache__", ".*_cache", ".venv")
 
 
 class WithImage(build_py):
