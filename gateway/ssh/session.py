@@ -3,10 +3,11 @@
 Whether it may start is asked of the gate; how the environment is reached is `upstream`'s.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Final, Literal
 
 import asyncssh
 
@@ -22,6 +23,8 @@ from policies.requests import SessionRequest, VariableRequest
 
 Kind = Literal["shell", "exec", "sftp"]
 Terminal = tuple[str, tuple[int, int, int, int], dict[int, int]]
+EXIT_GRACE_SECONDS: Final = 1.0
+"""Between the end of a program's output and its exit status."""
 LOST_TEXT = "the connection to your environment was lost"
 
 _log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
         self._early: list[bytes] = []
         self._early_eof = False
         self._held_back = False
+        self._eof_timer: asyncio.TimerHandle | None = None
         self._observer: Observer | None = None
         self.exit_code: int | None = None
         self.exit_reason = ""
@@ -125,6 +129,8 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._channel = None
+        if self._eof_timer:
+            self._eof_timer.cancel()
         if self._far and self._far.channel:
             self._far.channel.close()
         self._note_closed()
@@ -141,7 +147,13 @@ class BridgeSession(asyncssh.SSHServerSession[bytes]):
             self._channel.write(data, datatype)
 
     def write_eof(self) -> None:
-        """Pass the end of output on."""
+        """Pass the end of output on, a moment later or with the exit status that mostly follows.
+
+        A client that has ended its input closes at once on it, and would miss the status.
+        """
+        self._eof_timer = asyncio.get_running_loop().call_later(EXIT_GRACE_SECONDS, self._pass_eof)
+
+    def _pass_eof(self) -> None:
         if self._channel and not self._channel.is_closing():
             self._channel.write_eof()
 

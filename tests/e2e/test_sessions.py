@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,28 @@ def test_exec_returns_the_exit_code(laboratory: Laboratory, code: int) -> None:
 
 
 @pytest.mark.attack("D1", "the gateway adds nothing to either stream")
+@pytest.mark.attack("D1", "the exit code of a multiplexed client, which closes at the end of output")
+def test_the_exit_code_comes_also_after_the_end_of_output(laboratory: Laboratory, tmp_path: Path) -> None:
+    """A ControlMaster closes a session without input as soon as its output ends, and must not lose the code by it."""
+    for number in range(3):
+        options = ["-o", f"ControlPath={tmp_path}/{number}", "-o", "ControlMaster=auto", "-o", "ControlPersist=2"]
+        command = "exec >&- 2>&-; sleep 0.3; exit 7"
+        client = laboratory.gateway.ssh("alice", laboratory.alice, command, before=options)
+        nothing = subprocess.DEVNULL
+        done = subprocess.run(client, stdin=nothing, stdout=nothing, stderr=nothing, timeout=30, check=False)
+        assert done.returncode == 7
+
+
+def test_the_end_of_output_is_passed_on_while_the_program_goes_on(laboratory: Laboratory) -> None:
+    """`ssh host 'exec >&-; sleep 4' | cat` ends before its program does."""
+    command = laboratory.gateway.ssh("alice", laboratory.alice, "echo out; exec >&- 2>&-; sleep 4")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        began = time.monotonic()
+        assert client.stdout.read() == b"out\n"
+        assert time.monotonic() - began < 3
+
+
 def test_exec_keeps_stdout_and_stderr_apart(laboratory: Laboratory) -> None:
     """Nothing of the gateway's own is on either."""
     done = laboratory.gateway.run("alice", laboratory.alice, "echo out; echo err >&2")
