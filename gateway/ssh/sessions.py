@@ -147,7 +147,7 @@ class SessionRegistry:
         return [live.identity.subject for live in self._live.values()]
 
     def activity(self) -> dict[str, Activity]:
-        """Return of each connection what can differ between two reports: a tenth of the work of a report."""
+        """Return of each connection what can differ between two reports: a sixth of the work of a report."""
         return {live.id: live.activity() for live in self._live.values()}
 
     def report(self, ids: Iterable[str] | None = None) -> list[ConnectionReport]:
