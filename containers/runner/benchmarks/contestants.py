@@ -90,11 +90,11 @@ class Job(Shapes):
 
 
 def by_runner(steps: int) -> Moments:
-    from devgw_runner.assembly import assemble
+    from devgw_runner.build import assemble
     from devgw_runner.loop import train
     from devgw_runner.parallel.world import World
-    from devgw_runner.places import find_places, prepare_places
-    from devgw_runner.preparation import prepare
+    from devgw_runner.paths import find_paths, prepare_paths
+    from devgw_runner.probe import prepare
     from devgw_runner.signals import Signals
 
     with tempfile.TemporaryDirectory() as directory:
@@ -103,9 +103,9 @@ def by_runner(steps: int) -> Moments:
             steps=steps, batch_size=BATCH, width=WIDTH, compile="off", workers=0, log_every=LOG_EVERY,
             checkpoint_minutes=0, checkpoint_dir=root / "c", log_dir=root / "l", cache_dir=root / "k",
         )  # fmt: skip
-        places = find_places(config, "bench")
-        prepare_places(places)
-        run, warm = assemble(prepare(Job(), config, places, World(), torch.device("cpu")), Signals())
+        paths = find_paths(config, "bench")
+        prepare_paths(paths)
+        run, warm = assemble(prepare(Job(), config, paths, World(), torch.device("cpu")), Signals())
         moments = Moments(run.batches)
         run.batches = moments
         train(run, warm)

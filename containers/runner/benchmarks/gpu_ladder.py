@@ -51,7 +51,7 @@ STAIRS = {
 def measure(task: str, flags: list[str]) -> dict[str, object]:
     """Train once and return the median rate after warm-up, or the error's first line."""
     with tempfile.TemporaryDirectory() as directory:
-        places = ["--checkpoint-dir", f"{directory}/c", "--log-dir", f"{directory}/l", "--run-name", "ladder"]
+        paths = ["--checkpoint-dir", f"{directory}/c", "--log-dir", f"{directory}/l", "--run-name", "ladder"]
         line = [
             sys.executable,
             "-m",
@@ -62,7 +62,7 @@ def measure(task: str, flags: list[str]) -> dict[str, object]:
             "--log-every",
             str(LOG_EVERY),
         ]
-        done = subprocess.run([*line, *flags, *places], cwd=EXAMPLES, capture_output=True, text=True, check=False)
+        done = subprocess.run([*line, *flags, *paths], cwd=EXAMPLES, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             return {"error": (done.stderr.strip() or "no message").splitlines()[0]}
         text = Path(directory, "l", "ladder", "metrics.jsonl").read_text(encoding="utf-8")

@@ -44,7 +44,7 @@ def _shared_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVGW_TRAIN_CACHE_DIR", str(shared_cache))
 
 
-class Places:
+class RunPaths:
     """Where a run of the tiny task in this test writes."""
 
     def __init__(self, root: Path, run: str = "tiny") -> None:
@@ -67,8 +67,8 @@ class Places:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path)
+def paths(tmp_path: Path) -> RunPaths:
+    return RunPaths(tmp_path)
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_a_read_only_volume_is_named_and_nothing_is_written(tmp_path: Path):
     assert list(volume.iterdir()) == []
 
 
-def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoints(tmp_path: Path, finished, tiny_script, places):
+def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoints(tmp_path: Path, finished, tiny_script, paths):
     """A real full file system: a tmpfs of 400 KiB in a private mount namespace."""
     volume = tmp_path / "checkpoints"
     kept = tmp_path / "kept"
@@ -119,9 +119,9 @@ def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoints(tmp_path: P
     assert not list((kept / "tiny").glob(".tmp-*"))
 
 
-def test_a_corrupt_newest_checkpoint_is_passed_over_for_an_older_one(capsys, places):
+def test_a_corrupt_newest_checkpoint_is_passed_over_for_an_older_one(capsys, paths):
     assert attempt(tiny.Tiny, "--checkpoint-every", "2") == 0
-    newest = places.checkpoints / "step-00000006"
+    newest = paths.checkpoints / "step-00000006"
     victim = next(newest.glob("*.distcp"))
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
@@ -134,9 +134,9 @@ def test_a_corrupt_newest_checkpoint_is_passed_over_for_an_older_one(capsys, pla
 
 
 @pytest.mark.parametrize("damage", ["missing file", "short file", "no manifest", "half manifest"])
-def test_a_half_checkpoint_is_never_loaded(capsys, places, damage):
+def test_a_half_checkpoint_is_never_loaded(capsys, paths, damage):
     assert attempt(tiny.Tiny) == 0
-    only = places.checkpoints / "step-00000006"
+    only = paths.checkpoints / "step-00000006"
     if damage == "missing file":
         (only / "trainer-0.pt").unlink()
     elif damage == "short file":
@@ -151,43 +151,43 @@ def test_a_half_checkpoint_is_never_loaded(capsys, places, damage):
     assert only.is_dir(), "an unusable checkpoint is the user's to delete"
 
 
-def test_a_checkpoint_of_another_model_is_refused_and_kept(capsys, places):
+def test_a_checkpoint_of_another_model_is_refused_and_kept(capsys, paths):
     assert attempt(tiny.Tiny) == 0
     capsys.readouterr()
     assert attempt(tiny.Tiny, "--width", "20", "--steps", "8") == 18
     assert_told(capsys, "0.bias is (16) there, (20) here")
     assert attempt(stumbling.Wider, "--steps", "8") == 18
-    assert places.steps() == [6]
+    assert paths.steps() == [6]
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_batch_and_keeps_good_checkpoints(capsys, places):
+def test_a_loss_that_is_not_finite_stops_with_the_batch_and_keeps_good_checkpoints(capsys, paths):
     stumbling.BecomesNan.calls = 0
     code = run(stumbling.BecomesNan, ["--run-name", "tiny", "--steps", "40", "--checkpoint-every", "5"])
     assert code == 15
     error = capsys.readouterr().err
     assert "the loss is not finite at step 11 (epoch 1, batch 2)" in error
-    assert places.steps() == [5, 10]
+    assert paths.steps() == [5, 10]
 
 
-def test_skip_leaves_out_the_bad_step_and_goes_on(capsys, places):
+def test_skip_leaves_out_the_bad_step_and_goes_on(capsys, paths):
     stumbling.BecomesNan.calls = 0
     flags = ["--run-name", "tiny", "--steps", "16", "--log-every", "1", "--nan", "skip"]
     assert run(stumbling.BecomesNan, flags) == 0
-    assert len(places.events("skipped")) == 1
-    assert places.records()[-1]["skipped_steps"] == 1
-    assert torch.isfinite(torch.tensor([record["loss"] for record in places.records()])).all()
+    assert len(paths.events("skipped")) == 1
+    assert paths.records()[-1]["skipped_steps"] == 1
+    assert torch.isfinite(torch.tensor([record["loss"] for record in paths.records()])).all()
 
 
-def test_out_of_memory_halves_the_micro_batch_until_it_fits(capsys, places):
+def test_out_of_memory_halves_the_micro_batch_until_it_fits(capsys, paths):
     stumbling.Hungry.armed, stumbling.Hungry.sizes = False, []
     assert attempt(stumbling.Hungry) == 0
-    assert [event["micro_batch"] for event in places.events("oom")] == [4, 2]
-    assert len(places.records()) == 6
-    manifest = json.loads((places.checkpoints / "step-00000006" / "MANIFEST.json").read_text())
+    assert [event["micro_batch"] for event in paths.events("oom")] == [4, 2]
+    assert len(paths.records()) == 6
+    manifest = json.loads((paths.checkpoints / "step-00000006" / "MANIFEST.json").read_text())
     assert manifest["numerics"]["micro_batch"] == 2
 
 
-def test_out_of_memory_can_stop_instead(capsys, places):
+def test_out_of_memory_can_stop_instead(capsys, paths):
     stumbling.Hungry.armed = False
     assert attempt(stumbling.Hungry, "--oom", "stop") == 16
     assert "--micro-batch 4" in capsys.readouterr().err

@@ -137,32 +137,32 @@ def test_any_flipped_bit_is_found(tmp_path):
     assert store.verify(checkpoint).step == 1
 
 
-def test_export_writes_the_weights_as_safetensors_without_the_script(tmp_path, places, capsys):
+def test_export_writes_the_weights_as_safetensors_without_the_script(tmp_path, paths, capsys):
     assert run(tiny.Tiny, ["--run-name", "tiny", "--steps", "3"]) == 0
     output = tmp_path / "model.safetensors"
-    assert main(["export", "--checkpoint", str(places.checkpoints), "--output", str(output)]) == 0
+    assert main(["export", "--checkpoint", str(paths.checkpoints), "--output", str(output)]) == 0
     weights = load_file(output)
-    expected = read_weights(places.checkpoints / "step-00000003")
+    expected = read_weights(paths.checkpoints / "step-00000003")
     assert weights.keys() == expected.keys() == tiny.Tiny().model(tiny.TinyConfig()).state_dict().keys()
     for name, value in weights.items():
         assert torch.equal(value, expected[name])
-    assert main(["export", "--checkpoint", str(places.checkpoints), "--output", "/nowhere/x"]) == 13
+    assert main(["export", "--checkpoint", str(paths.checkpoints), "--output", "/nowhere/x"]) == 13
 
 
-def test_checkpoints_lists_and_verifies(places, capsys):
+def test_checkpoints_lists_and_verifies(paths, capsys):
     assert run(tiny.Tiny, ["--run-name", "tiny", "--steps", "4", "--checkpoint-every", "2"]) == 0
     capsys.readouterr()
-    assert main(["checkpoints", str(places.checkpoints)]) == 0
+    assert main(["checkpoints", str(paths.checkpoints)]) == 0
     assert capsys.readouterr().out.count("intact") == 2
-    (places.checkpoints / "step-00000002" / "trainer-0.pt").unlink()
-    assert main(["checkpoints", str(places.checkpoints), "-o", "json"]) == 12
+    (paths.checkpoints / "step-00000002" / "trainer-0.pt").unlink()
+    assert main(["checkpoints", str(paths.checkpoints), "-o", "json"]) == 12
     assert "trainer-0.pt is missing" in capsys.readouterr().out
 
 
-def test_resume_can_name_one_checkpoint_or_be_off(places, capsys):
+def test_resume_can_name_one_checkpoint_or_be_off(paths, capsys):
     flags = ["--run-name", "tiny", "--checkpoint-every", "2"]
     assert run(tiny.Tiny, [*flags, "--steps", "6"]) == 0
-    named = str(places.checkpoints / "step-00000002")
+    named = str(paths.checkpoints / "step-00000002")
     assert run(tiny.Tiny, [*flags, "--steps", "4", "--resume", named]) == 0
     assert "resumed from step-00000002" in capsys.readouterr().out
     assert run(tiny.Tiny, [*flags, "--steps", "2", "--resume", "off"]) == 0

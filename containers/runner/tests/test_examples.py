@@ -57,11 +57,11 @@ def test_gpt2_is_gpt2(examples):
         ),
     ],
 )
-def test_a_shipped_job_trains(examples, script, flags, places, capsys):
+def test_a_shipped_job_trains(examples, script, flags, paths, capsys):
     task = find_task(str(examples / script))
     flags = ["--run-name", "tiny", "--steps", "3", "--log-every", "1", "--compile", "off", *flags]
     assert run(task, flags) == 0, capsys.readouterr().err
-    assert len(places.records()) == 3
+    assert len(paths.records()) == 3
 
 
 def test_resnet50_reads_a_folder_of_images(examples, tmp_path):

@@ -17,11 +17,11 @@ def image(tmp_path):
     return path
 
 
-def test_every_convolution_is_drawn_to_png_and_tensorboard(examples, image, places, tmp_path, capsys):
+def test_every_convolution_is_drawn_to_png_and_tensorboard(examples, image, paths, tmp_path, capsys):
     script = examples / "small_classifier.py"
     task = find_task(str(script))
     assert run(task, ["--run-name", "tiny", "--steps", "2", "--compile", "off", "--width", "6"]) == 0
-    line = ["feature-maps", str(script), "--checkpoint", str(places.checkpoints), "--image", str(image)]
+    line = ["feature-maps", str(script), "--checkpoint", str(paths.checkpoints), "--image", str(image)]
     assert main([*line, "--width", "6", "--tensorboard", "--output", str(tmp_path / "maps")]) == 0
     names = sorted(path.name for path in (tmp_path / "maps").glob("*.png"))
     assert names == ["00-conv1.png", "01-conv2.png", "02-conv3.png"]

@@ -42,22 +42,22 @@ def test_a_job_whose_supervisor_was_killed_is_lost(tmp_path, poll):
 
 
 @pytest.mark.slow
-def test_a_detached_run_survives_sighup_and_is_followed_and_stopped(finished, devgw_run, tiny_script, places, poll):
+def test_a_detached_run_survives_sighup_and_is_followed_and_stopped(finished, devgw_run, tiny_script, paths, poll):
     """The whole life of a job as a user sees it over ssh."""
     started = finished("--detach", tiny_script, *LONG)
     assert started.returncode == 0
     job_id = started.stdout.strip()
     assert f"devgw-run logs -f {job_id}" in started.stderr
-    poll(lambda: len(places.records()) > 2, "training to begin")
+    poll(lambda: len(paths.records()) > 2, "training to begin")
     follower = devgw_run("logs", "-f", job_id)
 
-    (live,) = live_runs(places.logs.parent)
+    (live,) = live_runs(paths.logs.parent)
     os.kill(live.pid, signal.SIGHUP)  # what a lost connection sends
-    before = len(places.records())
-    poll(lambda: len(places.records()) > before + 2, "training to go on")
+    before = len(paths.records())
+    poll(lambda: len(paths.records()) > before + 2, "training to go on")
 
     assert "tiny" in finished("checkpoint").stdout
-    poll(lambda: len(places.steps()) == 1, "the checkpoint that was asked for")
+    poll(lambda: len(paths.steps()) == 1, "the checkpoint that was asked for")
 
     report = json.loads(finished("jobs", "-o", "json").stdout)
     assert report["version"] == 1
@@ -68,14 +68,14 @@ def test_a_detached_run_survives_sighup_and_is_followed_and_stopped(finished, de
     out, _ = follower.communicate(timeout=60)
     assert "stopped by SIGTERM" in out
     assert json.loads(finished("jobs", "-o", "json").stdout)["jobs"][0]["state"] == "exited 143"
-    assert live_runs(places.logs.parent) == []
+    assert live_runs(paths.logs.parent) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_ctrl_c_and_a_lost_terminal_save_and_stop(devgw_run, tiny_script, places, poll, number, code):
+def test_ctrl_c_and_a_lost_terminal_save_and_stop(devgw_run, tiny_script, paths, poll, number, code):
     process = devgw_run(tiny_script, *LONG)
-    poll(lambda: len(places.records()) > 2, "training to begin")
+    poll(lambda: len(paths.records()) > 2, "training to begin")
     process.send_signal(number)
     assert process.wait(timeout=60) == code
-    assert len(places.steps()) == 1
+    assert len(paths.steps()) == 1

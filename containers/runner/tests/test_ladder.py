@@ -68,14 +68,14 @@ def test_a_good_model_stays_compiled_and_warm_up_leaves_no_trace():
 
 
 @pytest.mark.slow
-def test_a_compiler_that_fails_is_left_for_aot_eager_with_the_cause(finished, places, tiny_script, tmp_path):
+def test_a_compiler_that_fails_is_left_for_aot_eager_with_the_cause(finished, paths, tiny_script, tmp_path):
     """An image without a C++ compiler, pytorch/pytorch#170235. In its own process: torch remembers."""
     cold = {"CXX": "/nonexistent/c++", "DEVGW_TRAIN_CACHE_DIR": str(tmp_path / "cold")}
     done = finished(tiny_script, "--steps", "2", "--compile", "default", **cold)
     assert done.returncode == 0, done.stderr
-    assert [fall["rung"] for fall in places.events("fall")] == ["compiled"]
+    assert [fall["rung"] for fall in paths.events("fall")] == ["compiled"]
     assert "InvalidCxxCompiler" in done.stdout
-    assert places.events("warm-up-done")[0]["rung"] == "aot_eager"
+    assert paths.events("warm-up-done")[0]["rung"] == "aot_eager"
 
 
 def test_a_rung_that_computes_another_loss_is_left():
@@ -123,7 +123,7 @@ def test_out_of_memory_is_no_reason_to_fall():
 
 
 @pytest.mark.slow
-def test_an_odd_last_batch_runs_eager_without_a_recompilation(places):
+def test_an_odd_last_batch_runs_eager_without_a_recompilation(paths):
     """A partial batch costs one eager step, not minutes: 20 samples in batches of 8 leave 4."""
     config = TinyConfig(
         run_name="tiny",
@@ -135,17 +135,17 @@ def test_an_odd_last_batch_runs_eager_without_a_recompilation(places):
         log_every=1,
     )
     run(Tiny, config)
-    assert places.events("warm-up-done")[0]["rung"] == "compiled"
-    assert len(places.records()) == 9
-    assert places.records()[-1]["recompiles"] == 0
-    assert places.records()[-1]["compile_seconds"] > 0
+    assert paths.events("warm-up-done")[0]["rung"] == "compiled"
+    assert len(paths.records()) == 9
+    assert paths.records()[-1]["recompiles"] == 0
+    assert paths.records()[-1]["compile_seconds"] > 0
 
 
 @pytest.mark.slow
-def test_a_fall_is_recorded_where_the_user_looks(places, capsys):
+def test_a_fall_is_recorded_where_the_user_looks(paths, capsys):
     config = TinyConfig(run_name="tiny", steps=2, compile="default", compile_timeout_seconds=0.01)
     run(Tiny, config)
-    falls = places.events("fall")
+    falls = paths.events("fall")
     assert [fall["rung"] for fall in falls] == ["compiled", "aot_eager"]
     assert all(fall["cause"] == "CompileTimeoutError" for fall in falls)
     assert "fell from compiled: CompileTimeoutError: took longer than" in capsys.readouterr().out

@@ -35,27 +35,27 @@ def record(step: int = 5, **changes) -> Record:
     return Record(**{**values, **changes})
 
 
-def test_a_run_writes_jsonl_csv_tensorboard_prometheus_plan_and_trace(places):
+def test_a_run_writes_jsonl_csv_tensorboard_prometheus_plan_and_trace(paths):
     extras = ["--csv", "--tensorboard", "--prometheus", "textfile", "--profile", "2", "--peak-tflops", "0.1"]
     assert run(tiny.Tiny, [*QUICK, *extras]) == 0
-    train = places.records()
+    train = paths.records()
     assert [row["step"] for row in train] == [2, 4, 6, 8]
     assert all(0 < row["mfu"] < 1 for row in train)
     assert all(row["metric_accuracy"] <= 1 and row["memory_bytes"] > 2**20 for row in train)
-    rows = list(csv.DictReader((places.logs / "metrics.csv").open()))
+    rows = list(csv.DictReader((paths.logs / "metrics.csv").open()))
     assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 8]
-    prom = (places.logs / "metrics.prom").read_text()
+    prom = (paths.logs / "metrics.prom").read_text()
     for name in {*GAUGES, VAL_LOSS}:
         assert f'{PREFIX}{name}{{run="tiny"}}' in prom
-    assert list((places.logs / "tensorboard").glob("events*"))
-    assert json.loads((places.logs / "plan.json").read_text())["choices"]["precision"]["reason"]
-    assert "traceEvents" in json.loads((places.logs / "trace.json").read_text())
+    assert list((paths.logs / "tensorboard").glob("events*"))
+    assert json.loads((paths.logs / "plan.json").read_text())["choices"]["precision"]["reason"]
+    assert "traceEvents" in json.loads((paths.logs / "trace.json").read_text())
 
 
-def test_a_resumed_run_appends_to_the_same_csv(places):
+def test_a_resumed_run_appends_to_the_same_csv(paths):
     assert run(tiny.Tiny, [*QUICK, "--csv"]) == 0
     assert run(tiny.Tiny, [*QUICK, "--csv", "--steps", "12"]) == 0
-    text = (places.logs / "metrics.csv").read_text().splitlines()
+    text = (paths.logs / "metrics.csv").read_text().splitlines()
     assert sum(line.startswith("time,") for line in text) == 1
 
 
@@ -132,13 +132,13 @@ def test_a_lost_reader_is_reported_once_and_not_raised():
 
 
 @pytest.mark.slow
-def test_a_run_whose_reader_is_gone_saves_and_stops_as_after_sighup(devgw_run, tiny_script, places, poll):
+def test_a_run_whose_reader_is_gone_saves_and_stops_as_after_sighup(devgw_run, tiny_script, paths, poll):
     process = devgw_run(tiny_script, "--steps", "100000000", "--log-every", "1", "--checkpoint-minutes", "0")
-    poll(lambda: len(places.records()) > 2, "training to begin")
+    poll(lambda: len(paths.records()) > 2, "training to begin")
     process.stdout.close()
     process.stdout = None
     assert process.wait(timeout=60) == 129
-    assert len(places.steps()) == 1
+    assert len(paths.steps()) == 1
 
 
 def test_the_meter_means_over_the_interval_and_starts_anew():

@@ -14,7 +14,7 @@ from devgw_runner.parallel.sharding import check_sharding, find_refusals
 from devgw_runner.parallel.wrapping import find_blocks
 from torch import nn
 
-from conftest import Places
+from conftest import RunPaths
 
 STEPS = 12
 
@@ -23,12 +23,12 @@ SCRIPT = Path(__file__).parent / "scripts" / "blocks.py"
 FLAGS = ("--steps", str(STEPS), "--log-every", "1")
 
 
-def weights(places: Places, step: int = STEPS) -> dict[str, torch.Tensor]:
-    return read_weights(places.checkpoints / f"step-{step:08d}")
+def weights(paths: RunPaths, step: int = STEPS) -> dict[str, torch.Tensor]:
+    return read_weights(paths.checkpoints / f"step-{step:08d}")
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Places]:
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunPaths]:
     """The same training by one process with batch 16, and by two with batch 8 each: DDP and FSDP2."""
     root = tmp_path_factory.mktemp("worlds")
     directories = {"DEVGW_TRAIN_CHECKPOINT_DIR": f"{root}/checkpoints", "DEVGW_TRAIN_LOG_DIR": f"{root}/logs"}
@@ -44,7 +44,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Places]:
             cwd=root,
             env={**os.environ, **directories},
         )
-    return {name: Places(root, name) for name in lines}
+    return {name: RunPaths(root, name) for name in lines}
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_sharded_checkpoints_resume_exactly_and_reshard_to_one_process(finished,
     fsdp = ("--nproc", "2", SCRIPT, "--run-name", "half", "--parallel", "fsdp", *FLAGS)
     assert finished(*fsdp, "--steps", "7").returncode == 0
     assert "resumed from step-00000007" in finished(*fsdp).stdout
-    expected, got = weights(worlds["fsdp"]), weights(Places(tmp_path, "half"))
+    expected, got = weights(worlds["fsdp"]), weights(RunPaths(tmp_path, "half"))
     for name, value in expected.items():
         assert torch.equal(got[name], value), name
     alone = finished(SCRIPT, "--run-name", "half", "--steps", "14", "--batch-size", "16")
@@ -78,13 +78,13 @@ def test_sharded_checkpoints_resume_exactly_and_reshard_to_one_process(finished,
 def test_sigterm_stops_all_processes_at_the_same_step(devgw_run, poll, tmp_path):
     """Only one checkpoint, whole, and the exit code of the signal."""
     process = devgw_run("--nproc", "2", SCRIPT, "--run-name", "stopped", *FLAGS, "--steps", "1000000")
-    places = Places(tmp_path, "stopped")
-    poll(lambda: len(places.records()) > 3, "training to begin")
+    paths = RunPaths(tmp_path, "stopped")
+    poll(lambda: len(paths.records()) > 3, "training to begin")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    assert len(places.steps()) == 1
-    assert weights(places, places.steps()[0])
+    assert len(paths.steps()) == 1
+    assert weights(paths, paths.steps()[0])
 
 
 @pytest.mark.slow

@@ -21,9 +21,9 @@ def test_the_package_exports_four_names():
         assert getattr(devgw_runner, name).__name__ == name
 
 
-def test_a_notebook_calls_run_with_a_config_and_gets_exceptions(places):
+def test_a_notebook_calls_run_with_a_config_and_gets_exceptions(paths):
     assert run(tiny.Tiny, tiny.TinyConfig(run_name="tiny", steps=2)) == 0
-    assert places.steps() == [2]
+    assert paths.steps() == [2]
     with pytest.raises(RunnerError) as caught:
         run(tiny.Tiny, tiny.TinyConfig(run_name="tiny", steps=4, width=20))
     assert caught.value.exit_code == 18
@@ -41,7 +41,7 @@ def test_a_notebook_calls_run_with_a_config_and_gets_exceptions(places):
     ],
     ids=["python", "devgw-run", "module", "torchrun"],
 )
-def test_a_script_starts_in_every_way(line, places):
+def test_a_script_starts_in_every_way(line, paths):
     environment = {**os.environ, "PYTHONPATH": str(Path(tiny.__file__).parent)}
     done = subprocess.run(
         [sys.executable, *line, "--steps", "2", "--run-name", "tiny"],
@@ -52,7 +52,7 @@ def test_a_script_starts_in_every_way(line, places):
     )
     assert done.returncode == 0, done.stderr
     assert "finished at step 2" in done.stdout
-    assert places.steps() == [2]
+    assert paths.steps() == [2]
 
 
 def test_explain_prints_the_plan_and_touches_nothing(capsys, tmp_path):
@@ -96,9 +96,9 @@ def test_a_wrong_command_line_is_told(capsys, line, code, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_task_is_found_without_training_it(places):
+def test_a_task_is_found_without_training_it(paths):
     assert find_task(tiny.__file__).__name__ == "Tiny"
-    assert not places.logs.exists()
+    assert not paths.logs.exists()
 
 
 def test_config_is_a_pydantic_model_with_a_schema():

@@ -135,7 +135,7 @@ def _wrap(options: LaunchOptions, command: list[str]) -> int:
 
 def _detach(options: LaunchOptions, given: list[str], rest: list[str]) -> int:
     from devgw_runner.jobs.detached import start_detached
-    from devgw_runner.places import logs_root
+    from devgw_runner.paths import logs_root
 
     if not options.wrap and ":" not in rest[0] and not Path(rest[0]).is_file():
         raise UsageError(f"there is no script {rest[0]}", "devgw-run --detach train.py")

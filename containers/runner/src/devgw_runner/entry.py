@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from devgw_runner.assembly import assemble
+from devgw_runner.build import assemble
 from devgw_runner.config import TrainConfig
 from devgw_runner.config_sources import read_config
 from devgw_runner.environment import prepare_compiler_environment
@@ -18,8 +18,8 @@ from devgw_runner.jobs.registry import registered_run
 from devgw_runner.loop import train
 from devgw_runner.measure import find_device
 from devgw_runner.parallel.world import World, join_world, leave_world
-from devgw_runner.places import find_places, prepare_places
-from devgw_runner.preparation import prepare, script_name
+from devgw_runner.paths import find_paths, prepare_paths
+from devgw_runner.probe import prepare, script_name
 from devgw_runner.resources import usable_cpus
 from devgw_runner.signals import Signals
 from devgw_runner.task import Task, check_task
@@ -96,27 +96,27 @@ def _train(task_type: type[Task[Any]], config: TrainConfig) -> int:
         raise TaskError(f"run was given {task_type!r}", "call run(YourTask) with the class")
     task = task_type()
     check_task(task)
-    places = find_places(config, script_name(task))
+    paths = find_paths(config, script_name(task))
     if not config.explain:
-        prepare_places(places)
-    prepare_compiler_environment(places.cache)
+        prepare_paths(paths)
+    prepare_compiler_environment(paths.cache)
     torch.set_num_threads(max(1, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     device = find_device(config.device, int(os.environ.get("LOCAL_RANK", "0")))
     world = join_world(device.type)
     try:
-        return _train_in_world(task, config, places, world, device)
+        return _train_in_world(task, config, paths, world, device)
     finally:
         torch.compiler.set_stance("default")
         leave_world()
 
 
-def _train_in_world(task: Task[Any], config: TrainConfig, places: Any, world: World, device: torch.device) -> int:
-    prepared = prepare(task, config, places, world, device)
+def _train_in_world(task: Task[Any], config: TrainConfig, paths: Any, world: World, device: torch.device) -> int:
+    prepared = prepare(task, config, paths, world, device)
     if config.explain:
         if world.is_main:
             print(prepared.plan.explain())
         return 0
-    with Signals().installed() as signals, registered_run(places, enabled=world.is_main):
+    with Signals().installed() as signals, registered_run(paths, enabled=world.is_main):
         training, warm_batch = assemble(prepared, signals)
         try:
             return train(training, warm_batch)

@@ -12,7 +12,7 @@ import torch
 from devgw_runner.entry import guarded
 from devgw_runner.environment import process_environment
 from devgw_runner.errors import EXIT_OWN_FAILURE
-from devgw_runner.places import cache_root
+from devgw_runner.paths import cache_root
 from devgw_runner.resources import usable_cpus
 from devgw_runner.script import is_module_path, run_target
 

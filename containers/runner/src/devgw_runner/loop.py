@@ -1,6 +1,6 @@
 """The training loop, top to bottom. Every place where the host waits for the device is marked SYNC.
 
-What the parts are is `training`'s, how they were made `assembly`'s, what was chosen `plan`'s.
+What the parts are is `state`'s, how they were made `build`'s, what was chosen `plan`'s.
 """
 
 import math
@@ -22,8 +22,8 @@ from devgw_runner.metrics.peak import model_flops_utilisation
 from devgw_runner.metrics.record import Record
 from devgw_runner.parallel.wrapping import wrap_ddp
 from devgw_runner.randomness import untouched_randomness
+from devgw_runner.state import RunState
 from devgw_runner.task import batch_samples
-from devgw_runner.training import Training
 from devgw_runner.usage import memory_in_use
 from devgw_runner.warmup import shrink_micro_batch, warm_up
 
@@ -31,7 +31,7 @@ from devgw_runner.warmup import shrink_micro_batch, warm_up
 EVALUATION_COMPILE_BATCHES = 100
 
 
-def train(run: Training, warm_batch: Any) -> int:  # noqa: C901, PLR0912 - the loop is one page on purpose
+def train(run: RunState, warm_batch: Any) -> int:  # noqa: C901, PLR0912 - the loop is one page on purpose
     """Train from the run's position to its end; return 0, or 128 + the signal that stopped it."""
     run.state.model.train()
     if run.is_done and not owes_evaluation(run):
@@ -95,7 +95,7 @@ def train(run: Training, warm_batch: Any) -> int:  # noqa: C901, PLR0912 - the l
     return 0
 
 
-def step_within_memory(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+def step_within_memory(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Take one optimizer step; out of memory, halve the micro-batch and take it again."""
     while True:
         try:
@@ -105,7 +105,7 @@ def step_within_memory(run: Training, batch: Any) -> tuple[Tensor, dict[str, Ten
             torch.compiler.set_stance("default")  # the new shape may compile once
 
 
-def choose_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+def choose_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Replay the captured graph where there is one and the batch fits it; measure first whether one pays."""
     if run.graph is not None:
         return run.graph.replay(batch) if run.graph.fits(batch) else optimizer_step(run, batch)
@@ -117,7 +117,7 @@ def choose_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
     return choose_step(run, batch)
 
 
-def optimizer_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+def optimizer_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Forward, backward and update on one batch; all of it is enqueued, nothing is waited for."""
     optimizer, scaler = run.state.optimizer, run.state.scaler
     samples = batch_samples(batch)
@@ -145,7 +145,7 @@ def optimizer_step(run: Training, batch: Any) -> tuple[Tensor, dict[str, Tensor]
     return total, metrics
 
 
-def gradient_sync(run: Training, *, last: bool) -> AbstractContextManager[Any]:
+def gradient_sync(run: RunState, *, last: bool) -> AbstractContextManager[Any]:
     """Exchange gradients between processes on the last micro-batch only."""
     if isinstance(run.step, DistributedDataParallel) and not last:
         return run.step.no_sync()
@@ -154,13 +154,13 @@ def gradient_sync(run: Training, *, last: bool) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def clip_gradients(run: Training) -> Tensor:
+def clip_gradients(run: RunState) -> Tensor:
     """Clip to --grad-clip and return the norm over all processes."""
     norm = torch.nn.utils.clip_grad_norm_(run.state.model.parameters(), run.config.grad_clip or math.inf)
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
-def skip_step(run: Training) -> None:
+def skip_step(run: RunState) -> None:
     """Leave out an update whose gradient is not finite, as --nan skip asks."""
     run.state.skipped_steps += 1
     run.state.scaler.update()
@@ -169,7 +169,7 @@ def skip_step(run: Training) -> None:
     run.recorder.event("skipped", f"skipped {where}: its gradient is not finite")
 
 
-def capture_if_worthwhile(run: Training, batch: Any) -> None:
+def capture_if_worthwhile(run: RunState, batch: Any) -> None:
     """Capture the whole step if launching it takes the host longer than computing it takes the GPU."""
     assert run.launch_meter is not None  # noqa: S101 - narrows a type that the caller guarantees
     times = run.launch_meter.times()  # SYNC: once
@@ -188,7 +188,7 @@ def capture_if_worthwhile(run: Training, batch: Any) -> None:
         run.recorder.event("fall", f"fell from graph: {line}", rung="graph", cause=type(exc).__name__, line=line)
 
 
-def owes_evaluation(run: Training) -> bool:
+def owes_evaluation(run: RunState) -> bool:
     """Say whether the position calls for an evaluation that is not done yet, here or before a resume."""
     step, every = run.position.step, run.config.eval_every
     if run.evaluation is None or step in {0, run.state.evaluated_step}:
@@ -196,7 +196,7 @@ def owes_evaluation(run: Training) -> bool:
     return run.is_done or (step % every == 0 if every else run.position.samples == 0)
 
 
-def evaluate(run: Training) -> int:
+def evaluate(run: RunState) -> int:
     """Evaluate and record; return the signal that interrupted it, or 0. Training randomness is untouched."""
     assert run.evaluation is not None  # noqa: S101 - narrows a type that the caller guarantees
     sums: dict[str, Tensor] = {}
@@ -227,7 +227,7 @@ def evaluate(run: Training) -> int:
     return 0
 
 
-def report(run: Training) -> None:
+def report(run: RunState) -> None:
     """Record the interval that ends here."""
     means, step_seconds, rate, waited = run.meter.take()  # SYNC: once per interval
     loss = run.world.total(means.pop("loss")) / run.world.size
@@ -254,14 +254,14 @@ def report(run: Training) -> None:
     )
 
 
-def save(run: Training, *, wait: bool) -> None:
+def save(run: RunState, *, wait: bool) -> None:
     """Save a checkpoint, unless the state is no longer finite: then stop, the older ones are better."""
     if run.config.nan == "stop":
         run.watch.check()  # SYNC: once per checkpoint
     run.writer.save(run.state, wait=wait)
 
 
-def stop_with_checkpoint(run: Training, stop_signal: int) -> int:
+def stop_with_checkpoint(run: RunState, stop_signal: int) -> int:
     """Save, say so, and return the exit code of a stop by signal."""
     save(run, wait=True)
     name = signal.Signals(stop_signal).name

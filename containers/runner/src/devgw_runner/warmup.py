@@ -7,11 +7,11 @@ from devgw_runner.ladder import Climb, Rung, Trial, climb, count_recompiles
 from devgw_runner.loading import split_batch
 from devgw_runner.metrics.progress import format_seconds
 from devgw_runner.parallel.wrapping import find_blocks
+from devgw_runner.state import RunState
 from devgw_runner.task import batch_samples
-from devgw_runner.training import Training
 
 
-def warm_up(run: Training, batch: object) -> None:
+def warm_up(run: RunState, batch: object) -> None:
     """Compile what the plan asks for, as high on the ladder as it goes.
 
     Raises:
@@ -43,7 +43,7 @@ def warm_up(run: Training, batch: object) -> None:
     )
 
 
-def _climb_within_memory(run: Training, batch: object) -> Climb:
+def _climb_within_memory(run: RunState, batch: object) -> Climb:
     while True:
         first_part = split_batch(batch, run.micro_batch, batch_samples(batch))[0]
         trial = Trial(
@@ -61,14 +61,14 @@ def _climb_within_memory(run: Training, batch: object) -> Climb:
             shrink_micro_batch(run, exc)
 
 
-def _targets(run: Training) -> tuple[torch.nn.Module, ...]:
+def _targets(run: RunState) -> tuple[torch.nn.Module, ...]:
     """Under FSDP2 each block compiles alone, so that gathering the next overlaps; else the whole step."""
     if run.plan.parallel.value == "fsdp":
         return tuple(find_blocks(run.state.model)) or (run.loss_step,)
     return (run.loss_step,)
 
 
-def shrink_micro_batch(run: Training, exc: torch.OutOfMemoryError) -> None:
+def shrink_micro_batch(run: RunState, exc: torch.OutOfMemoryError) -> None:
     """Halve the micro-batch after an out-of-memory error.
 
     Raises:

@@ -28,30 +28,30 @@ class Wave(Task):
         return tiny.Points(512, 1, 0.0) if split == "train" else None
 
 
-def losses(places) -> list[float]:
-    return [record["loss"] for record in places.records()]
+def losses(paths) -> list[float]:
+    return [record["loss"] for record in paths.records()]
 
 
-def test_a_captured_step_computes_the_losses_of_the_uncaptured_one(places, tmp_path):
+def test_a_captured_step_computes_the_losses_of_the_uncaptured_one(paths, tmp_path):
     """200 steps, side by side; the schedule's learning rate is read at each replay."""
     config = {"steps": 200, "batch_size": 16, "log_every": 1, "precision": "fp32", "compile": "off"}
     run(Wave, TrainConfig(run_name="tiny", graphs="on", **config))
-    assert any(event.get("rung") == "graph" for event in places.events("graphs"))
-    graphed = losses(places)
-    from conftest import Places
+    assert any(event.get("rung") == "graph" for event in paths.events("graphs"))
+    graphed = losses(paths)
+    from conftest import RunPaths
 
     run(Wave, TrainConfig(run_name="plain", graphs="off", **config))
-    assert graphed == pytest.approx(losses(Places(tmp_path, "plain")), rel=1e-4)
+    assert graphed == pytest.approx(losses(RunPaths(tmp_path, "plain")), rel=1e-4)
 
 
-def test_accumulated_gradients_equal_those_of_the_whole_batch(places, tmp_path):
+def test_accumulated_gradients_equal_those_of_the_whole_batch(paths, tmp_path):
     """The silent fault of pytorch/pytorch#96693 would show here."""
-    from conftest import Places
+    from conftest import RunPaths
 
     config = {"steps": 20, "batch_size": 32, "log_every": 1, "precision": "fp32", "compile": "default"}
     run(Wave, TrainConfig(run_name="tiny", micro_batch=8, **config))
     run(Wave, TrainConfig(run_name="whole", **config))
-    assert losses(places) == pytest.approx(losses(Places(tmp_path, "whole")), rel=1e-4)
+    assert losses(paths) == pytest.approx(losses(RunPaths(tmp_path, "whole")), rel=1e-4)
 
 
 def test_the_learning_rate_is_not_frozen_into_the_graph():
@@ -78,14 +78,14 @@ def test_the_learning_rate_is_not_frozen_into_the_graph():
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "tf32", "fp32"])
-def test_every_precision_learns(places, precision):
+def test_every_precision_learns(paths, precision):
     run(tiny.Tiny, tiny.TinyConfig(run_name="tiny", steps=60, log_every=10, precision=precision))
-    assert losses(places)[-1] < losses(places)[0]
+    assert losses(paths)[-1] < losses(paths)[0]
 
 
-def test_the_automatic_batch_fits(places):
+def test_the_automatic_batch_fits(paths):
     run(Wave, TrainConfig(run_name="tiny", steps=2))
-    assert places.steps() == [2]
+    assert paths.steps() == [2]
 
 
 def test_fp8_converts_only_large_layers():
@@ -95,7 +95,7 @@ def test_fp8_converts_only_large_layers():
     assert type(model[1]) is nn.Linear
 
 
-def test_offloaded_parameters_train(finished, places):
+def test_offloaded_parameters_train(finished, paths):
     script = tiny.__file__.replace("tiny.py", "blocks.py")
     flags = ["--parallel", "fsdp", "--cpu-offload", "--steps", "4", "--run-name", "tiny", "--grad-clip", "1"]
     done = finished("--nproc", str(max(2, torch.cuda.device_count())), script, *flags)

@@ -10,7 +10,7 @@ from pathlib import Path
 from devgw_runner.commands.arguments import CommandParser
 from devgw_runner.jobs.detached import Job, find_job, follow_output, list_jobs, stop_job
 from devgw_runner.jobs.registry import live_runs, request_checkpoints
-from devgw_runner.places import logs_root
+from devgw_runner.paths import logs_root
 
 REPORT_VERSION = 1
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from devgw_runner.errors import storage_error
 from devgw_runner.jobs.process import is_same_process, start_ticks
-from devgw_runner.places import Places
+from devgw_runner.paths import RunPaths
 
 RUNS_DIRECTORY = ".runs"
 
@@ -29,14 +29,14 @@ class LiveRun:
 
 
 @contextmanager
-def registered_run(places: Places, *, enabled: bool) -> Iterator[None]:
+def registered_run(paths: RunPaths, *, enabled: bool) -> Iterator[None]:
     """Keep this process in the registry while the block runs."""
     if not enabled:
         yield
         return
-    directory = places.logs.parent / RUNS_DIRECTORY
+    directory = paths.logs.parent / RUNS_DIRECTORY
     entry = directory / f"{os.getpid()}.json"
-    live = LiveRun(places.run, os.getpid(), start_ticks(os.getpid()) or 0, str(places.checkpoints))
+    live = LiveRun(paths.run, os.getpid(), start_ticks(os.getpid()) or 0, str(paths.checkpoints))
     try:
         directory.mkdir(parents=True, exist_ok=True)
         entry.write_text(json.dumps(asdict(live)), encoding="utf-8")

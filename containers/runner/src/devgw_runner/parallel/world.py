@@ -79,7 +79,7 @@ def leave_world() -> None:
         dist.destroy_process_group()
 
 
-class AgreedRequests:
+class StopConsensus:
     """Brings every process to the same decision at the same step: stop, or checkpoint now.
 
     The exchange of one step is awaited at the next, so its latency hides behind the computation.

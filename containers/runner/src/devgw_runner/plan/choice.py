@@ -1,6 +1,6 @@
 """A choice with its reason, and the Plan that holds them all.
 
-Making choices is left to the rules; carrying them out to `assembly`.
+Making choices is left to the rules; carrying them out to `build`.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from devgw_runner.errors import RunnerError
-from devgw_runner.places import ENVIRONMENT_VOLUMES, cache_root, logs_root, prove_writable
+from devgw_runner.paths import ENVIRONMENT_VOLUMES, cache_root, logs_root, prove_writable
 from devgw_runner.preflight.check import Check, failed, passed, warned
 from devgw_runner.resources import Resources, read_resources
 

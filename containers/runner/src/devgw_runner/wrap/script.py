@@ -15,7 +15,7 @@ from types import FrameType
 from devgw_runner.environment import process_environment
 from devgw_runner.errors import EXIT_OWN_FAILURE, SIGNAL_EXIT_BASE, PreflightError, UsageError
 from devgw_runner.metrics.gpu import NvmlUnavailableError, read_gpus
-from devgw_runner.places import cache_root, logs_root, prove_writable
+from devgw_runner.paths import cache_root, logs_root, prove_writable
 from devgw_runner.preflight import gpu, machine
 from devgw_runner.preflight.doctor import first_failure, run_checks
 from devgw_runner.resources import usable_cpus

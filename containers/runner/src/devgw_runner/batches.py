@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from devgw_runner import loading
-from devgw_runner.preparation import Prepared
+from devgw_runner.probe import Prepared
 from devgw_runner.sampler import Position, SampleOrder
-from devgw_runner.training import Evaluation, Order, StreamOrder, Training
+from devgw_runner.state import Evaluation, Order, RunState, StreamOrder
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -37,7 +37,7 @@ def make_order(prepared: Prepared) -> Order:
     return order
 
 
-def open_batches(run: Training, prepared: Prepared) -> Any:
+def open_batches(run: RunState, prepared: Prepared) -> Any:
     """Open the training batches at the run's position; return one more of the same shape for warm-up."""
     plan, device = run.plan, run.device
     memory_format = MEMORY_FORMATS[plan.memory_format.value]

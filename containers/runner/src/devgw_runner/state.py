@@ -1,4 +1,4 @@
-"""The parts of one run, put together by `assembly` and driven by `loop`."""
+"""The parts of one run, put together by `build` and driven by `loop`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from devgw_runner.graphs import LaunchMeter, WholeStepGraph
 from devgw_runner.ladder import Climb
 from devgw_runner.metrics.record import Meter
 from devgw_runner.metrics.recorder import Recorder
-from devgw_runner.parallel.world import AgreedRequests, World
-from devgw_runner.places import Places
+from devgw_runner.parallel.world import StopConsensus, World
+from devgw_runner.paths import RunPaths
 from devgw_runner.plan.choice import Plan
 from devgw_runner.precision import AutocastFactory
 from devgw_runner.profiling import Profiler
@@ -60,13 +60,13 @@ class Evaluation(Protocol):
 
 
 @dataclass
-class Training:
+class RunState:
     """One run. `step` is what is called (DDP or the loss step itself), `loss_step` is what is compiled."""
 
     task: Task[Any]
     config: TrainConfig
     plan: Plan
-    places: Places
+    paths: RunPaths
     world: World
     device: torch.device
     state: TrainState
@@ -77,7 +77,7 @@ class Training:
     total_steps: int
     evaluation: Evaluation | None
     signals: Signals
-    requests: AgreedRequests
+    requests: StopConsensus
     writer: CheckpointWriter
     recorder: Recorder
     meter: Meter

@@ -1,6 +1,6 @@
 """Before anything is decided: build model and data, look at one small batch, find the facts, make the Plan.
 
-Carrying the plan out is left to `assembly`.
+Carrying the plan out is left to `build`.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from devgw_runner.checkpoint.state import check_same_model
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import DataError, TaskError
 from devgw_runner.parallel.world import World
-from devgw_runner.places import Places
+from devgw_runner.paths import RunPaths
 from devgw_runner.plan.build import build_plan, pin_choices
 from devgw_runner.plan.choice import Plan
 from devgw_runner.plan.facts import DataFacts, Facts
@@ -38,7 +38,7 @@ class Prepared:
 
     task: Task[Any]
     config: TrainConfig
-    places: Places
+    paths: RunPaths
     world: World
     device: torch.device
     model: nn.Module
@@ -50,13 +50,13 @@ class Prepared:
     has_own_optimizer: bool
 
 
-def prepare(task: Task[Any], config: TrainConfig, places: Places, world: World, device: torch.device) -> Prepared:
+def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World, device: torch.device) -> Prepared:
     """Build model and data, look at one small batch, find the facts, and decide.
 
     Raises:
         RunnerError: task, data, checkpoint, precision or settings stand in the way.
     """
-    found = world.from_main(find_checkpoint(config.resume, places.checkpoints))
+    found = world.from_main(find_checkpoint(config.resume, paths.checkpoints))
     config = pin_choices(config, found.manifest.numerics) if found else config
     seed_everything(config.seed)
     if config.deterministic:
@@ -70,7 +70,7 @@ def prepare(task: Task[Any], config: TrainConfig, places: Places, world: World, 
     facts = _find_facts(task, config, world, device, model, data, first_look, load_seconds)
     plan = build_plan(config, facts, found.note() if found else "")
     own = facts.has_own_optimizer
-    return Prepared(task, config, places, world, device, model, data, first_look, facts, plan, found, own)
+    return Prepared(task, config, paths, world, device, model, data, first_look, facts, plan, found, own)
 
 
 def _build_model(task: Task[Any], config: TrainConfig) -> nn.Module:

@@ -19,7 +19,7 @@ CACHE_VARIABLE = "DEVGW_TRAIN_CACHE_DIR"
 
 
 @dataclass(frozen=True)
-class Places:
+class RunPaths:
     """The directories of one run; `data` is read-only and may be absent."""
 
     run: str
@@ -29,10 +29,10 @@ class Places:
     cache: Path
 
 
-def find_places(config: TrainConfig, script_name: str) -> Places:
+def find_paths(config: TrainConfig, script_name: str) -> RunPaths:
     """Choose the directories: the setting, else the environment's volume, else below ./devgw-runs."""
     run = config.run_name or script_name
-    return Places(
+    return RunPaths(
         run=run,
         data=config.data_dir or _volume("data"),
         checkpoints=(config.checkpoint_dir or checkpoints_root()).absolute() / run,
@@ -59,7 +59,7 @@ def cache_root() -> Path:
     return Path(named) if named else _home() / ".cache" / "devgw-runner"
 
 
-def prepare_places(places: Places) -> None:
+def prepare_paths(paths: RunPaths) -> None:
     """Create the writable directories and prove that they are writable, different, and not inside the data.
 
     Raises:
@@ -67,17 +67,17 @@ def prepare_places(places: Places) -> None:
         StorageError: one cannot be written.
         ReadOnlyError: one lies on a read-only volume.
     """
-    writable = {"checkpoints": places.checkpoints, "logs": places.logs, "cache": places.cache}
+    writable = {"checkpoints": paths.checkpoints, "logs": paths.logs, "cache": paths.cache}
     if len(set(writable.values())) < len(writable):
         raise UsageError("checkpoints, logs and cache share a directory", "give each its own directory")
     for name, path in writable.items():
-        if places.data is not None and path.is_relative_to(places.data.absolute()):
+        if paths.data is not None and path.is_relative_to(paths.data.absolute()):
             raise UsageError(
                 f"the {name} directory {path} lies inside the data", "data stays read-only; choose another"
             )
         prove_writable(path, name)
-    if places.data is not None and not places.data.is_dir():
-        raise UsageError(f"the data directory {places.data} does not exist", "check --data-dir and the mount")
+    if paths.data is not None and not paths.data.is_dir():
+        raise UsageError(f"the data directory {paths.data} does not exist", "check --data-dir and the mount")
 
 
 def prove_writable(path: Path, name: str) -> None:

@@ -9,29 +9,29 @@ from typing import Any
 from torch.optim import AdamW, Optimizer
 
 from devgw_runner import measure
+from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_evaluation
 from devgw_runner.checkpoint.resume import Found, restore
 from devgw_runner.checkpoint.state import TrainState
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
 from devgw_runner.errors import TaskError, storage_error
-from devgw_runner.feeding import MEMORY_FORMATS, make_order, open_batches, open_evaluation
 from devgw_runner.metrics.peak import peak_flops
 from devgw_runner.metrics.progress import Progress
 from devgw_runner.metrics.record import Meter
 from devgw_runner.metrics.recorder import Recorder
-from devgw_runner.parallel.world import AgreedRequests
+from devgw_runner.parallel.world import StopConsensus
 from devgw_runner.parallel.wrapping import shard_model
 from devgw_runner.plan.throughput import count_steps
 from devgw_runner.precision import autocast_for, convert_to_fp8, scaler_for, set_matmul_precision
-from devgw_runner.preparation import Prepared
+from devgw_runner.probe import Prepared
 from devgw_runner.profiling import Profiler
 from devgw_runner.sampler import Position
 from devgw_runner.signals import Signals
+from devgw_runner.state import RunState
 from devgw_runner.task import LossStep
-from devgw_runner.training import Training
 from devgw_runner.watch import LossWatch
 
 
-def assemble(prepared: Prepared, signals: Signals) -> tuple[Training, Any]:
+def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
     """Carry out the plan; return the run, and the batch to warm up with.
 
     Raises:
@@ -45,14 +45,14 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[Training, Any]:
     total_steps = count_steps(config, order.batches_per_epoch)
     state = _make_state(prepared, total_steps)
     progress = Progress(total_steps, config.progress_seconds, lambda: signals.request_stop(1))  # 1: SIGHUP
-    recorder = Recorder(config, prepared.places.logs, progress, prepared.places.run, is_main=world.is_main)
+    recorder = Recorder(config, prepared.paths.logs, progress, prepared.paths.run, is_main=world.is_main)
     _write_plan(prepared)
     step = LossStep(prepared.task, prepared.model)
-    run = Training(
+    run = RunState(
         task=prepared.task,
         config=config,
         plan=plan,
-        places=prepared.places,
+        paths=prepared.paths,
         world=world,
         device=device,
         state=state,
@@ -63,12 +63,12 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[Training, Any]:
         total_steps=total_steps,
         evaluation=open_evaluation(prepared),
         signals=signals,
-        requests=AgreedRequests(world),
+        requests=StopConsensus(world),
         writer=_open_writer(prepared),
         recorder=recorder,
         meter=Meter(device),
         watch=LossWatch(device, order.batches_per_epoch),
-        profiler=Profiler(config.profile if world.is_main else 0, prepared.places.logs, device),
+        profiler=Profiler(config.profile if world.is_main else 0, prepared.paths.logs, device),
         micro_batch=plan.micro_batch.value,
         peak_flops=peak_flops(prepared.facts.device, plan.precision.value, config.peak_tflops),
     )
@@ -118,7 +118,7 @@ def _make_optimizer(prepared: Prepared) -> Optimizer:
 def _open_writer(prepared: Prepared) -> CheckpointWriter:
     config = prepared.config
     settings = WriterSettings(
-        root=prepared.places.checkpoints,
+        root=prepared.paths.checkpoints,
         keep=config.checkpoint_keep,
         numerics=prepared.plan.numerics(),
         asynchronous=config.checkpoint_async,
@@ -129,14 +129,14 @@ def _open_writer(prepared: Prepared) -> CheckpointWriter:
 def _write_plan(prepared: Prepared) -> None:
     if not prepared.world.is_main:
         return
-    text = json.dumps(prepared.plan.to_json() | {"run": prepared.places.run}, indent=1)
+    text = json.dumps(prepared.plan.to_json() | {"run": prepared.paths.run}, indent=1)
     try:
-        (prepared.places.logs / "plan.json").write_text(text + "\n", encoding="utf-8")
+        (prepared.paths.logs / "plan.json").write_text(text + "\n", encoding="utf-8")
     except OSError as exc:
         raise storage_error(exc, "writing plan.json") from exc
 
 
-def _resume(run: Training, found: Found | None) -> None:
+def _resume(run: RunState, found: Found | None) -> None:
     if found is None:
         return
     for complaint in found.passed_over:
