@@ -65,7 +65,7 @@ class EnvironmentRef:
 
 
 class EnvironmentState(StrEnum):
-    """What the gateway knows of an environment; the engine's own word is in `Witness`."""
+    """What the gateway knows of an environment; the engine's own word is in `ObservedEnvironment`."""
 
     CREATING = "creating"
     RUNNING = "running"

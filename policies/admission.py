@@ -6,10 +6,10 @@ Every request on an SSH connection passes here again, so asking anew about an op
 from datetime import timedelta
 
 from policies.addresses import holds, parse_network
+from policies.effective_roles import EffectiveRoles
 from policies.keys import HARDWARE_KEY_TYPES, CertificateAuthority, key_type_of
 from policies.model import Policy
 from policies.requests import Certificate, CreateRequest, Decision, LoginRequest, Request, Subject
-from policies.standing import Standing
 from policies.wording import quote
 
 DEFAULT_DENY = "default deny"
@@ -21,21 +21,21 @@ def refuse(rule: str, reason: str) -> Decision:
     return Decision(allowed=False, rule=rule, reason=reason)
 
 
-def admission_refusal(policy: Policy, standing: Standing, request: Request) -> Decision | None:
+def admission_refusal(policy: Policy, effective: EffectiveRoles, request: Request) -> Decision | None:
     """Return why this person may not act at all, or None. What an administrator creates for them has no hours."""
     subject = request.subject
-    if not standing.held:
+    if not effective.held:
         return _nothing_held(policy, subject.user)
-    if (denying := standing.login_denial) is not None:
+    if (denying := effective.login_denial) is not None:
         return refuse(denying.rule("deny.login"), f"the role {denying.name!r} denies access")
     if subject.key_fingerprint and subject.key_fingerprint in policy.revoked_keys:
         return refuse(policy.rule("revoked_keys"), "this key is revoked")
-    if not standing.in_force and not isinstance(request, CreateRequest):
-        spans = ", ".join(f"{held.name}: {'; '.join(map(str, held.role.hours))}" for held in standing.held)
-        return refuse(standing.held[0].rule("hours"), f"outside the hours of access ({spans})")
+    if not effective.in_force and not isinstance(request, CreateRequest):
+        spans = ", ".join(f"{held.name}: {'; '.join(map(str, held.role.hours))}" for held in effective.held)
+        return refuse(effective.held[0].rule("hours"), f"outside the hours of access ({spans})")
     is_login = isinstance(request, LoginRequest)
-    return _key_refusal(standing, subject, is_login=is_login) or (
-        _address_refusal(standing, subject, is_login=is_login) or _certificate_refusal(policy, standing, request)
+    return _key_refusal(effective, subject, is_login=is_login) or (
+        _address_refusal(effective, subject, is_login=is_login) or _certificate_refusal(policy, effective, request)
     )
 
 
@@ -47,16 +47,16 @@ def _nothing_held(policy: Policy, user: str) -> Decision:
 
 
 def _key_refusal(  # noqa: PLR0911  # one return per restriction reads as the list it is
-    standing: Standing, subject: Subject, *, is_login: bool
+    effective: EffectiveRoles, subject: Subject, *, is_login: bool
 ) -> Decision | None:
     if not subject.key_algorithm:
         return refuse(DEFAULT_DENY, "a login needs a key") if is_login else None
     key_type = key_type_of(subject.key_algorithm)
     if key_type is None:
         return refuse(DEFAULT_DENY, f"keys of type {quote(subject.key_algorithm)} are never accepted")
-    if (denying := standing.denied_key_types.get(key_type)) is not None:
+    if (denying := effective.denied_key_types.get(key_type)) is not None:
         return refuse(denying.rule("deny.key_types"), f"{key_type} keys are denied")
-    for held in standing.key_rules:
+    for held in effective.key_rules:
         role = held.role
         if key_type not in role.key_types:
             return refuse(held.rule("key_types"), f"{key_type} keys are not accepted, only {', '.join(role.key_types)}")
@@ -70,19 +70,19 @@ def _key_refusal(  # noqa: PLR0911  # one return per restriction reads as the li
     return None
 
 
-def _address_refusal(standing: Standing, subject: Subject, *, is_login: bool) -> Decision | None:
+def _address_refusal(effective: EffectiveRoles, subject: Subject, *, is_login: bool) -> Decision | None:
     if not subject.address and not is_login:
         return None
-    for networks, rule in standing.denied_networks:
+    for networks, rule in effective.denied_networks:
         if holds(networks, subject.address):
             return refuse(rule, f"logins from {quote(subject.address)} are denied")
-    for networks, rule in standing.networks:
+    for networks, rule in effective.networks:
         if not holds(networks, subject.address):
             return refuse(rule, f"logins from {quote(subject.address)} are not permitted")
     return None
 
 
-def _certificate_refusal(policy: Policy, standing: Standing, request: Request) -> Decision | None:
+def _certificate_refusal(policy: Policy, effective: EffectiveRoles, request: Request) -> Decision | None:
     certificate = request.subject.certificate
     if certificate is None:
         return None
@@ -92,7 +92,7 @@ def _certificate_refusal(policy: Policy, standing: Standing, request: Request) -
     rule = policy.rule(f"certificate_authorities.{name}")
     if certificate.ca_fingerprint in policy.revoked_keys:
         return refuse(policy.rule("revoked_keys"), "the certificate's CA is revoked")
-    roles = standing.held if isinstance(request, CreateRequest) else standing.in_force
+    roles = effective.held if isinstance(request, CreateRequest) else effective.in_force
     if not any(name in held.role.certificate_authorities for held in roles):
         return refuse(DEFAULT_DENY, f"no role accepts certificates of {name!r}")
     fault = _revocation(policy.certificate_authorities[name], certificate) or _misuse(certificate, request)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from policies.admission import DEFAULT_DENY, refuse
+from policies.effective_roles import EffectiveRoles, HeldRole
 from policies.egress import EgressRule, parse_target
 from policies.limits import egress_of, limits_held
 from policies.matching import first_match
@@ -10,42 +11,41 @@ from policies.model import Policy
 from policies.quantities import show_duration, show_size
 from policies.requests import CreateRequest, Decision
 from policies.role import Role
-from policies.standing import HeldRole, Standing
 from policies.wording import quote
 
 
-def decide_create(_policy: Policy, standing: Standing, request: CreateRequest) -> Decision:
+def decide_create(_policy: Policy, effective: EffectiveRoles, request: CreateRequest) -> Decision:
     """Judge what is asked for, part by part; the first that is too much or unknown names its rule."""
-    for refusal in _refusals(standing, request):
+    for refusal in _refusals(effective, request):
         return refusal
-    largest = max(standing.held, key=lambda held: held.role.max_environments)
+    largest = max(effective.held, key=lambda held: held.role.max_environments)
     return Decision(allowed=True, rule=largest.rule("max_environments"), reason="within what the roles permit")
 
 
-def _refusals(standing: Standing, request: CreateRequest) -> Iterator[Decision]:
-    yield from _number_refusals(standing, request)
+def _refusals(effective: EffectiveRoles, request: CreateRequest) -> Iterator[Decision]:
+    yield from _number_refusals(effective, request)
     yield from _name_refusals(
-        standing, "images", lambda role: role.images, lambda role: role.deny.images, request.image
+        effective, "images", lambda role: role.images, lambda role: role.deny.images, request.image
     )
     for dataset in request.datasets:
         yield from _name_refusals(
-            standing, "datasets", lambda role: role.datasets, lambda role: role.deny.datasets, dataset
+            effective, "datasets", lambda role: role.datasets, lambda role: role.deny.datasets, dataset
         )
     profiles = request.gpu_profiles or (("full",) if request.gpus else ())
     for profile in profiles:
         yield from _name_refusals(
-            standing,
+            effective,
             "gpu_profiles",
             lambda role: role.gpu_profiles or (("full",) if role.max_gpus else ()),
             lambda role: role.deny.gpu_profiles,
             profile or "full",
         )
-    yield from _egress_refusals(standing, request.egress)
-    yield from _lifetime_refusals(standing, request.lifetime_seconds)
+    yield from _egress_refusals(effective, request.egress)
+    yield from _lifetime_refusals(effective, request.lifetime_seconds)
 
 
-def _number_refusals(standing: Standing, request: CreateRequest) -> Iterator[Decision]:
-    limits = limits_held(standing)
+def _number_refusals(effective: EffectiveRoles, request: CreateRequest) -> Iterator[Decision]:
+    limits = limits_held(effective)
     gpus = request.gpus_held + max(request.gpus, len(request.gpu_profiles))
     wanted: tuple[tuple[str, float, float, Callable[[float], str]], ...] = (
         ("max_environments", request.environments + 1, limits.environments, lambda count: f"{count:g} environments"),
@@ -55,35 +55,35 @@ def _number_refusals(standing: Standing, request: CreateRequest) -> Iterator[Dec
     )
     for option, amount, limit, show in wanted:
         if amount > limit:
-            largest = max(standing.held, key=lambda held: getattr(held.role, option))
+            largest = max(effective.held, key=lambda held: getattr(held.role, option))
             yield refuse(largest.rule(option), f"{show(amount)} are more than the {show(limit)} permitted")
         if amount < 0:
             yield refuse(DEFAULT_DENY, f"{option.removeprefix('max_')} cannot be negative")
 
 
 def _name_refusals(
-    standing: Standing,
+    effective: EffectiveRoles,
     option: str,
     permitted: Callable[[Role], tuple[str, ...]],
     denied: Callable[[Role], tuple[str, ...]],
     name: str,
 ) -> Iterator[Decision]:
     noun = option.replace("gpu_profiles", "GPU profile").removesuffix("s")
-    denying = first_match(standing.denying, denied, name)
+    denying = first_match(effective.denying, denied, name)
     if denying is not None:
         yield refuse(denying.rule(f"deny.{option}"), f"the {noun} {quote(name)} is denied")
-    elif first_match(standing.held, permitted, name) is None:
+    elif first_match(effective.held, permitted, name) is None:
         yield refuse(DEFAULT_DENY, f"no role permits the {noun} {quote(name)}")
 
 
-def _egress_refusals(standing: Standing, wanted: str) -> Iterator[Decision]:
+def _egress_refusals(effective: EffectiveRoles, wanted: str) -> Iterator[Decision]:
     if wanted == "none":
         return
-    denying: HeldRole | None = next((held for held in standing.denying if held.role.deny.egress), None)
+    denying: HeldRole | None = next((held for held in effective.denying if held.role.deny.egress), None)
     if denying is not None:
         yield refuse(denying.rule("deny.egress"), "connections to the outside are denied")
         return
-    rule = egress_of(standing)
+    rule = egress_of(effective)
     if rule.mode == "none" or not _is_egress_within(wanted, rule):
         yield refuse(DEFAULT_DENY, f"no role permits egress {quote(wanted)}; permitted: {rule}")
 
@@ -99,10 +99,10 @@ def _is_egress_within(wanted: str, rule: EgressRule) -> bool:
     return all(any(own.covers(target) for own in rule.targets) for target in targets)
 
 
-def _lifetime_refusals(standing: Standing, seconds: int | None) -> Iterator[Decision]:
-    limits = limits_held(standing)
+def _lifetime_refusals(effective: EffectiveRoles, seconds: int | None) -> Iterator[Decision]:
+    limits = limits_held(effective)
     if limits.lifetime_seconds is not None and (seconds is None or seconds > limits.lifetime_seconds):
         asked = "no end" if seconds is None else show_duration(seconds)
         longest = show_duration(limits.lifetime_seconds)
-        rule = next(held for held in standing.held if held.role.max_lifetime == limits.lifetime_seconds)
+        rule = next(held for held in effective.held if held.role.max_lifetime == limits.lifetime_seconds)
         yield refuse(rule.rule("max_lifetime"), f"a lifetime of {asked} is longer than {longest}; ask for one")

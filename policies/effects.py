@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass, field
 
+from policies.effective_roles import EffectiveRoles, HeldRole, Holding
 from policies.keys import SAFE_KEY_TYPES
 from policies.limits import limits_held
 from policies.model import Policy
 from policies.ports import Ports
 from policies.quantities import show_duration, show_size
-from policies.standing import HeldRole, Holding, Standing
 
 SPANS = frozenset({"lifetime", "lease", "idle time"})
 _LOOPBACK = "localhost"
@@ -28,15 +28,15 @@ def effects_of(policy: Policy, user: str) -> Effects:
     """Return what a user may do in total, at whatever time; when is one of the names."""
     holdings = policy.holders.holdings(user)
     held = tuple({holding.held.name: holding.held for holding in holdings}.values())
-    standing = Standing(held, held)
-    if not held or standing.login_denial is not None:
+    effective = EffectiveRoles(held, held)
+    if not held or effective.login_denial is not None:
         return Effects()
     names = {f"be here as {one.held.name}{_span(one)}" for one in holdings}
     for role in held:
         names |= _permissions(role)
-    denied = {name for role in standing.denying for name in _denied(role)}
-    restrictions = frozenset(_restrictions(standing) | _denials(standing))
-    return Effects(frozenset(names - denied), restrictions, _ports(policy, standing), _numbers(standing))
+    denied = {name for role in effective.denying for name in _denied(role)}
+    restrictions = frozenset(_restrictions(effective) | _denials(effective))
+    return Effects(frozenset(names - denied), restrictions, _ports(policy, effective), _numbers(effective))
 
 
 def show_number(name: str, value: float) -> str:
@@ -95,10 +95,10 @@ def _denied(held: HeldRole) -> set[str]:
     return names
 
 
-def _denials(standing: Standing) -> set[str]:
+def _denials(effective: EffectiveRoles) -> set[str]:
     """Return what no role can give: denials may cut into patterns, so they are compared as they stand."""
     names: set[str] = set()
-    for held in standing.denying:
+    for held in effective.denying:
         deny = held.role.deny
         names |= {f"never the variable {name}" for name in deny.accept_env}
         names |= {f"never the image {name}" for name in deny.images}
@@ -110,37 +110,37 @@ def _denials(standing: Standing) -> set[str]:
     return names
 
 
-def _restrictions(standing: Standing) -> set[str]:
-    roles = [held.role for held in standing.held]
+def _restrictions(effective: EffectiveRoles) -> set[str]:
+    roles = [held.role for held in effective.held]
     kinds = [kind for kind in SAFE_KEY_TYPES if all(kind in role.key_types for role in roles)]
     names = {f"only RSA keys from {max(role.required_rsa_size for role in roles)} bits"}
-    names |= {f"only from {', '.join(map(str, networks))}" for networks, _rule in standing.networks}
+    names |= {f"only from {', '.join(map(str, networks))}" for networks, _rule in effective.networks}
     names |= {f"only {' and '.join(kinds) or 'no'} keys"} if kinds != list(SAFE_KEY_TYPES) else set()
     names |= {"only keys in a security key"} if any(role.require_hardware_key for role in roles) else set()
     names |= {"only certificates"} if any(role.require_certificate for role in roles) else set()
     return names | ({"terminals are recorded"} if any(role.record_sessions for role in roles) else set())
 
 
-def _ports(policy: Policy, standing: Standing) -> dict[str, Ports]:
-    hosts = {host for held in standing.held for host, _ports in held.role.permit_open.hosts}
+def _ports(policy: Policy, effective: EffectiveRoles) -> dict[str, Ports]:
+    hosts = {host for held in effective.held for host, _ports in held.role.permit_open.hosts}
     forwards: dict[str, Ports] = {}
     for host in (_LOOPBACK, *sorted(hosts)):
         permitted = denied = Ports()
-        for held in standing.held:
+        for held in effective.held:
             permitted |= held.role.permit_open.ports_of(host, policy.notebook_port)
             denied |= held.role.deny.permit_open.ports_of(host, policy.notebook_port)
         forwards[f"forward to {host}"] = permitted - denied
     listen = denied = Ports()
-    for held in standing.held:
+    for held in effective.held:
         listen |= held.role.permit_listen.loopback
         denied |= held.role.deny.permit_listen.loopback
     forwards["listen in the environment on"] = listen - denied
     return forwards
 
 
-def _numbers(standing: Standing) -> dict[str, float]:
+def _numbers(effective: EffectiveRoles) -> dict[str, float]:
     """Return the numbers; spans only where there is something that lasts."""
-    allowance = limits_held(standing)
+    allowance = limits_held(effective)
     numbers: dict[str, float] = {
         "environments": allowance.environments,
         "memory": allowance.memory_bytes,

@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from policies.decide import decide
+from policies.effective_roles import Holding
 from policies.limits import limits_of
 from policies.model import Policy
-from policies.questions import parse_question
+from policies.policy_tests.questions import parse_question
 from policies.requests import CreateRequest, Decision, Request, Subject
-from policies.standing import Holding
 
 
 @dataclass(frozen=True, slots=True)

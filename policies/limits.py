@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, reduce
 
+from policies.effective_roles import EffectiveRoles
 from policies.egress import EgressRule
 from policies.matching import first_match
 from policies.model import Policy
 from policies.role import Role
-from policies.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Allowance:
 
 def limits_of(policy: Policy, user: str, at: datetime) -> Allowance:
     """Return everything a user may use at a moment; hours do not matter, because environments outlast them."""
-    return limits_held(policy.holders.standing(user, at))
+    return limits_held(policy.holders.effective_roles(user, at))
 
 
 @lru_cache(maxsize=1024)
-def limits_held(standing: Standing) -> Allowance:
-    """The same for a standing that was looked up already; users of the same roles share one."""
-    roles = [held.role for held in standing.held]
+def limits_held(effective: EffectiveRoles) -> Allowance:
+    """The same for a effective that was looked up already; users of the same roles share one."""
+    roles = [held.role for held in effective.held]
     return Allowance(
         environments=_largest(roles, lambda role: role.max_environments) or 0,
         memory_bytes=_largest(roles, lambda role: role.max_memory) or 0,
@@ -59,15 +59,15 @@ def limits_held(standing: Standing) -> Allowance:
         record_sessions=any(role.record_sessions for role in roles),
         images=_names(role.images for role in roles),
         datasets=_names(role.datasets for role in roles),
-        egress=egress_of(standing),
+        egress=egress_of(effective),
     )
 
 
-def egress_of(standing: Standing) -> EgressRule:
+def egress_of(effective: EffectiveRoles) -> EgressRule:
     """Return the widest egress that the roles add up to, unless one denies it."""
-    if any(held.role.deny.egress for held in standing.denying):
+    if any(held.role.deny.egress for held in effective.denying):
         return EgressRule()
-    return reduce(EgressRule.__or__, (held.role.egress for held in standing.held), EgressRule())
+    return reduce(EgressRule.__or__, (held.role.egress for held in effective.held), EgressRule())
 
 
 def profiles_of(role: Role) -> tuple[str, ...]:
@@ -77,12 +77,12 @@ def profiles_of(role: Role) -> tuple[str, ...]:
 
 def datasets_of(policy: Policy, user: str, known: Iterable[str], at: datetime) -> tuple[str, ...]:
     """Return which of the known datasets a user may have mounted."""
-    standing = policy.holders.standing(user, at)
+    effective = policy.holders.effective_roles(user, at)
     return tuple(
         name
         for name in known
-        if first_match(standing.held, lambda role: role.datasets, name) is not None
-        and first_match(standing.denying, lambda role: role.deny.datasets, name) is None
+        if first_match(effective.held, lambda role: role.datasets, name) is not None
+        and first_match(effective.denying, lambda role: role.deny.datasets, name) is None
     )
 
 

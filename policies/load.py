@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from policies.assertions import Assertion
 from policies.document import KeyedError
 from policies.keys import CertificateAuthority
 from policies.model import Policy
+from policies.policy_tests.assertions import Assertion
+from policies.policy_tests.run import run_policy_tests
 from policies.role import Denials, Grant, Role
 from policies.source import Source, locate
-from policies.trials import run_trials
 
 DEFAULT_POLICY = Path(__file__).parent / "default.toml"
 _LARGEST_BYTES = 16 * 2**20
@@ -58,7 +58,7 @@ def read_policy_text(path: Path) -> str:
 def parse_policy(text: str, source: str) -> Policy:
     """Read a policy from text; `source` is the name that rules and errors carry. Raises: PolicyError."""
     policy = parse_untested(text, source)
-    failed = [trial for trial in run_trials(policy) if not trial.passed]
+    failed = [trial for trial in run_policy_tests(policy) if not trial.passed]
     if failed:
         first = failed[0]
         expected = "allowed" if first.must_allow else "denied"

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
+from policies.effective_roles import HeldRole
 from policies.role import Role
-from policies.standing import HeldRole
 
 
 def matches_any(name: str, patterns: Iterable[str]) -> bool:

@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
-from policies.assertions import Assertion
 from policies.document import KeyedError, Table
+from policies.effective_roles import Register, register
 from policies.hours import TimeZone
 from policies.keys import CertificateAuthority, Fingerprint
+from policies.policy_tests.assertions import Assertion
 from policies.role import Grant, Role
 from policies.source import Source
-from policies.standing import Register, register
 
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,62}$")]
 

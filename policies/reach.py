@@ -7,13 +7,13 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from policies.assertions import ALGORITHMS
 from policies.decide import decide
+from policies.effective_roles import EffectiveRoles
 from policies.explain import request_for
 from policies.keys import HARDWARE_KEY_TYPES, KeyType
 from policies.model import Policy
+from policies.policy_tests.assertions import ALGORITHMS
 from policies.requests import Certificate, Decision, Subject
-from policies.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +58,30 @@ def grants_of(policy: Policy, user: str, at: datetime) -> tuple[tuple[str, str, 
 
 def best_subject(policy: Policy, user: str, at: datetime) -> Subject:
     """Return a subject whose key and address the user's roles accept, where any is accepted at all."""
-    kind, address, needs_certificate = _best_means(policy.holders.standing(user, at))
+    kind, address, needs_certificate = _best_means(policy.holders.effective_roles(user, at))
     certificate = best_certificate(policy, user, at) if needs_certificate else None
     return Subject(user, address, ALGORITHMS[kind], 16_384, certificate=certificate)
 
 
 @lru_cache(maxsize=1024)
-def _best_means(standing: Standing) -> tuple[KeyType, str, bool]:
+def _best_means(effective: EffectiveRoles) -> tuple[KeyType, str, bool]:
     """Return the kind of key, the address, and whether a certificate is needed; users of the same roles share one."""
-    roles = [held.role for held in standing.key_rules]
+    roles = [held.role for held in effective.key_rules]
     kinds: list[KeyType] = [
         kind
         for kind in ALGORITHMS
         if all(kind in role.key_types for role in roles)
-        and kind not in standing.denied_key_types
+        and kind not in effective.denied_key_types
         and (kind in HARDWARE_KEY_TYPES or not any(role.require_hardware_key for role in roles))
     ]
-    networks = standing.networks
+    networks = effective.networks
     address = str(networks[0][0][0].network_address) if networks else "192.0.2.1"  # RFC 5737: for documentation
     return kinds[0] if kinds else "sk-ed25519", address, any(role.require_certificate for role in roles)
 
 
 def best_certificate(policy: Policy, user: str, at: datetime) -> Certificate | None:
     """Return a certificate that the user's roles accept now, or None where they accept no CA."""
-    roles = [held.role for held in policy.holders.standing(user, at).in_force]
+    roles = [held.role for held in policy.holders.effective_roles(user, at).in_force]
     name = next((name for role in roles for name in role.certificate_authorities), None)
     if name is None:
         return None

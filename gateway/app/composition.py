@@ -12,44 +12,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings, load_settings
-from gateway.environments.administration import Administration
-from gateway.environments.ending import Courtesy
-from gateway.environments.lifecycle import Environments, Places
+from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
 from gateway.environments.reconcile import Reconciler
 from gateway.environments.rounds import Records, Rounds
+from gateway.environments.warning_schedule import WarningSchedule
 from gateway.errors import EngineError
 from gateway.gate import Gate
 from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
 from gateway.gpus.inventory import Inventory, inventory_of
+from gateway.gpus.lease_extension import LeaseExtension
 from gateway.gpus.leases import Leases, Surroundings
 from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
-from gateway.gpus.tenure import Tenure
 from gateway.gpus.usage import Grouping, Period, Span, Usage, account
 from gateway.gpus.waiting import Waiting, WaitingLine
 from gateway.model import Actor, EnvironmentRef, GpuUuid, UserName
+from gateway.operations.environments import Administration
 from gateway.policy import PolicyInForce
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
+from gateway.store.notices import NoticeTable
 from gateway.store.queue import QueueTable
 from gateway.store.sessions import LiveSessionTable, Owner
-from gateway.store.terms import TermTable
 from gateway.store.usage import UsageTable
 from gateway.store.users import Users
 from policies.limits import Allowance, datasets_of, limits_of
 
 if TYPE_CHECKING:
-    from gateway.app.errands import Errands
     from gateway.audit.head_key import HeadKey
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
     from gateway.doctor.doctor import Doctor
     from gateway.engines.bubblewrap.software import PreparedRoots
-    from gateway.engines.examination import Examined
+    from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
+    from gateway.operations.run import RunnerOperations
 
 
 class App:
@@ -99,18 +99,18 @@ class App:
         return BubblewrapEngine(directory, self.gateway_id, self.prepared_roots, self.settings.gpus.cdi_spec_dirs)
 
     @cached_property
-    def engine_examiner(self) -> "Examined":
+    def engine_diagnostics(self) -> "EngineDiagnostics":
         """What `devgw doctor` asks of the engine."""
         if self.engine_kind == "docker":
-            from gateway.engines.docker.examination import DockerExaminer
+            from gateway.engines.docker.diagnostics import DockerDiagnostics
 
-            return DockerExaminer(self.docker_url, gateway_id=self.gateway_id)
+            return DockerDiagnostics(self.docker_url, gateway_id=self.gateway_id)
+        from gateway.engines.bubblewrap.diagnostics import BubblewrapDiagnostics
         from gateway.engines.bubblewrap.engine import BubblewrapEngine
-        from gateway.engines.bubblewrap.examination import BubblewrapExaminer
 
         engine = self.engine
         assert isinstance(engine, BubblewrapEngine)  # noqa: S101 - tells the type checker what `engine` has chosen
-        return BubblewrapExaminer(engine, self.gateway_id, self.settings.gpus.cdi_spec_dirs)
+        return BubblewrapDiagnostics(engine, self.gateway_id, self.settings.gpus.cdi_spec_dirs)
 
     @cached_property
     def image_builder(self) -> "ImageBuilder":
@@ -220,15 +220,15 @@ class App:
 
     @cached_property
     def doctor(self) -> "Doctor":
-        from gateway.app.examination import doctor_of
+        from gateway.operations.diagnose import doctor_of
 
         return doctor_of(self)
 
     @cached_property
-    def errands(self) -> "Errands":
-        from gateway.app.errands import Errands
+    def runner(self) -> "RunnerOperations":
+        from gateway.operations.run import RunnerOperations
 
-        return Errands(self, administrator())
+        return RunnerOperations(self, administrator())
 
     @cached_property
     def leases(self) -> Leases:
@@ -262,11 +262,11 @@ class App:
         return self.allowance(user).lease_seconds
 
     def _in_containers(self) -> dict[GpuUuid, EnvironmentRef]:
-        return {gpu: witness.ref for witness in self.engine.witnesses() for gpu in witness.gpus}
+        return {gpu: observed.ref for observed in self.engine.observe_all() for gpu in observed.gpus}
 
     @cached_property
-    def environments(self) -> Environments:
-        places = Places(
+    def environments(self) -> EnvironmentLifecycle:
+        settings = LifecycleSettings(
             state_dir=self.settings.state_dir,
             datasets={name: dataset.path for name, dataset in self.settings.datasets.items()},
             ca_line=lambda: self.authority.user_ca_line(),  # noqa: PLW0108 - the authority is made when a start needs it
@@ -274,7 +274,7 @@ class App:
             start_timeout=self.settings.environments.start_timeout,
             stop_timeout=self.settings.environments.stop_timeout,
         )
-        return Environments(self.table, self.users, lambda: self.engine, self.leases, places)
+        return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, settings)
 
     @cached_property
     def administration(self) -> Administration:
@@ -290,7 +290,7 @@ class App:
             uid_start=self.settings.environments.uid_start,
             waiting=self.waiting,
             quarantines=self.quarantines,
-            tenure=Tenure(self.lease_table, self.leases),
+            extension=LeaseExtension(self.lease_table, self.leases),
             reap=lambda ref: self.reconciler.reap(ref),  # noqa: PLW0108 - the engine is asked for when it is needed
         )
 
@@ -301,16 +301,16 @@ class App:
     @cached_property
     def rounds(self) -> Rounds:
         return Rounds(
-            Records(self.table, self.lease_table, self.terms),
+            Records(self.table, self.lease_table, self.notice),
             self.environments,
             self.activity,
             self.allowance,
-            courtesy_of(self.settings),
+            warning_schedule_of(self.settings),
         )
 
     @cached_property
-    def terms(self) -> TermTable:
-        return TermTable(self.database)
+    def notice(self) -> NoticeTable:
+        return NoticeTable(self.database)
 
     def with_server(self, **changed: object) -> "App":
         """Return parts of its own for a process that has just begun, under other settings of the server."""
@@ -319,7 +319,7 @@ class App:
 
     def serve(self) -> int:
         """Run the gateway until it is told to stop; return the exit code."""
-        from gateway.app.serving import serve, serve_with_workers
+        from gateway.app.serve import serve, serve_with_workers
 
         if self.settings.server.workers > 1:
             return serve_with_workers(self)
@@ -327,10 +327,10 @@ class App:
         return 0
 
 
-def courtesy_of(settings: Settings) -> Courtesy:
+def warning_schedule_of(settings: Settings) -> WarningSchedule:
     """Return the times between warning and stop."""
     chosen = settings.environments
-    return Courtesy(chosen.early_warning, chosen.late_warning, chosen.stop_grace, chosen.save_time)
+    return WarningSchedule(chosen.early_warning, chosen.late_warning, chosen.stop_grace, chosen.save_time)
 
 
 def administrator() -> Actor:

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from gateway.environments.lifecycle import Environments
+from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.store.environments import EnvironmentTable
 from gateway.store.users import Users
@@ -26,7 +26,7 @@ class StoredDirectory:
 class StoredEnvironments:
     """Environments as the SSH server uses them."""
 
-    def __init__(self, environments: Environments, table: EnvironmentTable) -> None:
+    def __init__(self, environments: EnvironmentLifecycle, table: EnvironmentTable) -> None:
         self._environments = environments
         self._table = table
 

@@ -19,7 +19,7 @@ _MOMENT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Could:
+class PermittedAccess:
     """Somebody the policy permitted the dataset at some time in the span."""
 
     user: str
@@ -29,7 +29,7 @@ class Could:
 
 
 @dataclass(frozen=True, slots=True)
-class Did:
+class ActualAccess:
     """Somebody who was connected to an environment that had the dataset mounted.
 
     `openings` counts sessions and forwards that were open in the span, also those begun before it; `first_at` and
@@ -53,8 +53,8 @@ class Exposure:
     dataset: str
     since: datetime
     until: datetime
-    could: tuple[Could, ...]
-    did: tuple[Did, ...]
+    could: tuple[PermittedAccess, ...]
+    did: tuple[ActualAccess, ...]
     mounted: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,13 +106,13 @@ class _Stay:
 def exposure(journal: Path, archive: Path, dataset: str, since: datetime, until: datetime) -> Exposure:
     """Answer for one dataset and one span. Raises: JournalError, OSError, ValueError."""
     users = known_users(journal, until)
-    could: dict[str, Could] = {}
+    could: dict[str, PermittedAccess] = {}
     for one in _moments(in_force_between(journal, archive, since, until), users, since, until):
         in_force, at = one
         people = sorted(users | set(in_force.policy.holders.users()))
         for reach in who_can(in_force.policy, people, f"dataset {dataset}", at):
             if reach.decision.allowed:
-                could.setdefault(reach.user, Could(reach.user, at, reach, in_force.digest))
+                could.setdefault(reach.user, PermittedAccess(reach.user, at, reach, in_force.digest))
     mounted = [one for one in _mounts(journal, dataset, until) if one.until is None or one.until > since]
     did = tuple(_did(journal, mounted, since, until))
     names = tuple(dict.fromkeys(one.environment for one in mounted))
@@ -170,7 +170,7 @@ def _merged(journal: Path, codes: tuple[str, ...], until: datetime) -> Iterator[
     return merge(*each, key=lambda record: record.number)
 
 
-def _did(journal: Path, mounted: list[_Mounted], since: datetime, until: datetime) -> Iterator[Did]:
+def _did(journal: Path, mounted: list[_Mounted], since: datetime, until: datetime) -> Iterator[ActualAccess]:
     stays = _stays(journal, {one.environment for one in mounted}, until)
     for one in mounted:
         begin, end = max(one.since, since), min(one.until or until, until)
@@ -180,7 +180,9 @@ def _did(journal: Path, mounted: list[_Mounted], since: datetime, until: datetim
             theirs = [record for record in inside if record.actor["name"] == user]
             times = [record.at for record in theirs]
             addresses = tuple(sorted({record.actor["address"] for record in theirs if record.actor["address"]}))
-            yield Did(user, one.environment, one.since, one.until, len(theirs), min(times), max(times), addresses)
+            yield ActualAccess(
+                user, one.environment, one.since, one.until, len(theirs), min(times), max(times), addresses
+            )
 
 
 _ENDS_ALL_OF_ONE = ("environment.stopped", "environment.deleted")

@@ -143,7 +143,7 @@ def access_of(policy: Policy, person: Person, datasets: Sequence[str], at: datet
 
 
 def _key_line(policy: Policy, user: str, key: PublicKey, at: datetime) -> KeyLine:
-    networks = policy.holders.standing(user, at).networks
+    networks = policy.holders.effective_roles(user, at).networks
     address = str(networks[0][0][0].network_address) if networks else "192.0.2.1"  # RFC 5737: for documentation
     subject = Subject(user, address, key.algorithm, key.bits, key.fingerprint)
     decision = decide(policy, LoginRequest(subject, at))
@@ -154,9 +154,9 @@ def _key_line(policy: Policy, user: str, key: PublicKey, at: datetime) -> KeyLin
 
 
 def _may(policy: Policy, user: str, datasets: Sequence[str], at: datetime) -> Iterator[tuple[str, str]]:
-    standing = policy.holders.standing(user, at)
+    effective = policy.holders.effective_roles(user, at)
     limits = limits_of(policy, user, at)
-    roles = [held.role for held in standing.held]
+    roles = [held.role for held in effective.held]
     yield "sessions", ", ".join(sorted({kind for role in roles for kind in role.sessions})) or "none"
     loopback, hosts = [], []
     for role in roles:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gateway.auth.tallies import Memory, NoMemory, Tally
+from gateway.auth.throttle_store import Memory, NoMemory, Tally
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Clock = Callable[[], float]

@@ -12,8 +12,8 @@ from gateway.errors import JournalError
 
 if TYPE_CHECKING:
     from gateway.audit.heads import Head
+    from gateway.audit.store_comparison import Discrepancy
     from gateway.audit.verify import Report
-    from gateway.audit.witness import Discrepancy
 
 
 def verify(
@@ -106,7 +106,7 @@ def _contradictions(invocation: Invocation) -> "tuple[Discrepancy, ...]":
     path = invocation.app.database.path
     if path is not None and not path.exists():
         return ()
-    from gateway.app.oversight import contradictions
+    from gateway.background.journal_maintenance import contradictions
 
     return contradictions(invocation.app)
 

@@ -76,7 +76,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
 
     from gateway.cli.key_input import read_public_keys
     from gateway.cli.quantities import host_cpus, limits_from
-    from gateway.environments.administration import CreateOrder
+    from gateway.operations.environments import CreateOrder
 
     limits = limits_from(settings.environments, memory, cpus)
     if cpus is not None and cpus > host_cpus():

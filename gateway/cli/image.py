@@ -13,7 +13,7 @@ from gateway.engines.interface import IMAGE_LABEL_PREFIX
 
 if TYPE_CHECKING:
     from gateway.engines.interface import Image
-    from gateway.environments.image_build import BuiltImage
+    from gateway.images.build import BuiltImage
 
 app = command_app(help="Build and list the images of environments.")
 
@@ -52,7 +52,7 @@ def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     quiet: QuietOption = False,
 ) -> None:
     """Build an image, unless one of the same content is there."""
-    from gateway.environments.image_build import ImageRequest, build_image, find_image_folder, plan_build
+    from gateway.images.build import ImageRequest, build_image, find_image_folder, plan_build
 
     request = ImageRequest(
         profile=profile,

@@ -9,7 +9,7 @@ from gateway.model import Environment, EnvironmentRef, EnvironmentState
 
 if TYPE_CHECKING:
     from gateway.app import App
-    from gateway.engines.interface import Witness
+    from gateway.engines.interface import ObservedEnvironment
 
 _UNSETTLED = frozenset({EnvironmentState.CREATING, EnvironmentState.DELETING})
 
@@ -34,12 +34,12 @@ def observe(app: "App", environments: Iterable[Environment]) -> Observation:
     """Ask the engine about environments; without an engine the store's word stands."""
     kept = tuple(environments)
     try:
-        witnesses = {witness.ref: witness for witness in app.engine.witnesses()} if kept else {}
+        all_observed = {observed.ref: observed for observed in app.engine.observe_all()} if kept else {}
     except DevgwError as exc:
         return Observation(kept, silence=exc.message)
-    seen = tuple(_corrected(environment, witnesses) for environment in kept)
+    seen = tuple(_corrected(environment, all_observed) for environment in kept)
     asked = {environment.ref for environment in kept}
-    caveats = dict.fromkeys(one for ref, witness in witnesses.items() if ref in asked for one in witness.caveats)
+    caveats = dict.fromkeys(one for ref, observed in all_observed.items() if ref in asked for one in observed.caveats)
     return Observation(seen, caveats=tuple(caveats))
 
 
@@ -66,13 +66,13 @@ def document_of(environment: Environment) -> dict[str, Any]:
     }
 
 
-def _corrected(environment: Environment, witnesses: "Mapping[EnvironmentRef, Witness]") -> Environment:
+def _corrected(environment: Environment, all_observed: "Mapping[EnvironmentRef, ObservedEnvironment]") -> Environment:
     if environment.state in _UNSETTLED:
         return environment
-    witness = witnesses.get(environment.ref)
-    if witness is not None and witness.running:
+    observed = all_observed.get(environment.ref)
+    if observed is not None and observed.running:
         return replace(environment, state=EnvironmentState.RUNNING)
     if environment.state is not EnvironmentState.RUNNING:
         return environment
-    ended = witness.detail if witness is not None and witness.detail else "it ended by itself"
+    ended = observed.detail if observed is not None and observed.detail else "it ended by itself"
     return replace(environment, state=EnvironmentState.STOPPED, detail=ended)

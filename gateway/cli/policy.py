@@ -94,31 +94,31 @@ def run_tests(
     """Run a policy's own tests and show every one."""
     from gateway.app import policy_file
     from policies.load import PolicyError, parse_untested, read_policy_text
-    from policies.trials import run_trials
+    from policies.policy_tests.run import run_policy_tests
 
     path = file or policy_file(invocation_of(ctx).settings)
     try:
-        trials = run_trials(parse_untested(read_policy_text(path), str(path)))
+        results = run_policy_tests(parse_untested(read_policy_text(path), str(path)))
     except PolicyError as exc:
         raise _invalid(exc, path) from exc
-    failed = [trial for trial in trials if not trial.passed]
+    failed = [result for result in results if not result.passed]
     rows = [
         (
-            "pass" if trial.passed else "FAIL",
-            trial.user,
-            trial.question,
-            "allowed" if trial.must_allow else "denied",
-            trial.place,
-            trial.decision.reason,
+            "pass" if result.passed else "FAIL",
+            result.user,
+            result.question,
+            "allowed" if result.must_allow else "denied",
+            result.place,
+            result.decision.reason,
         )
-        for trial in trials
+        for result in results
     ]
     out = Output(output, quiet=quiet)
-    out.table(_TEST_HEADINGS, rows, {"ok": not failed, "tests": [trial.as_dict() for trial in trials]})
-    if not trials:
+    out.table(_TEST_HEADINGS, rows, {"ok": not failed, "tests": [result.as_dict() for result in results]})
+    if not results:
         out.note(f"{path} has no tests")
     if failed:
-        message = f"{len(failed)} of {len(trials)} tests fail"
+        message = f"{len(failed)} of {len(results)} tests fail"
         raise ConfigError("policy.tests-fail", message, "a gateway would not load this policy")
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.config import Settings
-from gateway.doctor.examination import examine
+from gateway.doctor.environment_check import check_environment
 from gateway.doctor.facts import Facts, HostFacts, Wish
 from gateway.doctor.finding import Fact, Finding, Report, Unasked, report_of
 from gateway.doctor.gather.machine import machine_facts
 from gateway.doctor.gather.nvidia import cdi_facts, driver_facts, gpu_processes, toolkit_facts
 from gateway.doctor.gather.site import port_holder, site_facts
 from gateway.doctor.inside import COMMAND, LIST_COMMAND, Answer, judge_inside, judge_visible
-from gateway.engines.examination import EngineExamination, Examined, ImageExamination
+from gateway.engines.diagnostics import EngineDiagnostics, EngineFacts, ImageFacts
 from gateway.errors import DevgwError
 from gateway.gpus.sensors import Measuring
 from gateway.model import Environment, EnvironmentRef, GpuUuid, Limits
@@ -23,7 +23,7 @@ class Sources:
     """Whom the doctor asks. `root` is `/`; the machine is a source of its own because no two are alike."""
 
     settings: Settings
-    engine: Callable[[], Examined]
+    engine: Callable[[], EngineDiagnostics]
     sensors: Measuring
     leases: Callable[[], Mapping[GpuUuid, EnvironmentRef]]
     policy_file: Path
@@ -46,7 +46,7 @@ class Doctor:
         return report_of(self._findings(environment))
 
     def _findings(self, environment: Environment | None) -> Iterator[Finding]:
-        yield from examine(self._gather(self._wish(environment)))
+        yield from check_environment(self._gather(self._wish(environment)))
         if environment is not None:
             handle = str(environment.ref)
             yield from judge_inside(self._inside(environment, COMMAND), handle)
@@ -55,7 +55,7 @@ class Doctor:
 
     def _gather(self, wish: Wish) -> Facts:
         sources, settings = self._sources, self._sources.settings
-        engine = _asked(lambda: sources.engine().examine())
+        engine = _asked(lambda: sources.engine().read())
         sensors = sources.sensors.read()
         return Facts(
             driver=driver_facts(sensors, sources.root),
@@ -79,21 +79,21 @@ class Doctor:
             defaults.image, Limits(defaults.memory, defaults.cpus, defaults.pids, shm_bytes=defaults.memory // 2)
         )
 
-    def _image(self, engine: EngineExamination | Unasked, reference: str) -> ImageExamination | Unasked:
+    def _image(self, engine: EngineFacts | Unasked, reference: str) -> ImageFacts | Unasked:
         return engine if isinstance(engine, Unasked) else _asked(lambda: self._sources.engine().image(reference))
 
     def _inside(self, environment: Environment, arguments: Sequence[str]) -> Answer | Unasked:
         return _asked(lambda: self._sources.ask_inside(environment.ref, arguments))
 
-    def _spec_directories(self, engine: EngineExamination | Unasked) -> Iterable[Path]:
+    def _spec_directories(self, engine: EngineFacts | Unasked) -> Iterable[Path]:
         """Take the directories that the engine reads; the settings' where it says none."""
-        if isinstance(engine, EngineExamination) and engine.is_local and engine.cdi_directories:
+        if isinstance(engine, EngineFacts) and engine.is_local and engine.cdi_directories:
             return tuple(map(Path, engine.cdi_directories))
         return self._sources.settings.gpus.cdi_spec_dirs
 
-    def _places(self, engine: EngineExamination | Unasked) -> Iterator[tuple[str, Path]]:
+    def _places(self, engine: EngineFacts | Unasked) -> Iterator[tuple[str, Path]]:
         yield "state", self._sources.settings.state_dir
-        if isinstance(engine, EngineExamination) and engine.is_local and engine.root_directory:
+        if isinstance(engine, EngineFacts) and engine.is_local and engine.root_directory:
             yield "engine", Path(engine.root_directory)
 
 

@@ -13,7 +13,7 @@ from gateway.doctor.versions import (
     parse_version,
     text_of,
 )
-from gateway.engines.examination import ImageExamination
+from gateway.engines.diagnostics import ImageFacts
 from gateway.gpus.sensors import Sensors
 
 _ASK_DRIVER = "make 'nvidia-smi' work on the host first"
@@ -97,7 +97,7 @@ def judge_silicon(sensors: Sensors) -> Finding:
     return ok(check, f"driver {sensors.driver} knows {', '.join(kinds)}")
 
 
-def judge_image(driver: DriverFacts, image: ImageExamination | Unasked, wish: Wish) -> Iterator[Finding]:
+def judge_image(driver: DriverFacts, image: ImageFacts | Unasked, wish: Wish) -> Iterator[Finding]:
     """Judge the image's CUDA and its own requirements against the driver."""
     if isinstance(image, Unasked):
         yield unknown("image.cuda", f"could not be asked: {image.why}", _ASK_IMAGE)
@@ -108,7 +108,7 @@ def judge_image(driver: DriverFacts, image: ImageExamination | Unasked, wish: Wi
         yield judge_requirement(driver.sensors, image)
 
 
-def judge_cuda(driver: str, image: ImageExamination, *, wants_gpu: bool = True) -> Finding:
+def judge_cuda(driver: str, image: ImageFacts, *, wants_gpu: bool = True) -> Finding:
     """Compare the driver with the CUDA that the image's torch was built for (minor-version compatibility)."""
     check, text = "image.cuda", image.labels.get("cuda", "")
     if not text and not wants_gpu:
@@ -144,7 +144,7 @@ def judge_cuda(driver: str, image: ImageExamination, *, wants_gpu: bool = True) 
     return ok(check, f"driver {driver} runs CUDA {text}")
 
 
-def judge_requirement(sensors: Sensors, image: ImageExamination) -> Finding:
+def judge_requirement(sensors: Sensors, image: ImageFacts) -> Finding:
     """Hold the image's NVIDIA_REQUIRE_* against every GPU: under CDI nobody else does."""
     check = "image.requirement"
     named = sorted(name for name in image.variables if name.startswith("NVIDIA_REQUIRE_"))

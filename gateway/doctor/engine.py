@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from gateway.doctor.facts import Wish
 from gateway.doctor.finding import Finding, Unasked, failure, judged, ok, warning
 from gateway.doctor.versions import is_older, parse_version
-from gateway.engines.examination import EngineExamination, ImageExamination
+from gateway.engines.diagnostics import EngineFacts, ImageFacts
 
 _ASK_ENGINE = "start the engine, or set engine.docker_url"
 _OLDEST_DOCKER = (25,)
 _SMALL_MEMLOCK_BYTES = 2**30
 
 
-def judge_engine(engine: EngineExamination | Unasked) -> Iterator[Finding]:
+def judge_engine(engine: EngineFacts | Unasked) -> Iterator[Finding]:
     """Judge what the engine says of itself; silence is one failure, not ten."""
     if isinstance(engine, Unasked):
         yield failure("engine.answers", f"no engine answers: {engine.why}", _ASK_ENGINE)
@@ -30,7 +30,7 @@ def judge_engine(engine: EngineExamination | Unasked) -> Iterator[Finding]:
     yield judge_user_namespaces(engine)
 
 
-def judge_version(engine: EngineExamination) -> Finding:
+def judge_version(engine: EngineFacts) -> Finding:
     """CDI needs Docker 25; API 1.44 makes read-only mounts read-only all the way down."""
     check, version = "engine.version", parse_version(engine.version)
     if version is not None and is_older(version, _OLDEST_DOCKER):
@@ -48,7 +48,7 @@ def judge_version(engine: EngineExamination) -> Finding:
     return ok(check, f"{engine.name} {engine.version} has what devgw uses")
 
 
-def judge_confinement(engine: EngineExamination) -> Finding:
+def judge_confinement(engine: EngineFacts) -> Finding:
     """No environment is made without seccomp."""
     check = "engine.seccomp"
     if not engine.seccomp:
@@ -66,7 +66,7 @@ def judge_confinement(engine: EngineExamination) -> Finding:
     return ok(check, f"seccomp profile '{engine.seccomp}'")
 
 
-def judge_limits(engine: EngineExamination) -> Finding:
+def judge_limits(engine: EngineFacts) -> Finding:
     """A limit that the kernel does not hold lets one environment take all."""
     check = "engine.limits"
     if engine.missing_limits:
@@ -85,7 +85,7 @@ def judge_limits(engine: EngineExamination) -> Finding:
     return ok(check, f"memory, swap, processor time and processes are limited, cgroup v{engine.cgroup_version}")
 
 
-def judge_memlock(engine: EngineExamination) -> Finding:
+def judge_memlock(engine: EngineFacts) -> Finding:
     """NCCL and GPUDirect pin memory; a daemon that may not raise the limit passes its own on."""
     check = "engine.memlock"
     if not engine.is_local:
@@ -100,7 +100,7 @@ def judge_memlock(engine: EngineExamination) -> Finding:
     return ok(check, "environments may lock as much memory as they have")
 
 
-def judge_live_restore(engine: EngineExamination) -> Finding:
+def judge_live_restore(engine: EngineFacts) -> Finding:
     """Without live-restore an update of Docker ends every environment."""
     check = "engine.live-restore"
     if engine.has_live_restore:
@@ -108,7 +108,7 @@ def judge_live_restore(engine: EngineExamination) -> Finding:
     return warning(check, "a restart of the daemon ends every environment", 'set {"live-restore": true} in daemon.json')
 
 
-def judge_user_namespaces(engine: EngineExamination) -> Finding:
+def judge_user_namespaces(engine: EngineFacts) -> Finding:
     """Remapped users do not own the directories that the gateway mounts for them."""
     check = "engine.users"
     if engine.remaps_users:
@@ -120,10 +120,10 @@ def judge_user_namespaces(engine: EngineExamination) -> Finding:
     return ok(check, "users have the same ids inside and outside")
 
 
-def judge_image_contract(image: ImageExamination | Unasked, wish: Wish) -> Finding:
+def judge_image_contract(image: ImageFacts | Unasked, wish: Wish) -> Finding:
     """An image without devgw's environment package has no sshd that the gateway could reach."""
 
-    def judge(found: ImageExamination) -> Finding:
+    def judge(found: ImageFacts) -> Finding:
         if "devgw-environment" not in found.labels:
             return failure(
                 "image.contract",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.doctor.finding import Unasked
-from gateway.engines.examination import EngineExamination, ImageExamination
+from gateway.engines.diagnostics import EngineFacts, ImageFacts
 from gateway.gpus.sensors import Sensors
 from gateway.model import EnvironmentRef, GpuUuid, Limits
 
@@ -122,8 +122,8 @@ class Facts:
     driver: DriverFacts
     toolkit: ToolkitFacts
     cdi: CdiFacts
-    engine: EngineExamination | Unasked
-    image: ImageExamination | Unasked
+    engine: EngineFacts | Unasked
+    image: ImageFacts | Unasked
     host: HostFacts
     site: SiteFacts
     wish: Wish

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from gateway.doctor.facts import CdiFacts, CdiSpec, ToolkitFacts
 from gateway.doctor.finding import Finding, Unasked, failure, judged, ok, unknown, warning
 from gateway.doctor.versions import TOOLKIT_CVES, is_older, parse_version, text_of
-from gateway.engines.examination import EngineExamination
+from gateway.engines.diagnostics import EngineFacts
 from gateway.gpus.sensors import Sensors
 
 _KIND = "nvidia.com/gpu"
@@ -14,10 +14,10 @@ _REFRESH = "'systemctl restart nvidia-cdi-refresh', or 'nvidia-ctk cdi generate 
 
 
 def judge_injection(
-    toolkit: ToolkitFacts, cdi: CdiFacts, engine: EngineExamination | Unasked, sensors: Sensors
+    toolkit: ToolkitFacts, cdi: CdiFacts, engine: EngineFacts | Unasked, sensors: Sensors
 ) -> Iterator[Finding]:
     """Judge toolkit, specs and engine together."""
-    if isinstance(engine, EngineExamination) and not engine.is_daemon:
+    if isinstance(engine, EngineFacts) and not engine.is_daemon:
         yield judge_way(engine)
         return
     yield judge_toolkit(toolkit)
@@ -66,7 +66,7 @@ def judge_specs(cdi: CdiFacts, sensors: Sensors) -> Finding:
     return _judge_names(check, cdi, sensors)
 
 
-def judge_way(engine: EngineExamination) -> Finding:
+def judge_way(engine: EngineFacts) -> Finding:
     """CDI is the way; the runtime hook works and can lose a GPU; without both there is none."""
     check = "engine.injection"
     if engine.gpu_injection == "cdi":
@@ -81,7 +81,7 @@ def judge_way(engine: EngineExamination) -> Finding:
     return failure(check, f"{engine.name} has neither CDI nor an nvidia runtime: it cannot inject a GPU", fix)
 
 
-def judge_variable_trap(toolkit: ToolkitFacts, engine: EngineExamination) -> Finding:
+def judge_variable_trap(toolkit: ToolkitFacts, engine: EngineFacts) -> Finding:
     """With nvidia as default runtime, whoever chooses a variable or an image chooses GPUs."""
     check = "toolkit.variable"
     if engine.default_runtime != "nvidia":
@@ -98,7 +98,7 @@ def judge_variable_trap(toolkit: ToolkitFacts, engine: EngineExamination) -> Fin
     )
 
 
-def judge_cgroup_driver(engine: EngineExamination) -> Finding:
+def judge_cgroup_driver(engine: EngineFacts) -> Finding:
     """`systemctl daemon-reload` rewrites the device rules of containers whose GPU came through the hook."""
     check = "engine.cgroup-driver"
     if engine.gpu_injection == "runtime-hook" and engine.cgroup_driver == "systemd":

@@ -1,4 +1,4 @@
-"""What every engine promises: make, start, stop, delete and witness environments.
+"""What every engine promises: make, start, stop, delete and observed environments.
 
 Policy, leases and sockets are the work of other rooms.
 
@@ -32,8 +32,8 @@ class EngineReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
-    """An environment as the engine sees it, read from its labels: the second witness beside the store.
+class ObservedEnvironment:
+    """An environment as the engine sees it, read from its labels: the second observed beside the store.
 
     `partial` marks what an interrupted create or delete left: it cannot be started, `delete` clears it, and `create`
     may use the name. `detail` says in words what went wrong, such as `out of memory: …`; `caveats` what of its
@@ -96,10 +96,10 @@ class Engine(Protocol):
     def delete(self, ref: EnvironmentRef) -> None:
         """Remove it, running or not, with its network; deleting an absent one changes nothing. Volumes stay."""
 
-    def witness(self, ref: EnvironmentRef) -> Witness | None:
+    def observe(self, ref: EnvironmentRef) -> ObservedEnvironment | None:
         """Return what the engine has under that name."""
 
-    def witnesses(self) -> list[Witness]:
+    def observe_all(self) -> list[ObservedEnvironment]:
         """Return everything of this gateway's that the engine has."""
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.engines.interface import Engine, Progress, ignore_progress
-from gateway.environments.identity import Identity, host_key_line, write_identity, write_password_hash
+from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.layout import Layout
 from gateway.environments.locks import Locks
 from gateway.environments.readiness import wait_until_ready
@@ -36,7 +36,7 @@ class Leasing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class LifecycleSettings:
     """Settings the lifecycle needs. Times in seconds."""
 
     state_dir: Path
@@ -47,18 +47,23 @@ class Places:
     stop_timeout: float
 
 
-class Environments:
+class EnvironmentLifecycle:
     """The environments of one gateway. Calls block; every one takes the environment's lock."""
 
     def __init__(
-        self, table: EnvironmentTable, users: Users, engine: Callable[[], Engine], leases: Leasing, places: Places
+        self,
+        table: EnvironmentTable,
+        users: Users,
+        engine: Callable[[], Engine],
+        leases: Leasing,
+        settings: LifecycleSettings,
     ) -> None:
         self._table = table
         self._users = users
         self._engine = engine
         self._leases = leases
-        self._places = places
-        self.locks = Locks(places.state_dir / "locks")
+        self._settings = settings
+        self.locks = Locks(settings.state_dir / "locks")
 
     def create(self, environment: Environment, bcrypt_hash: str, progress: Progress = ignore_progress) -> Environment:
         """Make and start an environment whose user is in the store; on failure nothing is left but old volumes.
@@ -100,7 +105,7 @@ class Environments:
         with self.locks.hold(ref):
             environment = self._table.require(ref)
             self._table.set_state(ref, environment.state, should_run=False)  # so that a stop cut off is finished later
-            self._engine().stop(ref, self._places.stop_timeout)
+            self._engine().stop(ref, self._settings.stop_timeout)
             self._engine().delete(ref)
             self._leases.release(ref)
             self._table.set_state(ref, EnvironmentState.STOPPED, should_run=False)
@@ -116,7 +121,7 @@ class Environments:
             if not force and self._is_running(environment):
                 raise ConflictError("environment.running", f"{ref} is running", f"'devgw stop {ref}' first, or --force")
             self._table.set_state(ref, EnvironmentState.DELETING, should_run=False)
-            self._engine().stop(ref, self._places.stop_timeout)
+            self._engine().stop(ref, self._settings.stop_timeout)
             self._engine().delete(ref)
             self._layout(ref).remove()
             if purge:
@@ -140,7 +145,7 @@ class Environments:
         """Make a running environment anew, with the GPUs and files it has. Raises: NotFoundError, DevgwError."""
         with self.locks.hold(ref):
             environment = self._table.require(ref)
-            self._engine().stop(ref, self._places.stop_timeout)
+            self._engine().stop(ref, self._settings.stop_timeout)
             self._start(environment, self._users.require(ref.user), progress)
 
     def status(self, ref: EnvironmentRef, now: datetime) -> Status | None:
@@ -186,15 +191,15 @@ class Environments:
             engine.delete(ref)
             gpus = self._lease(environment, undo, progress)
             layout.make(*self._ids(user))
-            identity = Identity(ref, *self._ids(user), gpus, self._places.ca_line())
-            write_identity(layout, identity)
+            account = EnvironmentAccount(ref, *self._ids(user), gpus, self._settings.ca_line())
+            write_account(layout, account)
             for name in ("ssh.sock", "notebook.sock"):
                 (layout.run / name).unlink(missing_ok=True)
             withdraw_notice(layout)
             undo.callback(engine.delete, ref)
-            engine.create(self._spec(environment, identity, layout), progress)
+            engine.create(self._spec(environment, account, layout), progress)
             engine.start(ref)
-            wait_until_ready(engine, ref, layout.run, identity.uid, self._places.start_timeout, progress)
+            wait_until_ready(engine, ref, layout.run, account.uid, self._settings.start_timeout, progress)
             self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
             self._table.touch(ref)
 
@@ -205,25 +210,27 @@ class Environments:
         undo.callback(self._leases.release, environment.ref)
         return self._leases.hold(environment.ref, environment.gpu_request)
 
-    def _spec(self, environment: Environment, identity: Identity, layout: Layout) -> EnvironmentSpec:
+    def _spec(self, environment: Environment, account: EnvironmentAccount, layout: Layout) -> EnvironmentSpec:
         ref = environment.ref
-        datasets = {name: self._places.datasets[name] for name in environment.datasets if name in self._places.datasets}
+        datasets = {
+            name: self._settings.datasets[name] for name in environment.datasets if name in self._settings.datasets
+        }
         return EnvironmentSpec(
             ref=ref,
-            uid=identity.uid,
-            gid=identity.gid,
+            uid=account.uid,
+            gid=account.gid,
             image=environment.image,
             limits=environment.limits,
             mounts=layout.mounts(datasets),
             variables={"DEVGW_USER": ref.user, "DEVGW_ENVIRONMENT": str(ref), "HOME": f"/home/{ref.user}"},
-            gpus=tuple(identity.gpus),
+            gpus=tuple(account.gpus),
             egress=environment.egress,
-            read_only_root=self._places.read_only_root,
+            read_only_root=self._settings.read_only_root,
         )
 
     def _is_running(self, environment: Environment) -> bool:
-        witness = self._engine().witness(environment.ref)
-        return witness is not None and witness.running
+        observed = self._engine().observe(environment.ref)
+        return observed is not None and observed.running
 
     def _answers_now(self, ref: EnvironmentRef) -> bool:
         try:
@@ -233,7 +240,7 @@ class Environments:
         return True
 
     def _layout(self, ref: EnvironmentRef) -> Layout:
-        return Layout.of(self._places.state_dir, ref)
+        return Layout.of(self._settings.state_dir, ref)
 
     @staticmethod
     def _ids(user: User) -> tuple[int, int]:

@@ -73,9 +73,9 @@ def _starts_with(connection: socket.socket, greeting: bytes) -> bool:
 
 
 def _require_alive(engine: Engine, ref: EnvironmentRef) -> None:
-    witness = engine.witness(ref)
-    if witness is None or not witness.running:
-        cause = witness.detail if witness is not None and witness.detail else "it ended by itself"
+    observed = engine.observe(ref)
+    if observed is None or not observed.running:
+        cause = observed.detail if observed is not None and observed.detail else "it ended by itself"
         raise EngineError(
             "environment.died",
             f"{ref} did not stay up: {cause}{_last_words(engine, ref)}",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from gateway.engines.interface import Engine, Witness
-from gateway.environments.lifecycle import Environments
+from gateway.engines.interface import Engine, ObservedEnvironment
+from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.errors import ConflictError, DevgwError
 from gateway.model import Environment, EnvironmentRef, EnvironmentState, GpuUuid
 from gateway.store.environments import EnvironmentTable
@@ -46,7 +46,7 @@ class Reconciler:
         table: EnvironmentTable,
         ledger: Ledger,
         engine: Engine,
-        environments: Environments,
+        environments: EnvironmentLifecycle,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._table = table
@@ -58,22 +58,22 @@ class Reconciler:
 
     def run(self) -> Iterator[Finding]:
         """Yield a finding for each environment that is, or should be, there. For the start of a gateway."""
-        witnesses = self._witnesses()
+        all_observed = self._observed()
         known = self._table.all()
-        yield from self._settle_all(known, witnesses, is_start=True)
-        for ref in witnesses.keys() - {environment.ref for environment in known}:
-            state = "running" if witnesses[ref].running else "stopped"
+        yield from self._settle_all(known, all_observed, is_start=True)
+        for ref in all_observed.keys() - {environment.ref for environment in known}:
+            state = "running" if all_observed[ref].running else "stopped"
             detail = f"the engine has it ({state}), the store does not; left alone, 'devgw reap' removes it"
             yield Finding("environment.orphaned", ref, detail)
 
     def tidy(self) -> Iterator[Finding]:
         """The same while the gateway runs: findings only of what had to be changed."""
-        return self._settle_all(self._table.all(), self._witnesses(), is_start=False)
+        return self._settle_all(self._table.all(), self._observed(), is_start=False)
 
-    def orphans(self) -> list[Witness]:
+    def orphans(self) -> list[ObservedEnvironment]:
         """Return what the engine has of this gateway's and the store does not know."""
         known = {environment.ref for environment in self._table.all()}
-        return sorted((seen for ref, seen in self._witnesses().items() if ref not in known), key=lambda one: one.ref)
+        return sorted((seen for ref, seen in self._observed().items() if ref not in known), key=lambda one: one.ref)
 
     def reap(self, ref: EnvironmentRef) -> bool:
         """Remove an orphan, running or not; False where it is none any more. Raises: EngineError."""
@@ -84,13 +84,17 @@ class Reconciler:
         return True
 
     def _settle_all(
-        self, known: Sequence[Environment], witnesses: Mapping[EnvironmentRef, Witness], *, is_start: bool
+        self,
+        known: Sequence[Environment],
+        all_observed: Mapping[EnvironmentRef, ObservedEnvironment],
+        *,
+        is_start: bool,
     ) -> Iterator[Finding]:
         # what runs comes first: a GPU it holds must not be given to what is started again
-        for environment in sorted(known, key=lambda one: not _runs(witnesses.get(one.ref))):
-            witness = witnesses.get(environment.ref)
-            if _is_settled(environment, witness):
-                if is_start and _runs(witness):
+        for environment in sorted(known, key=lambda one: not _runs(all_observed.get(one.ref))):
+            observed = all_observed.get(environment.ref)
+            if _is_settled(environment, observed):
+                if is_start and _runs(observed):
                     yield Finding("environment.adopted", environment.ref, "it went on running")
                 continue
             yield from self._settle(environment.ref)
@@ -102,42 +106,42 @@ class Reconciler:
                 environment = self._table.get(ref)
                 if environment is None:
                     return
-                witness = self._engine.witness(ref)
+                observed = self._engine.observe(ref)
                 if environment.state in _CUT_OFF:
                     self._environments.clear_remains(ref)
                     detail = f"its {environment.state} was cut off; the volumes were kept"
                     yield Finding("environment.deleted", ref, detail)
                     return
-                if _runs(witness):
-                    yield from self._adopt(environment, witness)
+                if _runs(observed):
+                    yield from self._adopt(environment, observed)
                     return
                 if not environment.should_run:
-                    yield from self._finish_stop(environment, witness)
+                    yield from self._finish_stop(environment, observed)
                     return
         except ConflictError:
             return
-        yield self._start_again(ref, witness)
+        yield self._start_again(ref, observed)
 
-    def _adopt(self, environment: Environment, witness: Witness | None) -> Iterator[Finding]:
-        assert witness is not None  # noqa: S101 - it runs, says the caller
+    def _adopt(self, environment: Environment, observed: ObservedEnvironment | None) -> Iterator[Finding]:
+        assert observed is not None  # noqa: S101 - it runs, says the caller
         ref = environment.ref
-        for loser in self._ledger.adopt(ref, witness.gpus, self._now()):
+        for loser in self._ledger.adopt(ref, observed.gpus, self._now()):
             yield Finding("lease.released", loser, f"its GPU is in {ref}, which runs")
         self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
         yield Finding("environment.adopted", ref, "it went on running, and store and ledger follow it")
 
-    def _finish_stop(self, environment: Environment, witness: Witness | None) -> Iterator[Finding]:
+    def _finish_stop(self, environment: Environment, observed: ObservedEnvironment | None) -> Iterator[Finding]:
         ref = environment.ref
         self._engine.delete(ref)
         self._ledger.release(ref, self._now())
         is_failed = environment.state is EnvironmentState.FAILED
         if not is_failed:
             self._table.set_state(ref, EnvironmentState.STOPPED, should_run=False, detail=environment.detail)
-        what = "a container" if witness is not None else "leases"
+        what = "a container" if observed is not None else "leases"
         yield Finding("environment.stopped", ref, f"a stop or start was cut off; {what} it left behind removed")
 
-    def _start_again(self, ref: EnvironmentRef, witness: Witness | None) -> Finding:
-        ended = witness.detail if witness is not None and witness.detail else "it ended by itself"
+    def _start_again(self, ref: EnvironmentRef, observed: ObservedEnvironment | None) -> Finding:
+        ended = observed.detail if observed is not None and observed.detail else "it ended by itself"
         last = self._started.get(ref)
         if last is not None and self._now() - last < _AGAIN:
             return self._give_up(ref, ended)
@@ -153,25 +157,25 @@ class Reconciler:
         self._table.set_state(ref, EnvironmentState.FAILED, should_run=False, detail=f"ended again and again: {ended}")
         return Finding("environment.failed", ref, f"ended again soon after a start: {ended}")
 
-    def _witnesses(self) -> dict[EnvironmentRef, Witness]:
-        return {witness.ref: witness for witness in self._engine.witnesses()}
+    def _observed(self) -> dict[EnvironmentRef, ObservedEnvironment]:
+        return {observed.ref: observed for observed in self._engine.observe_all()}
 
 
-def _runs(witness: Witness | None) -> bool:
-    return witness is not None and witness.running
+def _runs(observed: ObservedEnvironment | None) -> bool:
+    return observed is not None and observed.running
 
 
-def _is_settled(environment: Environment, witness: Witness | None) -> bool:
+def _is_settled(environment: Environment, observed: ObservedEnvironment | None) -> bool:
     """Say whether store, ledger and engine agree."""
     if environment.state in _CUT_OFF:
         return False
-    if witness is not None and witness.running:
+    if observed is not None and observed.running:
         return (
             environment.state is EnvironmentState.RUNNING
             and environment.should_run
-            and set(environment.gpus) == set(witness.gpus)
+            and set(environment.gpus) == set(observed.gpus)
         )
-    return not environment.should_run and not environment.gpus and witness is None and _is_at_rest(environment)
+    return not environment.should_run and not environment.gpus and observed is None and _is_at_rest(environment)
 
 
 def _is_at_rest(environment: Environment) -> bool:

@@ -9,16 +9,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from gateway.environments.ending import Courtesy, Ending, Phase, announcement, ending_of, phase_at, stop_time
-from gateway.environments.lifecycle import Environments
+from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.reconcile import Finding
 from gateway.environments.status import Status
+from gateway.environments.warning_schedule import (
+    Ending,
+    Phase,
+    WarningSchedule,
+    announcement,
+    ending_of,
+    phase_at,
+    stop_time,
+)
 from gateway.errors import DevgwError
 from gateway.gpus.activity import Activity
 from gateway.model import Environment, EnvironmentRef, EnvironmentState, GpuUuid, UserName
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
-from gateway.store.terms import Terms, TermTable
+from gateway.store.notices import NoticeState, NoticeTable
 from policies.limits import Allowance
 
 Tell = Callable[[EnvironmentRef, str], None]
@@ -34,7 +42,7 @@ class Records:
 
     environments: EnvironmentTable
     leases: LeaseTable
-    terms: TermTable
+    notice: NoticeTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +61,17 @@ class Rounds:
     def __init__(
         self,
         records: Records,
-        environments: Environments,
+        environments: EnvironmentLifecycle,
         activity: Activity,
         allowance: Callable[[UserName], Allowance],
-        courtesy: Courtesy,
+        schedule: WarningSchedule,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._records = records
         self._environments = environments
         self._activity = activity
         self._allowance = allowance
-        self._courtesy = courtesy
+        self._schedule = schedule
         self._now = now
 
     def walk(self, tell: Tell) -> Iterator[Finding]:
@@ -80,11 +88,11 @@ class Rounds:
 
     def outlook(self, environment: Environment) -> Outlook:
         """Say when and why an environment would stop."""
-        terms = self._records.terms.get(environment.ref)
-        ending = self._ending(environment, terms, self._lease_ends())
-        warned_at = terms.warned_at if ending and terms.said_of == ending.at else None
-        stop_at = stop_time(ending, warned_at, self._courtesy, self._now()) if ending else None
-        return Outlook(_active_at(environment, terms), _last_use(environment, terms), ending, stop_at)
+        notice = self._records.notice.get(environment.ref)
+        ending = self._ending(environment, notice, self._lease_ends())
+        warned_at = notice.warned_at if ending and notice.said_of == ending.at else None
+        stop_at = stop_time(ending, warned_at, self._schedule, self._now()) if ending else None
+        return Outlook(_active_at(environment, notice), _last_use(environment, notice), ending, stop_at)
 
     def _visit(
         self,
@@ -95,47 +103,47 @@ class Rounds:
     ) -> Iterator[Finding]:
         ref, now = environment.ref, self._now()
         status = self._environments.status(ref, now)
-        terms = self._records.terms.get(ref)
+        notice = self._records.notice.get(ref)
         if status is not None and status.gpu_error and environment.gpus:
-            yield from self._heal(environment, terms, status.gpu_error, tell)
+            yield from self._heal(environment, notice, status.gpu_error, tell)
             return
         use = _use(environment, load, status)
-        if use and not _is_past_saving(terms):
-            self._records.terms.note_activity(ref, now, use)
-            terms = self._records.terms.get(ref)
-        ending = self._ending(environment, terms, ends)
+        if use and not _is_past_saving(notice):
+            self._records.notice.note_activity(ref, now, use)
+            notice = self._records.notice.get(ref)
+        ending = self._ending(environment, notice, ends)
         if ending is None:
             return
-        yield from self._approach(ref, ending, terms, tell)
+        yield from self._approach(ref, ending, notice, tell)
 
-    def _approach(self, ref: EnvironmentRef, ending: Ending, terms: Terms, tell: Tell) -> Iterator[Finding]:
+    def _approach(self, ref: EnvironmentRef, ending: Ending, notice: NoticeState, tell: Tell) -> Iterator[Finding]:
         """Announce a phase that was not announced yet of this end; stop where it has come."""
         now = self._now()
-        if terms.said_of != ending.at and terms.said:
+        if notice.said_of != ending.at and notice.said:
             self._environments.withdraw(ref)
-            self._records.terms.note_said(ref, "", None, None)
-            terms = self._records.terms.get(ref)
-        phase = phase_at(ending, terms.warned_at, self._courtesy, now)
+            self._records.notice.note_said(ref, "", None, None)
+            notice = self._records.notice.get(ref)
+        phase = phase_at(ending, notice.warned_at, self._schedule, now)
         if phase is Phase.STOP:
             self._environments.stop(ref)
-            self._records.terms.forget(ref)
+            self._records.notice.forget(ref)
             code = "lease.expired" if ending.cause == "lease" else "environment.stopped"
-            yield Finding(code, ref, _because(ending, terms))
-        elif phase in _ANNOUNCED and phase.value != terms.said:
-            warned_at = terms.warned_at or now
-            stop_at = stop_time(ending, warned_at, self._courtesy, now)
+            yield Finding(code, ref, _because(ending, notice))
+        elif phase in _ANNOUNCED and phase.value != notice.said:
+            warned_at = notice.warned_at or now
+            stop_at = stop_time(ending, warned_at, self._schedule, now)
             line = announcement(phase, ending, stop_at, now)
             tell(ref, line)
             self._environments.tell(ref, line, stop_at, save=phase is Phase.SAVE)
-            self._records.terms.note_said(ref, phase.value, ending.at, warned_at)
+            self._records.notice.note_said(ref, phase.value, ending.at, warned_at)
             yield Finding("environment.warned", ref, line)
 
-    def _heal(self, environment: Environment, terms: Terms, error: str, tell: Tell) -> Iterator[Finding]:
+    def _heal(self, environment: Environment, notice: NoticeState, error: str, tell: Tell) -> Iterator[Finding]:
         """Make an environment anew whose GPU is lost inside; not again and again, which would help nobody."""
         ref, now = environment.ref, self._now()
-        if terms.healed_at is not None and now - terms.healed_at < _HEAL_AGAIN:
+        if notice.healed_at is not None and now - notice.healed_at < _HEAL_AGAIN:
             return
-        self._records.terms.note_healed(ref, now)
+        self._records.notice.note_healed(ref, now)
         yield Finding("gpu.lost", ref, error)
         tell(ref, f"your environment lost its GPU ({error}) and is made anew; your files stay")
         try:
@@ -146,12 +154,12 @@ class Rounds:
             yield Finding("environment.healed", ref, "made anew with the same GPUs and files")
 
     def _ending(
-        self, environment: Environment, terms: Terms, ends: Mapping[EnvironmentRef, datetime | None]
+        self, environment: Environment, notice: NoticeState, ends: Mapping[EnvironmentRef, datetime | None]
     ) -> Ending | None:
         allowance = self._allowance(environment.ref.user)
         return ending_of(
             ends.get(environment.ref) or self._given_end(environment, allowance),
-            _active_at(environment, terms),
+            _active_at(environment, notice),
             allowance.idle_stop_seconds,
         )
 
@@ -178,23 +186,23 @@ def _use(environment: Environment, load: Mapping[GpuUuid, int], status: Status |
     return ""
 
 
-def _active_at(environment: Environment, terms: Terms) -> datetime:
-    seen = (environment.created_at, environment.last_active_at, terms.active_at)
+def _active_at(environment: Environment, notice: NoticeState) -> datetime:
+    seen = (environment.created_at, environment.last_active_at, notice.active_at)
     return max(moment for moment in seen if moment is not None)
 
 
-def _last_use(environment: Environment, terms: Terms) -> str:
-    if terms.active_at is not None and terms.active_at == _active_at(environment, terms):
-        return terms.activity
+def _last_use(environment: Environment, notice: NoticeState) -> str:
+    if notice.active_at is not None and notice.active_at == _active_at(environment, notice):
+        return notice.activity
     return "SSH or a start" if environment.last_active_at else "created"
 
 
-def _is_past_saving(terms: Terms) -> bool:
+def _is_past_saving(notice: NoticeState) -> bool:
     """Say whether it has been asked to save: the work this makes is no new use."""
-    return terms.said == Phase.SAVE.value
+    return notice.said == Phase.SAVE.value
 
 
-def _because(ending: Ending, terms: Terms) -> str:
-    told = f"first told at {terms.warned_at:%Y-%m-%d %H:%M} UTC" if terms.warned_at else "not told"
+def _because(ending: Ending, notice: NoticeState) -> str:
+    told = f"first told at {notice.warned_at:%Y-%m-%d %H:%M} UTC" if notice.warned_at else "not told"
     cause = "its GPU lease ended" if ending.cause == "lease" else "nobody used it"
     return f"{cause} at {ending.at:%Y-%m-%d %H:%M} UTC; {told}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gateway.environments.identity import swap_in
+from gateway.environments.account import swap_in
 from gateway.environments.layout import Layout, disk_error
 
 STATUS = "status.json"

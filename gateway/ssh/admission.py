@@ -103,7 +103,7 @@ class Accepted(Protocol):
         """Begin to talk."""
 
 
-class Doorkeeper(asyncio.Protocol):
+class AcceptProtocol(asyncio.Protocol):
     """The first protocol of every accepted connection: hands it on or turns it away."""
 
     def __init__(self, admission: Admission, accept: Callable[[Admitted], asyncio.Protocol]) -> None:

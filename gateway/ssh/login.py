@@ -17,8 +17,8 @@ from gateway.audit.event import Event, new_reference
 from gateway.auth.keys import fingerprint_of
 from gateway.errors import DevgwError, UsageError
 from gateway.model import Actor, EnvironmentRef, PublicKey, User, UserName
+from gateway.ssh.connection_registry import ClientIdentity
 from gateway.ssh.runtime import Runtime
-from gateway.ssh.sessions import Identity
 from gateway.ssh.user_certificates import read_certificate
 from policies.requests import Certificate, LoginRequest
 
@@ -45,7 +45,7 @@ class Login:
         self._known: tuple[str, str] | None = None
         self._refused_already = False
         self.attempts = 0
-        self.identity: Identity | None = None
+        self.identity: ClientIdentity | None = None
 
     def begin(self, name: str) -> None:
         """Note an attempt; a user name that is banned at this address is turned away.
@@ -104,13 +104,13 @@ class Login:
         self._note_use(identity)
         return None
 
-    async def _identify(self, name: str, fingerprint: str, key_data: bytes) -> Identity | None:
+    async def _identify(self, name: str, fingerprint: str, key_data: bytes) -> ClientIdentity | None:
         if self._certified and self._certified[0] == key_data:
             return await self._look_up_certified(name)
         found = await self._look_up(name, fingerprint)
-        return Identity(*found, self._address) if found else None
+        return ClientIdentity(*found, self._address) if found else None
 
-    async def _why_not(self, identity: Identity) -> str | None:
+    async def _why_not(self, identity: ClientIdentity) -> str | None:
         services = self._runtime.services
         if identity.user.disabled:
             return self._refuse(identity.actor, "the user is disabled")
@@ -158,7 +158,7 @@ class Login:
         key = next((key for key in keys if key.fingerprint == fingerprint), None)
         return (ref, user, key) if ref and user and key else None
 
-    async def _look_up_certified(self, name: str) -> Identity | None:
+    async def _look_up_certified(self, name: str) -> ClientIdentity | None:
         """Return whom the certificate at hand would be, after the same work for a name that is nobody's."""
         assert self._certified is not None  # noqa: S101 - set by `is_certified`
         _data, said, key = self._certified
@@ -169,7 +169,7 @@ class Login:
         wanted = ref.user if ref else _PLACEHOLDER
         user, _keys = await self._runtime.offload.quick(self._runtime.services.directory.account, wanted)
         trusted = self._runtime.services.access.trusts(said.ca_fingerprint)
-        return Identity(ref, user, key, self._address, said) if ref and user and trusted else None
+        return ClientIdentity(ref, user, key, self._address, said) if ref and user and trusted else None
 
     def _refuse(self, actor: Actor, reason: str) -> str:
         reference = new_reference()
@@ -181,7 +181,7 @@ class Login:
         self._runtime.services.recorder.submit(event)
         return f"{reason} (reference {reference})"
 
-    def _note_use(self, identity: Identity) -> None:
+    def _note_use(self, identity: ClientIdentity) -> None:
         """Note when the key was used, to the minute: a write to the store costs more than the login."""
         if identity.certificate is not None:
             return  # a key that the store does not know

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from gateway.config import SshSettings
+from gateway.ssh.connection_registry import ConnectionRegistry
 from gateway.ssh.services import Offload, Services
-from gateway.ssh.sessions import SessionRegistry
+from gateway.ssh.upstream.dialer import EnvironmentDialer
 from gateway.ssh.upstream.pool import UpstreamPool
-from gateway.ssh.upstream.wake import Waker
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,6 @@ class Runtime:
     settings: SshSettings
     services: Services
     offload: Offload
-    waker: Waker
+    dialer: EnvironmentDialer
     upstreams: UpstreamPool
-    registry: SessionRegistry
+    registry: ConnectionRegistry

@@ -1,4 +1,4 @@
-"""`devgw serve`: the one port. Starts and stops the server; what happens on a connection is `visit`'s."""
+"""`devgw serve`: the one port. Starts and stops the server; see `client_connection` for what happens then."""
 
 import asyncio
 import logging
@@ -13,18 +13,18 @@ from asyncssh.connection import SSHServerConnectionOptions
 from gateway.config import SshSettings
 from gateway.gate import Decide
 from gateway.model import EnvironmentRef
-from gateway.ssh.admission import VERSION, Admission, Admitted, Doorkeeper
-from gateway.ssh.connection import PACKET_BYTES, UserConnection
+from gateway.ssh.admission import VERSION, AcceptProtocol, Admission, Admitted
+from gateway.ssh.client_connection import ClientConnection
+from gateway.ssh.connection_registry import ConnectionRegistry
 from gateway.ssh.listening import explained
 from gateway.ssh.login import Login
 from gateway.ssh.runtime import Runtime
 from gateway.ssh.services import Offload, Services
-from gateway.ssh.sessions import SessionRegistry
 from gateway.ssh.transport import algorithms
+from gateway.ssh.transport.guarded_connection import PACKET_BYTES, GuardedServerConnection
 from gateway.ssh.upstream.certificates import CertificateAuthority
+from gateway.ssh.upstream.dialer import EnvironmentDialer
 from gateway.ssh.upstream.pool import UpstreamPool
-from gateway.ssh.upstream.wake import Waker
-from gateway.ssh.visit import Visit
 
 BACKLOG = 512
 CLOSE_SECONDS = 3.0
@@ -42,11 +42,11 @@ class SshServer:
         self._services = services
         self._offload = Offload()
         self._admission = Admission(settings, services.throttle)
-        self.registry = SessionRegistry(services.directory, services.environments, self._offload)
-        waker = Waker(services.environments, self._offload, settings.start_timeout_seconds)
+        self.registry = ConnectionRegistry(services.directory, services.environments, self._offload)
+        dialer = EnvironmentDialer(services.environments, self._offload, settings.start_timeout_seconds)
         authority = CertificateAuthority(services.user_ca_key)
-        upstreams = UpstreamPool(services.environments, waker, self._offload, authority, settings)
-        self._runtime = Runtime(settings, services, self._offload, waker, upstreams, self.registry)
+        upstreams = UpstreamPool(services.environments, dialer, self._offload, authority, settings)
+        self._runtime = Runtime(settings, services, self._offload, dialer, upstreams, self.registry)
         self._options = _options(settings, services)
         self._listener: asyncio.Server | None = None
         self._touching: asyncio.Task[None] | None = None
@@ -57,7 +57,7 @@ class SshServer:
         loop = asyncio.get_running_loop()
         with explained(self.settings.listen_address, self.settings.port):
             self._listener = await loop.create_server(
-                lambda: Doorkeeper(self._admission, self._accept),
+                lambda: AcceptProtocol(self._admission, self._accept),
                 self.settings.listen_address or None,
                 self.settings.port,
                 backlog=BACKLOG,
@@ -68,11 +68,11 @@ class SshServer:
         _log.info("listening on port %d", port)
         return port
 
-    def _accept(self, admitted: Admitted) -> UserConnection:
+    def _accept(self, admitted: Admitted) -> GuardedServerConnection:
         login = Login(self._runtime, admitted.address)
-        visit = Visit(self._runtime, admitted, login)
+        client = ClientConnection(self._runtime, admitted, login)
         loop = asyncio.get_running_loop()
-        return UserConnection(loop, self._options, settings=self.settings, owner=visit, judge=login)
+        return GuardedServerConnection(loop, self._options, settings=self.settings, owner=client, judge=login)
 
     async def recheck(self, decide: Decide) -> list[str]:
         """Hold every live connection and channel against users, keys and policy as they are now; end what must end.

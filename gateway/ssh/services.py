@@ -1,6 +1,6 @@
 """What the SSH server asks of the rest of the gateway, as protocols; who answers is decided in `gateway.app`.
 
-Every call of Directory and Environments blocks; `Offload` takes them off the event loop.
+Every call of Directory and EnvironmentAccess blocks; `Offload` takes them off the event loop.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Directory(Protocol):
         """Note that a key has logged in just now."""
 
 
-class Environments(Protocol):
+class EnvironmentAccess(Protocol):
     """The environments and their sockets. Errors are DevgwErrors whose message is safe for the user."""
 
     def exists(self, ref: EnvironmentRef) -> bool:
@@ -86,7 +86,7 @@ class Services:
     """All that `gateway.ssh.server.serve` needs besides its settings."""
 
     directory: Directory
-    environments: Environments
+    environments: EnvironmentAccess
     gate: Gate
     recorder: Recorder
     throttle: Throttle

@@ -43,7 +43,7 @@ class Neighbours:
         self.alice.run("echo same >/tmp/mark")
         before = (self.under_test.directory / "home.alice" / "secret").read_text()
         yield
-        assert self.under_test.engine.witness(ALICE).running
+        assert self.under_test.engine.observe(ALICE).running
         assert self.alice.run("cat /tmp/mark; for n in 1 2 3; do sleep 0 & done; wait; echo $?").text == "same\n0\n"
         assert (
             self.alice.run("dd if=/dev/zero of=/tmp/block bs=1M count=4 2>/dev/null; wc -c </tmp/block").text.strip()

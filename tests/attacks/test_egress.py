@@ -168,7 +168,7 @@ def test_without_the_right_or_the_tool_egress_is_refused(
             under_test.engine.create(under_test.spec(egress=Egress.INTERNET))
         assert refusal.value.code == "egress.unenforceable"
         assert "iptables" in refusal.value.hint
-        assert under_test.engine.witness(ALICE) is None
+        assert under_test.engine.observe(ALICE) is None
 
 
 def test_an_engine_elsewhere_gets_no_egress(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_another_users_processes_are_neither_seen_nor_signalled(neighbours: Neig
     with neighbours.alice_notices_nothing():
         assert "98765" not in neighbours.mallory.run("cat /proc/[0-9]*/cmdline").text
         (neighbours.under_test.run_directory(MALLORY) / "kill.sh").write_text("busybox kill -9 -1")
-        wait_until(lambda: not neighbours.under_test.engine.witness(MALLORY).running, "mallory killed all she could")
+        wait_until(lambda: not neighbours.under_test.engine.observe(MALLORY).running, "mallory killed all she could")
         assert "98765" in neighbours.alice.run("cat /proc/[0-9]*/cmdline | busybox tr '\\0' ' '").text
 
 
@@ -130,7 +130,7 @@ def test_a_fork_bomb_stays_at_home(neighbours: Neighbours) -> None:
         words = neighbours.under_test.run_directory(MALLORY) / "words"
         wait_until(lambda: "can't fork" in words.read_text(), "the limit was met")
     neighbours.under_test.engine.stop(MALLORY, 1)
-    assert not neighbours.under_test.engine.witness(MALLORY).running
+    assert not neighbours.under_test.engine.observe(MALLORY).running
 
 
 @pytest.mark.attack("I10", "a memory bomb: dies alone")
@@ -141,9 +141,9 @@ def test_a_memory_bomb_stays_at_home(neighbours: Neighbours) -> None:
         return
     with neighbours.alice_notices_nothing():
         assert neighbours.mallory.run("dd if=/dev/zero of=/dev/null bs=300M count=1").code != 0
-    witness = neighbours.under_test.engine.witness
-    wait_until(lambda: "out of memory" in witness(MALLORY).detail, "the engine heard of it")
-    assert witness(ALICE).detail == ""
+    observe = neighbours.under_test.engine.observe
+    wait_until(lambda: "out of memory" in observe(MALLORY).detail, "the engine heard of it")
+    assert observe(ALICE).detail == ""
 
 
 @pytest.mark.attack("I11", "filling `/tmp` and `/dev/shm`: stays at home")

@@ -18,7 +18,7 @@ from typing import Self
 
 from sqlalchemy import insert
 
-from gateway.environments.lifecycle import Environments, Places
+from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
 from gateway.environments.reconcile import Reconciler
 from gateway.errors import QueuedError
 from gateway.gpus.leases import Leases, Surroundings
@@ -132,8 +132,8 @@ def bench_reconcile() -> dict[str, dict[str, float]]:
             spec = EnvironmentSpec(ref, 1, 1, "image", Limits(1, 1, 1, 1), (), gpus=(Many.gpus[number].uuid,))
             daemon.containers["one", ref] = FakeContainer(spec, running=True)
         table, ledger, engine = EnvironmentTable(site.database), LeaseTable(site.database), FakeEngine(daemon)
-        places = Places(site.root, {}, lambda: "", read_only_root=True, start_timeout=5, stop_timeout=1)
-        environments = Environments(table, Users(site.database), lambda: engine, Leases(ledger, Many()), places)
+        places = LifecycleSettings(site.root, {}, lambda: "", read_only_root=True, start_timeout=5, stop_timeout=1)
+        environments = EnvironmentLifecycle(table, Users(site.database), lambda: engine, Leases(ledger, Many()), places)
         reconciler = Reconciler(table, ledger, engine, environments)
         changed = measure(lambda: list(reconciler.run()), 1)
         assert len(ledger.held()) == 500

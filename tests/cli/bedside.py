@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import update
 
-from gateway.app.examination import sources_of
 from gateway.doctor.doctor import Doctor
 from gateway.doctor.facts import HostFacts, Space
 from gateway.doctor.inside import LIST_COMMAND, Answer
-from gateway.engines.examination import EngineExamination, ImageExamination
+from gateway.engines.diagnostics import EngineFacts, ImageFacts
 from gateway.engines.interface import IMAGE_LABEL_PREFIX
 from gateway.errors import EngineError, NotFoundError
 from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measurement, Process, Sensors
 from gateway.model import EnvironmentRef, GpuUuid
+from gateway.operations.diagnose import sources_of
 from gateway.store.database import Database
 from gateway.store.leases import LeaseTable
 from gateway.store.schema import LEASES
@@ -41,30 +41,30 @@ class FixedSensors:
         return Sensors(DRIVER, "12.8", tuple(_a100(number) for number in range(2)))
 
 
-class FakeExaminer:
+class FakeDiagnostics:
     """The fake daemon, as an engine that devgw would praise."""
 
     def __init__(self, daemon: FakeDaemon, specs: Path) -> None:
         self._daemon = daemon
         self._specs = specs
 
-    def examine(self) -> EngineExamination:
+    def read(self) -> EngineFacts:
         self._require_reachable()
         refs = [ref for _, ref in self._daemon.containers]
-        return EngineExamination(
+        return EngineFacts(
             name="fake", version="28.3.0", api_version=(1, 51), default_runtime="runc", gpu_injection="cdi",
             cgroup_driver="systemd", cgroup_version="2", has_live_restore=True, remaps_users=False, seccomp="builtin",
             root_directory="/var/lib/fake", is_local=True, cdi_directories=(str(self._specs),),
             marks=dict(zip([_CONTAINER], refs, strict=False)),
         )  # fmt: skip
 
-    def image(self, reference: str) -> ImageExamination:
+    def image(self, reference: str) -> ImageFacts:
         self._require_reachable()
         if reference not in self._daemon.images:
             raise NotFoundError("image.not-found", f"there is no image {reference} on this host", "build it")
         labels = self._daemon.images[reference].labels
         own = {key.removeprefix(IMAGE_LABEL_PREFIX): value for key, value in labels.items()}
-        return ImageExamination(reference, {"devgw-environment": "1.0", "cuda": "12.8", **own}, {})
+        return ImageFacts(reference, {"devgw-environment": "1.0", "cuda": "12.8", **own}, {})
 
     def _require_reachable(self) -> None:
         if not self._daemon.is_reachable:
@@ -77,7 +77,7 @@ def doctor_at(app: "App", daemon: FakeDaemon) -> Doctor:
     furnish(root)
     sources = replace(
         sources_of(app),
-        engine=lambda: FakeExaminer(daemon, root / "etc/cdi"),
+        engine=lambda: FakeDiagnostics(daemon, root / "etc/cdi"),
         machine=_machine,
         toolkit=str(root / "bin/nvidia-ctk"),
         root=root,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.app import App
-from gateway.app.oversight import Oversight
 from gateway.auth.authority import make_host_key
+from gateway.background.journal_maintenance import Oversight
 from gateway.cli.program import run
 from gateway.config import Settings, load_settings
 from gateway.doctor.doctor import Doctor

@@ -50,8 +50,8 @@ def bubblewrap_under_test(directory: Path) -> Iterator[EngineUnderTest]:
             most_egress(),
         )
     finally:
-        for witness in engine.witnesses():
-            engine.delete(witness.ref)
+        for observed in engine.observe_all():
+            engine.delete(observed.ref)
 
 
 def most_egress() -> Egress:

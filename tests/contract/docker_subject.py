@@ -64,8 +64,8 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
             *gpus[:2],
         )
     finally:
-        for witness in engine.witnesses():
-            engine.delete(witness.ref)
+        for observed in engine.observe_all():
+            engine.delete(observed.ref)
 
 
 def ensure_image(api: docker.APIClient) -> None:

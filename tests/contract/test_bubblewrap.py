@@ -30,24 +30,24 @@ def test_a_gateway_restart_keeps_sandboxes(tmp_path: Path) -> None:
     with bubblewrap_under_test(tmp_path) as subject:
         spool = started(subject)
         after = BubblewrapEngine(tmp_path / "one", "one", PreparedRoots(tmp_path / "images"))
-        assert after.witness(ALICE).running
+        assert after.observe(ALICE).running
         assert spool.run("echo still here").text == "still here\n"
         after.stop(ALICE, 10)
-        assert subject.engine.witness(ALICE).exit_code == 7
+        assert subject.engine.observe(ALICE).exit_code == 7
 
 
 def test_a_killed_supervisor_takes_its_sandbox_along(tmp_path: Path) -> None:
-    """Nothing runs unsupervised, and the witness says what happened; it can be started again."""
+    """Nothing runs unsupervised, and the observed says what happened; it can be started again."""
     with bubblewrap_under_test(tmp_path) as subject:
         started(subject)
         running = Records(tmp_path / "one").of(ALICE).running()
         os.kill(running.supervisor.pid, signal.SIGKILL)
         wait_until(lambda: not running.first.is_alive(), "the kernel took the sandbox along")
-        witness = subject.engine.witness(ALICE)
-        assert (witness.running, witness.exit_code) == (False, 137)
-        assert "cut off" in witness.detail
+        observed = subject.engine.observe(ALICE)
+        assert (observed.running, observed.exit_code) == (False, 137)
+        assert "cut off" in observed.detail
         subject.engine.start(ALICE)
-        assert subject.engine.witness(ALICE).running
+        assert subject.engine.observe(ALICE).running
 
 
 def test_an_environment_that_would_be_root_is_refused(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_an_environment_that_would_be_root_is_refused(tmp_path: Path) -> None:
         with pytest.raises(EngineError) as refusal:
             subject.engine.create(replace(subject.spec(), uid=0))
         assert refusal.value.code == "engine.unconfined"
-        assert subject.engine.witnesses() == []
+        assert subject.engine.observe_all() == []
 
 
 def test_a_host_without_namespaces_is_refused_with_the_fix(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_host_without_cgroups_is_said_so(tmp_path: Path, monkeypatch: pytest.M
     with bubblewrap_under_test(tmp_path) as subject:
         started(subject)
         assert UNLIMITED in subject.engine.report().notes
-        assert subject.engine.witness(ALICE).caveats == (UNLIMITED,)
+        assert subject.engine.observe(ALICE).caveats == (UNLIMITED,)
 
 
 def test_a_host_with_cgroups_leaves_no_caveat(tmp_path: Path) -> None:
@@ -113,6 +113,6 @@ def test_a_host_with_cgroups_leaves_no_caveat(tmp_path: Path) -> None:
         running = Records(tmp_path / "one").of(ALICE).running()
         limited = find_cgroups().kind != "none"
         assert bool(running.cgroups) == limited
-        assert subject.engine.witness(ALICE).caveats == (() if limited else (UNLIMITED,))
+        assert subject.engine.observe(ALICE).caveats == (() if limited else (UNLIMITED,))
         for group in running.cgroups:
             assert str(running.first.pid) in (group / "cgroup.procs").read_text().split()

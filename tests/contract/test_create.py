@@ -13,8 +13,8 @@ ALICE = EnvironmentRef.parse("alice")
 
 
 def running(subject: EngineUnderTest, ref: EnvironmentRef = ALICE) -> bool:
-    witness = subject.engine.witness(ref)
-    return witness is not None and witness.running
+    observed = subject.engine.observe(ref)
+    return observed is not None and observed.running
 
 
 def test_a_second_create_is_a_conflict_and_leaves_the_first_alone(subject: EngineUnderTest) -> None:
@@ -56,7 +56,7 @@ def test_an_unknown_image_is_not_found_and_nothing_is_left(subject: EngineUnderT
         subject.engine.create(subject.spec(image="no-such-image:ever", egress=subject.egress))
     assert refusal.value.code == "image.not-found"
     assert "devgw image" in refusal.value.hint
-    assert subject.engine.witnesses() == []
+    assert subject.engine.observe_all() == []
 
 
 def test_a_missing_mount_source_is_refused_and_not_made(subject: EngineUnderTest) -> None:
@@ -67,7 +67,7 @@ def test_a_missing_mount_source_is_refused_and_not_made(subject: EngineUnderTest
         subject.engine.create(replace(spec, mounts=(*spec.mounts, Mount(missing, "/data"))))
     assert refusal.value.code == "mount.missing"
     assert not missing.exists()
-    assert subject.engine.witnesses() == []
+    assert subject.engine.observe_all() == []
 
 
 @pytest.mark.parametrize("name", ["NVIDIA_VISIBLE_DEVICES", "nvidia_disable_require", "LD_PRELOAD", "A=B", ""])
@@ -76,7 +76,7 @@ def test_a_variable_that_chooses_devices_or_code_is_refused(subject: EngineUnder
     with pytest.raises(EngineError) as refusal:
         subject.engine.create(subject.spec(variables={name: "all"}))
     assert refusal.value.code == "variable.reserved"
-    assert subject.engine.witnesses() == []
+    assert subject.engine.observe_all() == []
 
 
 def test_a_create_that_fails_late_leaves_nothing(subject: EngineUnderTest) -> None:
@@ -84,20 +84,20 @@ def test_a_create_that_fails_late_leaves_nothing(subject: EngineUnderTest) -> No
     too_much = Limits(memory_bytes=128 * MIB, cpus=100_000.0, pids=64, shm_bytes=MIB)
     with pytest.raises(EngineError):
         subject.engine.create(subject.spec(limits=too_much, egress=subject.egress))
-    assert subject.engine.witnesses() == []
+    assert subject.engine.observe_all() == []
     subject.engine.create(subject.spec(egress=subject.egress))
-    assert subject.engine.witness(ALICE) is not None
+    assert subject.engine.observe(ALICE) is not None
 
 
 def test_what_a_killed_create_left_is_witnessed_and_deleted(subject: EngineUnderTest) -> None:
     """Reconcile finds it after a restart."""
     subject.interrupt_create(subject.spec(egress=subject.egress))
-    witness = subject.engine.witness(ALICE)
-    assert witness.partial
-    assert not witness.running
-    assert subject.engine.witnesses() == [witness]
+    observed = subject.engine.observe(ALICE)
+    assert observed.partial
+    assert not observed.running
+    assert subject.engine.observe_all() == [observed]
     subject.engine.delete(ALICE)
-    assert subject.engine.witnesses() == []
+    assert subject.engine.observe_all() == []
 
 
 def test_create_builds_on_what_a_killed_create_left(subject: EngineUnderTest) -> None:
@@ -107,4 +107,4 @@ def test_create_builds_on_what_a_killed_create_left(subject: EngineUnderTest) ->
     subject.engine.create(spec)
     subject.engine.start(ALICE)
     assert running(subject)
-    assert not subject.engine.witness(ALICE).partial
+    assert not subject.engine.observe(ALICE).partial

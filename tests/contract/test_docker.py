@@ -105,7 +105,7 @@ def test_a_container_of_our_name_that_is_not_ours_is_left_alone(real: EngineUnde
     made = api.create_container_from_config({"Image": real.image}, name)
     try:
         real.engine.delete(ALICE)
-        assert real.engine.witness(ALICE) is None
+        assert real.engine.observe(ALICE) is None
         assert api.inspect_container(made["Id"])["Name"] == f"/{name}"
     finally:
         api.remove_container(made["Id"], v=True, force=True)
@@ -119,8 +119,8 @@ def test_a_pruned_network_does_not_keep_an_environment_from_starting(
     for _start in ("first", "after a stop"):
         api.remove_network(container_name(gateway_id(real), ALICE))
         real.engine.start(ALICE)
-        assert real.engine.witness(ALICE).running
+        assert real.engine.observe(ALICE).running
         real.engine.stop(ALICE, 10)
     real.engine.start(ALICE)
-    assert real.engine.witness(ALICE).running
+    assert real.engine.observe(ALICE).running
     assert networks(api, real) == [container_name(gateway_id(real), ALICE)]

@@ -43,7 +43,7 @@ def test_a_create_that_lost_one_answer_leaves_nothing(
     spec = real.spec(egress=Egress.INTERNET)
     error = through_a_break(real, tmp_path, Break(request_, when, stays_down=False), lambda engine: engine.create(spec))
     assert error.code == "engine.unreachable"
-    assert real.engine.witnesses() == []
+    assert real.engine.observe_all() == []
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -54,12 +54,12 @@ def test_what_a_create_left_when_the_daemon_stayed_down_can_be_deleted(
     """Whatever is there is witnessed under its name, so reconcile finds it; then the name is free."""
     spec = real.spec(egress=Egress.INTERNET)
     through_a_break(real, tmp_path, Break(request_, when, stays_down=True), lambda engine: engine.create(spec))
-    assert {witness.ref for witness in real.engine.witnesses()} <= {ALICE}
+    assert {observed.ref for observed in real.engine.observe_all()} <= {ALICE}
     real.engine.delete(ALICE)
-    assert real.engine.witnesses() == []
+    assert real.engine.observe_all() == []
     real.engine.create(spec)
     real.engine.start(ALICE)
-    assert real.engine.witness(ALICE).running
+    assert real.engine.observe(ALICE).running
 
 
 @pytest.mark.parametrize(("when", "is_running"), [("before", False), ("after", True)])
@@ -71,9 +71,9 @@ def test_a_start_whose_answer_was_lost_shows_in_the_witness(
     through_a_break(
         real, tmp_path, Break("POST /containers/.*/start", when, stays_down=True), lambda engine: engine.start(ALICE)
     )
-    assert real.engine.witness(ALICE).running is is_running
+    assert real.engine.observe(ALICE).running is is_running
     real.engine.start(ALICE)
-    assert real.engine.witness(ALICE).running
+    assert real.engine.observe(ALICE).running
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -85,4 +85,4 @@ def test_a_delete_that_was_cut_off_can_be_repeated(
     real.engine.start(ALICE)
     through_a_break(real, tmp_path, Break(request_, when, stays_down=True), lambda engine: engine.delete(ALICE))
     real.engine.delete(ALICE)
-    assert real.engine.witnesses() == []
+    assert real.engine.observe_all() == []

@@ -17,8 +17,8 @@ NO_SUCH_GPU = GpuUuid("GPU-ffffffff-ffff-4fff-8fff-ffffffffffff")
 
 
 def running(subject: EngineUnderTest, ref: EnvironmentRef = ALICE) -> bool:
-    witness = subject.engine.witness(ref)
-    return witness is not None and witness.running
+    observed = subject.engine.observe(ref)
+    return observed is not None and observed.running
 
 
 def test_report_names_the_engine_and_how_gpus_get_in(subject: EngineUnderTest) -> None:
@@ -31,10 +31,10 @@ def test_report_names_the_engine_and_how_gpus_get_in(subject: EngineUnderTest) -
 def test_create_makes_the_environment_without_starting_it(subject: EngineUnderTest) -> None:
     """Start is a step of its own."""
     subject.engine.create(subject.spec())
-    witness = subject.engine.witness(ALICE)
-    assert not witness.running
-    assert witness.exit_code is None
-    assert not witness.partial
+    observed = subject.engine.observe(ALICE)
+    assert not observed.running
+    assert observed.exit_code is None
+    assert not observed.partial
 
 
 def test_witness_repeats_the_spec(subject: EngineUnderTest) -> None:
@@ -42,9 +42,9 @@ def test_witness_repeats_the_spec(subject: EngineUnderTest) -> None:
     gpus = (subject.gpu,) if subject.gpu else ()
     spec = subject.spec("alice+proj", gpus=gpus)
     subject.engine.create(spec)
-    witness = subject.engine.witness(spec.ref)
-    assert (witness.ref, witness.image, witness.uid, witness.gpus) == (spec.ref, subject.image, UID, gpus)
-    assert witness.spec_digest == digest_of(spec)
+    observed = subject.engine.observe(spec.ref)
+    assert (observed.ref, observed.image, observed.uid, observed.gpus) == (spec.ref, subject.image, UID, gpus)
+    assert observed.spec_digest == digest_of(spec)
 
 
 def test_create_tells_its_progress(subject: EngineUnderTest) -> None:
@@ -83,7 +83,7 @@ def test_stop_of_a_stopped_or_absent_environment_changes_nothing(subject: Engine
     subject.engine.stop(ALICE, 1)
     subject.engine.create(subject.spec())
     subject.engine.stop(ALICE, 1)
-    assert subject.engine.witness(ALICE).exit_code is None
+    assert subject.engine.observe(ALICE).exit_code is None
 
 
 def test_delete_removes_a_running_environment_for_good(subject: EngineUnderTest) -> None:
@@ -93,14 +93,14 @@ def test_delete_removes_a_running_environment_for_good(subject: EngineUnderTest)
     subject.engine.create(subject.spec(egress=subject.egress))
     subject.engine.start(ALICE)
     subject.engine.delete(ALICE)
-    assert subject.engine.witness(ALICE) is None
+    assert subject.engine.observe(ALICE) is None
     assert kept.read_text() == "data"
     subject.engine.create(subject.spec(egress=subject.egress))
 
 
 def test_delete_of_an_absent_environment_changes_nothing(subject: EngineUnderTest) -> None:
     subject.engine.delete(ALICE)
-    assert subject.engine.witnesses() == []
+    assert subject.engine.observe_all() == []
 
 
 @pytest.mark.parametrize("ask", ["start", "logs"])
@@ -116,8 +116,8 @@ def test_witnesses_are_all_of_this_gateways_and_nothing_else(subject: EngineUnde
     handles = ["a", "a-b", "a+b", "a-b+c", "a+b-c"]
     for handle in handles:
         subject.engine.create(subject.spec(handle))
-    assert sorted(str(witness.ref) for witness in subject.engine.witnesses()) == sorted(handles)
-    assert subject.other.witnesses() == []
+    assert sorted(str(observed.ref) for observed in subject.engine.observe_all()) == sorted(handles)
+    assert subject.other.observe_all() == []
 
 
 def test_another_gateways_environment_cannot_be_touched(subject: EngineUnderTest) -> None:
@@ -125,7 +125,7 @@ def test_another_gateways_environment_cannot_be_touched(subject: EngineUnderTest
     subject.engine.start(ALICE)
     subject.other.stop(ALICE, 1)
     subject.other.delete(ALICE)
-    assert subject.other.witness(ALICE) is None
+    assert subject.other.observe(ALICE) is None
     assert running(subject)
 
 
@@ -134,7 +134,7 @@ def test_witness_tells_how_an_entrypoint_ended(subject: EngineUnderTest) -> None
     subject.engine.start(ALICE)
     subject.end(ALICE, 3)
     wait_until(lambda: not running(subject), "the entrypoint ended by itself")
-    assert subject.engine.witness(ALICE).exit_code == 3
+    assert subject.engine.observe(ALICE).exit_code == 3
 
 
 def test_logs_give_the_last_lines(subject: EngineUnderTest) -> None:

@@ -38,7 +38,7 @@ def test_a_step_of_create_that_fails_leaves_nothing(daemon: FakeDaemon, step: st
     daemon.at_step = at(step, EngineError("engine.failed", "as asked", ""))
     with pytest.raises(EngineError):
         engine.create(SPEC)
-    assert engine.witnesses() == []
+    assert engine.observe_all() == []
     assert not daemon.networks
 
 
@@ -48,9 +48,9 @@ def test_a_crash_in_create_leaves_what_delete_clears(daemon: FakeDaemon, step: s
     daemon.at_step = at(step, Crash())
     with pytest.raises(Crash):
         engine.create(SPEC)
-    assert bool(engine.witnesses()) is (step != "create.network")
+    assert bool(engine.observe_all()) is (step != "create.network")
     engine.delete(ALICE)
-    assert engine.witnesses() == []
+    assert engine.observe_all() == []
 
 
 @pytest.mark.parametrize("step", REMOVING)
@@ -61,11 +61,11 @@ def test_a_crash_in_delete_can_be_repaired_by_another(daemon: FakeDaemon, step: 
     with pytest.raises(Crash):
         engine.delete(ALICE)
     engine.delete(ALICE)
-    assert engine.witnesses() == []
+    assert engine.observe_all() == []
 
 
 def test_a_daemon_that_does_not_answer_says_so(daemon: FakeDaemon) -> None:
     daemon.is_reachable = False
     with pytest.raises(EngineError) as caught:
-        FakeEngine(daemon).witnesses()
+        FakeEngine(daemon).observe_all()
     assert caught.value.code == "engine.unreachable"

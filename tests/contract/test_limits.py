@@ -17,11 +17,11 @@ def test_memory_beyond_the_limit_is_refused_and_the_witness_says_so(real: Engine
     """Swap does not help; the environment lives on, and `devgw show` can name the reason."""
     spool = started(real)
     if real.unlimited:
-        assert "limits on memory" in real.engine.witness(ALICE).caveats[0]
+        assert "limits on memory" in real.engine.observe(ALICE).caveats[0]
         return
     assert spool.run("dd if=/dev/zero of=/dev/null bs=300M count=1").code != 0
-    wait_until(lambda: "out of memory" in real.engine.witness(ALICE).detail, "the engine heard of it")
-    assert real.engine.witness(ALICE).running
+    wait_until(lambda: "out of memory" in real.engine.observe(ALICE).detail, "the engine heard of it")
+    assert real.engine.observe(ALICE).running
 
 
 def test_processes_beyond_the_limit_are_refused(real: EngineUnderTest) -> None:
@@ -29,7 +29,7 @@ def test_processes_beyond_the_limit_are_refused(real: EngineUnderTest) -> None:
     limits = Limits(memory_bytes=128 * MIB, cpus=1.0, pids=20, shm_bytes=MIB)
     spool = started(real, limits=limits)
     if real.unlimited:
-        assert "processes are NOT enforced" in real.engine.witness(ALICE).caveats[0]
+        assert "processes are NOT enforced" in real.engine.observe(ALICE).caveats[0]
         return
     assert "can't fork" in spool.run("for n in $(seq 60); do sleep 5 & done").text
 
@@ -88,7 +88,7 @@ def test_stop_asks_with_sigterm_first(real: EngineUnderTest) -> None:
     spool.run("true")
     real.engine.stop(ALICE, 20)
     assert spool.terminated
-    assert real.engine.witness(ALICE).exit_code == 7
+    assert real.engine.observe(ALICE).exit_code == 7
 
 
 def test_stop_kills_the_whole_tree_in_the_end(real: EngineUnderTest) -> None:
@@ -102,8 +102,8 @@ def test_stop_kills_the_whole_tree_in_the_end(real: EngineUnderTest) -> None:
         spool.run("sleep 1000 </dev/null >/run/devgw/fifo 2>&1 &")
         wait_until(lambda: has_writer(reader), "the child holds its end")
         real.engine.stop(ALICE, 1)
-        assert not real.engine.witness(ALICE).running
-        assert real.engine.witness(ALICE).exit_code == 137
+        assert not real.engine.observe(ALICE).running
+        assert real.engine.observe(ALICE).exit_code == 137
         wait_until(lambda: not has_writer(reader), "the child is gone")
     finally:
         os.close(reader)

@@ -12,8 +12,8 @@ import docker
 import pytest
 
 from gateway.engines.docker.image_build import DockerImageBuilder
-from gateway.environments.image_context import tar_of_text
 from gateway.errors import EngineError
+from gateway.images.context import tar_of_text
 from tests.e2e.environment_container import USER, EnvironmentContainer, wait_for
 from tests.engine.build_image import build_test_image
 from tests.engine.made_up_gpus import MADE_UP_GPUS

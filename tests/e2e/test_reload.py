@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from gateway.app import App
-from gateway.app.oversight import Oversight
-from gateway.app.roster import Roster
-from gateway.app.serving import Watch
+from gateway.app.serve import Watch
 from gateway.audit.policy_history import in_force_between
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record
 from gateway.audit.verify import verify
+from gateway.background.journal_maintenance import Oversight
+from gateway.background.session_publisher import SessionPublisher
 from gateway.config import load_settings
 from tests.ssh_clients import poll
 from tests.ssh_gateway import TestGateway
@@ -58,8 +58,8 @@ class Site:
         self.gateway = TestGateway(root, self.app.policy.decide)
         self.gateway.start()
         assert self.gateway.server is not None
-        roster = Roster(self.app.live_sessions, self.gateway.server.registry, self.app.process)
-        watch = Watch(self.app, self.gateway.server, self.oversight, roster)
+        publisher = SessionPublisher(self.app.live_sessions, self.gateway.server.registry, self.app.process)
+        watch = Watch(self.app, self.gateway.server, self.oversight, publisher)
         self.watching = asyncio.run_coroutine_threadsafe(watch.run(), self.gateway.loop)
 
     def replace_policy(self, text: str) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from gateway.ssh.connection import BULK_BYTES, UserConnection
 from gateway.ssh.transport import algorithms
+from gateway.ssh.transport.guarded_connection import BULK_BYTES, GuardedServerConnection
 from tests.e2e.conftest import Laboratory
 from tests.environment_inside import blob
 from tests.ssh_gateway import TestGateway
@@ -111,13 +111,13 @@ def test_openssh_changes_its_cipher_too(laboratory: Laboratory) -> None:
 @pytest.mark.parametrize("cut", [1, 7, 15, 33, 4096])
 def test_packets_may_arrive_in_any_pieces(laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     """The stream is cut into pieces of one size, however packets lie in it."""
-    whole = UserConnection.data_received
+    whole = GuardedServerConnection.data_received
 
-    def in_pieces(self: UserConnection, data: bytes, datatype: int | None = None) -> None:
+    def in_pieces(self: GuardedServerConnection, data: bytes, datatype: int | None = None) -> None:
         for start in range(0, len(data), cut):
             whole(self, data[start : start + cut], datatype)
 
-    monkeypatch.setattr(UserConnection, "data_received", in_pieces)
+    monkeypatch.setattr(GuardedServerConnection, "data_received", in_pieces)
 
     async def move() -> str:
         connection = await connect(laboratory.gateway, laboratory.alice, CHACHA, *algorithms.CIPHERS)

@@ -15,7 +15,7 @@ from gateway.engines.bubblewrap.image_build import BubblewrapImageBuilder
 from gateway.engines.bubblewrap.software import PreparedRoots
 from gateway.engines.docker.image_build import DockerImageBuilder
 from gateway.engines.image_builder import BuildProgress
-from gateway.environments.image_build import BuiltImage, ImageRequest, build_image, find_image_folder, plan_build
+from gateway.images.build import BuiltImage, ImageRequest, build_image, find_image_folder, plan_build
 from tests.engine_variables import engine_kind
 
 HERE = Path(__file__).resolve().parent

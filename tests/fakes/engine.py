@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.engines.digest import digest_of
-from gateway.engines.interface import IMAGE_LABEL_PREFIX, EngineReport, Image, Progress, Witness, ignore_progress
+from gateway.engines.interface import (
+    IMAGE_LABEL_PREFIX,
+    EngineReport,
+    Image,
+    ObservedEnvironment,
+    Progress,
+    ignore_progress,
+)
 from gateway.engines.mounts import require_sources
 from gateway.engines.variables import refuse_reserved
 from gateway.errors import ConflictError, EngineError, NotFoundError
@@ -23,7 +30,7 @@ class Crash(BaseException):
 
 @dataclass
 class FakeContainer:
-    """An environment's process tree, reduced to what a Witness tells."""
+    """An environment's process tree, reduced to what a ObservedEnvironment tells."""
 
     spec: EnvironmentSpec
     running: bool = False
@@ -119,13 +126,13 @@ class FakeEngine:
         if owner in self._daemon.networks:
             self._daemon.do("delete.network", lambda: self._daemon.networks.discard(owner))
 
-    def witness(self, ref: EnvironmentRef) -> Witness | None:
+    def observe(self, ref: EnvironmentRef) -> ObservedEnvironment | None:
         return next(iter(self._seen(lambda one: one == ref)), None)
 
-    def witnesses(self) -> list[Witness]:
+    def observe_all(self) -> list[ObservedEnvironment]:
         return self._seen(lambda _ref: True)
 
-    def _seen(self, wanted: Callable[[EnvironmentRef], bool]) -> list[Witness]:
+    def _seen(self, wanted: Callable[[EnvironmentRef], bool]) -> list[ObservedEnvironment]:
         self._require_reachable()
         with self._daemon.turn:
             mine = {
@@ -136,7 +143,9 @@ class FakeEngine:
             networks = {ref for gateway, ref in self._daemon.networks if gateway == self._gateway_id and wanted(ref)}
         whole = [_witness(container) for container in mine.values()]
         left = [
-            Witness(ref, running=False, image="", uid=-1, gpus=(), spec_digest="", detail="half-made", partial=True)
+            ObservedEnvironment(
+                ref, running=False, image="", uid=-1, gpus=(), spec_digest="", detail="half-made", partial=True
+            )
             for ref in networks - mine.keys()
         ]
         return whole + left
@@ -196,9 +205,9 @@ class FakeEngine:
             raise EngineError("engine.unreachable", "the fake engine does not answer", "set is_reachable")
 
 
-def _witness(container: FakeContainer) -> Witness:
+def _witness(container: FakeContainer) -> ObservedEnvironment:
     spec = container.spec
-    return Witness(
+    return ObservedEnvironment(
         ref=spec.ref,
         running=container.running,
         image=spec.image,

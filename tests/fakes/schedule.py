@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, event
 
-from gateway.environments.lifecycle import Environments, Places
+from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
 from gateway.environments.locks import Locks
 from gateway.environments.reconcile import Reconciler
 from gateway.errors import ConflictError, DevgwError, EngineError
@@ -102,9 +102,11 @@ class Host:
         self.table, self.ledger, self.users = (
             EnvironmentTable(self.database), LeaseTable(self.database), Users(self.database),
         )  # fmt: skip
-        places = Places(self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1)
+        settings = LifecycleSettings(
+            self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1
+        )
         leases = Leases(self.ledger, EightGpus(), around=Surroundings(containers=self._in_containers))
-        self.environments = Environments(self.table, self.users, lambda: self.engine, leases, places)
+        self.environments = EnvironmentLifecycle(self.table, self.users, lambda: self.engine, leases, settings)
         self.environments.locks = OneThreadLocks(self.root / "locks")
         self.reconciler = Reconciler(self.table, self.ledger, self.engine, self.environments)
 
@@ -204,7 +206,7 @@ class Host:
             self.daemon.at_step = outer
 
     def _in_containers(self) -> dict[GpuUuid, EnvironmentRef]:
-        return {gpu: witness.ref for witness in self.engine.witnesses() for gpu in witness.gpus}
+        return {gpu: observed.ref for observed in self.engine.observe_all() for gpu in observed.gpus}
 
 
 def _row(ref: EnvironmentRef, gpus: str) -> Environment:

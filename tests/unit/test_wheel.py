@@ -6,8 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from gateway.environments.image_build import find_image_folder
-from gateway.environments.image_context import collect_context, digest_context
+from gateway.images.build import find_image_folder
+from gateway.images.context import collect_context, digest_context
 
 ROOT = Path(__file__).parents[2]
 CACHES = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info")

@@ -10,7 +10,7 @@ from gateway.config import Settings
 from gateway.doctor.facts import FileFacts, SiteFacts
 from gateway.doctor.finding import Unasked
 from gateway.errors import DevgwError
-from gateway.store.soundness import unsoundness
+from gateway.store.integrity import integrity_faults
 
 _ANSWER_SECONDS = 2.0
 _GREETING_BYTES = 64
@@ -87,7 +87,7 @@ def _error_of(load: Callable[[], object]) -> str:
 
 def _database(url: str) -> str | Unasked:
     try:
-        return unsoundness(url)
+        return integrity_faults(url)
     except DevgwError as exc:
         return Unasked(exc.message)
 

@@ -17,14 +17,14 @@ from gateway.engines.bubblewrap.devices import HostDevices
 from gateway.engines.bubblewrap.errors import environment_exists, environment_not_found, failed
 from gateway.engines.bubblewrap.log import last_lines
 from gateway.engines.bubblewrap.network import Stack
+from gateway.engines.bubblewrap.observe import witness_of
 from gateway.engines.bubblewrap.order import Order, give
 from gateway.engines.bubblewrap.probe import require_namespaces
 from gateway.engines.bubblewrap.process import Process
 from gateway.engines.bubblewrap.records import Record, Records
 from gateway.engines.bubblewrap.sandbox import sandbox_of
 from gateway.engines.bubblewrap.software import PreparedRoots
-from gateway.engines.bubblewrap.witness import witness_of
-from gateway.engines.interface import EngineReport, Image, Progress, Witness, ignore_progress
+from gateway.engines.interface import EngineReport, Image, ObservedEnvironment, Progress, ignore_progress
 from gateway.engines.mounts import require_sources
 from gateway.engines.variables import refuse_reserved
 from gateway.errors import EngineError
@@ -98,11 +98,11 @@ class BubblewrapEngine:
                 _stop(record, 0)
                 record.remove()
 
-    def witness(self, ref: EnvironmentRef) -> Witness | None:
+    def observe(self, ref: EnvironmentRef) -> ObservedEnvironment | None:
         record = self._records.of(ref)
         return witness_of(record) if record.exists() else None
 
-    def witnesses(self) -> list[Witness]:
+    def observe_all(self) -> list[ObservedEnvironment]:
         return [witness_of(record) for record in self._records.all()]
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:

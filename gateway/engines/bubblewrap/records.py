@@ -1,4 +1,4 @@
-"""What the engine remembers on disk, one directory for each environment: the second witness beside the store.
+"""What the engine remembers on disk, one directory for each environment: the second observed beside the store.
 
 A directory without `spec.json` is what an interrupted create or delete left.
 """

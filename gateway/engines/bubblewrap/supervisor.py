@@ -17,11 +17,11 @@ from gateway.engines.bubblewrap import cgroups
 from gateway.engines.bubblewrap.bwrap import NAMESPACES_HINT, Bwrap, spawn
 from gateway.engines.bubblewrap.errors import failed, no_namespaces
 from gateway.engines.bubblewrap.log import Log
+from gateway.engines.bubblewrap.observe import out_of_memory
 from gateway.engines.bubblewrap.order import Order
 from gateway.engines.bubblewrap.process import Process
 from gateway.engines.bubblewrap.records import Ended, Record, Running, ref_of
 from gateway.engines.bubblewrap.staging import enter_own_mounts, stage
-from gateway.engines.bubblewrap.witness import out_of_memory
 from gateway.errors import DevgwError, EngineError
 
 _LOOK_SECONDS = 1.0

@@ -1,23 +1,23 @@
-"""What the engine says of a container, read as a Witness. Pure: the caller asks."""
+"""What the engine says of a container, read as a ObservedEnvironment. Pure: the caller asks."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from gateway.engines.docker import labels
 from gateway.engines.docker.errors import one_line
-from gateway.engines.interface import Witness
+from gateway.engines.interface import ObservedEnvironment
 from gateway.model import EnvironmentRef
 
 _NEVER_STARTED = "created"
 
 
-def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any]) -> Witness:
+def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any]) -> ObservedEnvironment:
     """Read `GET /containers/{id}/json`."""
     state = inspected["State"]
     written = inspected["Config"]["Labels"] or {}
     running = bool(state["Running"])
     has_ended = not running and state["Status"] != _NEVER_STARTED
-    return Witness(
+    return ObservedEnvironment(
         ref=ref,
         running=running,
         image=written.get(labels.IMAGE, ""),
@@ -29,9 +29,9 @@ def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any]) -> Witness:
     )
 
 
-def remainder(ref: EnvironmentRef) -> Witness:
-    """Witness a create that was cut off between network and container: `delete` clears it, `create` builds on it."""
-    return Witness(
+def remainder(ref: EnvironmentRef) -> ObservedEnvironment:
+    """Return what a create left that was cut off between network and container: `delete` clears it."""
+    return ObservedEnvironment(
         ref,
         running=False,
         image="",

@@ -17,7 +17,14 @@ from gateway.engines.docker.errors import environment_exists, environment_not_fo
 from gateway.engines.docker.facts import Facts, facts_of, report_of
 from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
 from gateway.engines.docker.spec import container_body
-from gateway.engines.interface import IMAGE_LABEL_PREFIX, EngineReport, Image, Progress, Witness, ignore_progress
+from gateway.engines.interface import (
+    IMAGE_LABEL_PREFIX,
+    EngineReport,
+    Image,
+    ObservedEnvironment,
+    Progress,
+    ignore_progress,
+)
 from gateway.engines.mounts import require_sources
 from gateway.engines.packet_filter import HostPacketFilter, PacketFilter
 from gateway.errors import DevgwError
@@ -75,21 +82,21 @@ class DockerEngine:
         if container is None or labels.has_network(container["Config"]["Labels"]):
             self._filter.release(names.bridge_name(self.gateway_id, ref))
 
-    def witness(self, ref: EnvironmentRef) -> Witness | None:
+    def observe(self, ref: EnvironmentRef) -> ObservedEnvironment | None:
         with self._connection.asked_to(f"look for {ref}") as api:
             container = self._inspect(api, ref)
             if container is not None:
                 return witness_of(ref, container)
             return remainder(ref) if ref in refs_with_network(api, self.gateway_id) else None
 
-    def witnesses(self) -> list[Witness]:
+    def observe_all(self) -> list[ObservedEnvironment]:
         with self._connection.asked_to("list environments") as api:
             networks = refs_with_network(api, self.gateway_id)
             listed = api.containers(all=True, filters={"label": f"{labels.GATEWAY}={self.gateway_id}"})
             refs = {labels.ref_in(container["Labels"], self.gateway_id) for container in listed}
             inspected = {ref: self._inspect(api, ref) for ref in refs if ref is not None}
         found = [witness_of(ref, container) for ref, container in inspected.items() if container is not None]
-        have_container = {witness.ref for witness in found}
+        have_container = {observed.ref for observed in found}
         return found + [remainder(ref) for ref in networks - have_container]
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
@@ -153,7 +160,7 @@ class DockerEngine:
             raise
 
     def _give_back(self, ref: EnvironmentRef) -> None:
-        """Remove what a failed create made; what cannot be removed now is a partial witness that reconcile finds."""
+        """Remove what a failed create made; what cannot be removed now is a partial observed that reconcile finds."""
         try:
             self.delete(ref)
         except DevgwError as exc:

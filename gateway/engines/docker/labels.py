@@ -1,4 +1,4 @@
-"""The labels by which the engine remembers an environment: the second witness beside the store.
+"""The labels by which the engine remembers an environment: the second observed beside the store.
 
 All of them are always written, empty ones too, so that none can come from the image.
 """

@@ -13,10 +13,10 @@ import asyncssh
 
 from gateway.audit.event import Event, new_reference
 from gateway.errors import DevgwError
-from gateway.ssh.forwarding.relay import ChannelEnd, SocketEnd, Traffic, join
-from gateway.ssh.host import Host
-from gateway.ssh.sessions import LiveChannel
-from gateway.ssh.upstream.wake import tell_nobody
+from gateway.ssh.channel_context import ChannelContext
+from gateway.ssh.connection_registry import LiveChannel
+from gateway.ssh.transport.relay import ChannelEnd, SocketEnd, Traffic, join
+from gateway.ssh.upstream.dialer import tell_nobody
 from policies.requests import ForwardRequest, Request, StreamlocalRequest
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -36,23 +36,23 @@ def is_loopback(host: str) -> bool:
 class Forwarder:
     """Opens the channels that one connection asks for."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, context: ChannelContext) -> None:
+        self._context = context
 
     async def tcp(self, host: str, port: int, origin: tuple[str, int]) -> ChannelEnd:
         """Open direct-tcpip. Raises: asyncssh.ChannelOpenError, with the reason for the user's screen."""
         shown = f"{host[:HOST_MAX]}:{port}"
         if len(host) > HOST_MAX or "\0" in host or not 0 < port < 65536:
             self._refuse(shown, "there is no such host or port")
-        request = ForwardRequest(self._host.identity.subject, datetime.now(UTC), host, port)
+        request = ForwardRequest(self._context.identity.subject, datetime.now(UTC), host, port)
         await self._require(request)
-        if is_loopback(host) and port == self._host.runtime.settings.notebook_port:
+        if is_loopback(host) and port == self._context.runtime.settings.notebook_port:
             return await self._opened(request, shown, self._notebook)
         if is_loopback(host) and port == SSH_PORT:
             self._refuse(shown, "this gateway lands in your environment directly; leave out -J")
 
         async def open_far(far: ChannelEnd) -> ChannelEnd:
-            upstream = await self._host.upstream(tell_nobody)
+            upstream = await self._context.upstream(tell_nobody)
             await upstream.create_connection(lambda: far, host, port, *origin)
             return far
 
@@ -62,11 +62,11 @@ class Forwarder:
         """Open direct-streamlocal@openssh.com. Raises: asyncssh.ChannelOpenError."""
         if len(path.encode()) > PATH_MAX or "\0" in path:
             self._refuse(path[:PATH_MAX], "there is no such path")
-        request = StreamlocalRequest(self._host.identity.subject, datetime.now(UTC), path)
+        request = StreamlocalRequest(self._context.identity.subject, datetime.now(UTC), path)
         await self._require(request)
 
         async def open_far(far: ChannelEnd) -> ChannelEnd:
-            upstream = await self._host.upstream(tell_nobody)
+            upstream = await self._context.upstream(tell_nobody)
             await upstream.create_unix_connection(lambda: far, path)
             return far
 
@@ -74,7 +74,7 @@ class Forwarder:
 
     async def _require(self, request: Request) -> None:
         try:
-            answer = await self._host.ask(request)
+            answer = await self._context.ask(request)
         except DevgwError as error:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, error.message) from error
         if not answer.allowed:
@@ -82,9 +82,9 @@ class Forwarder:
 
     def _refuse(self, shown: str, reason: str) -> None:
         """Refuse what no policy could allow, and write that down too."""
-        identity, reference = self._host.identity, new_reference()
+        identity, reference = self._context.identity, new_reference()
         detail: dict[str, str | int | float | bool | None] = {"destination": shown}
-        self._host.runtime.services.recorder.submit(
+        self._context.runtime.services.recorder.submit(
             Event("forward.denied", identity.actor, str(identity.ref), "denied", "gateway", reason, detail, reference)
         )
         raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, f"{reason} (reference {reference})")
@@ -101,7 +101,7 @@ class Forwarder:
 
     async def _notebook(self, traffic: Traffic) -> SocketEnd:
         """Make the far end the notebook's own socket: one decryption, no second handshake."""
-        sock = await self._host.runtime.waker.dial(self._host.identity.ref, "notebook")
+        sock = await self._context.runtime.dialer.dial(self._context.identity.ref, "notebook")
         loop = asyncio.get_running_loop()
         _, far = await loop.create_unix_connection(lambda: SocketEnd(counter(traffic, "sent_bytes")), sock=sock)
         return far
@@ -112,7 +112,8 @@ class Forwarder:
         traffic = Traffic()
         try:
             timeout = (
-                self._host.runtime.settings.open_timeout_seconds + self._host.runtime.settings.start_timeout_seconds
+                self._context.runtime.settings.open_timeout_seconds
+                + self._context.runtime.settings.start_timeout_seconds
             )
             far = await asyncio.wait_for(connect(traffic), timeout)
         except asyncssh.ChannelOpenError as error:
@@ -120,7 +121,7 @@ class Forwarder:
         except DevgwError as error:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, error.message) from error
         except (asyncssh.Error, OSError, TimeoutError) as error:
-            _log.warning("a forward of %s failed: %s", self._host.identity.ref, type(error).__name__)
+            _log.warning("a forward of %s failed: %s", self._context.identity.ref, type(error).__name__)
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_CONNECT_FAILED, "your environment does not answer there"
             ) from error
@@ -141,15 +142,15 @@ class Forwarder:
             near.close()
 
         live = LiveChannel(request, end, traffic, detail=shown)
-        self._host.opened(live, self._event("forward.opened", live, ""))
+        self._context.opened(live, self._event("forward.opened", live, ""))
 
         def closed(_far: "asyncio.Future[None]") -> None:
-            self._host.closed(live, self._event("forward.closed", live, "".join(reasons[:1])))
+            self._context.closed(live, self._event("forward.closed", live, "".join(reasons[:1])))
 
         far.closed.add_done_callback(closed)
 
     def _event(self, code: str, live: LiveChannel, reason: str) -> Event:
-        identity = self._host.identity
+        identity = self._context.identity
         detail: dict[str, str | int | float | bool | None] = {
             "kind": live.request.action,
             "destination": live.detail,

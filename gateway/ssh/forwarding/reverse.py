@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import asyncssh
 
 from gateway.errors import DevgwError
+from gateway.ssh.channel_context import ChannelContext
+from gateway.ssh.connection_registry import LiveChannel
 from gateway.ssh.forwarding.forward import HOST_MAX, PATH_MAX, Forwarder, counter
-from gateway.ssh.forwarding.relay import ChannelEnd, Traffic, join
-from gateway.ssh.host import Host
-from gateway.ssh.sessions import LiveChannel
-from gateway.ssh.upstream.wake import tell_nobody
+from gateway.ssh.transport.relay import ChannelEnd, Traffic, join
+from gateway.ssh.upstream.dialer import tell_nobody
 from policies.requests import Request, ReverseForwardRequest, StreamlocalRequest
 
 _log = logging.getLogger(__name__)
@@ -20,28 +20,30 @@ _log = logging.getLogger(__name__)
 class ReverseForwarder:
     """Makes the listeners that one connection asks for; a refusal is told on its sessions' stderr."""
 
-    def __init__(self, host: Host, forwarder: Forwarder) -> None:
-        self._host = host
+    def __init__(self, context: ChannelContext, forwarder: Forwarder) -> None:
+        self._context = context
         self._forwarder = forwarder
 
     async def tcp(self, listen_host: str, listen_port: int) -> asyncssh.SSHListener | None:
         """Listen on a port of the environment's; None refuses."""
         if len(listen_host) > HOST_MAX or "\0" in listen_host or not 0 <= listen_port < 65536:
-            self._host.refused("reverse-forward", f"{listen_host[:HOST_MAX]}:{listen_port}")
+            self._context.refused("reverse-forward", f"{listen_host[:HOST_MAX]}:{listen_port}")
             return None
-        request = ReverseForwardRequest(self._host.identity.subject, datetime.now(UTC), listen_host, listen_port)
+        request = ReverseForwardRequest(self._context.identity.subject, datetime.now(UTC), listen_host, listen_port)
         listener: asyncssh.SSHListener | None = None
 
         async def accepted(origin_host: str, origin_port: int) -> ChannelEnd:
             port = listener.get_port() if listener else listen_port
 
             async def open_near(near: ChannelEnd) -> None:
-                await self._host.connection.create_connection(lambda: near, listen_host, port, origin_host, origin_port)
+                await self._context.connection.create_connection(
+                    lambda: near, listen_host, port, origin_host, origin_port
+                )
 
             return await self._accepted(request, f"{listen_host}:{port}", open_near)
 
         async def listen() -> asyncssh.SSHListener:
-            upstream = await self._host.upstream(tell_nobody)
+            upstream = await self._context.upstream(tell_nobody)
             return await upstream.create_server(accepted, listen_host, listen_port)
 
         listener = await self._listen(request, f"{listen_host}:{listen_port}", listen)
@@ -50,18 +52,18 @@ class ReverseForwarder:
     async def streamlocal(self, path: str) -> asyncssh.SSHListener | None:
         """Listen on a Unix socket in the environment; None refuses."""
         if len(path.encode()) > PATH_MAX or "\0" in path:
-            self._host.refused("streamlocal", path)
+            self._context.refused("streamlocal", path)
             return None
-        request = StreamlocalRequest(self._host.identity.subject, datetime.now(UTC), path, listen=True)
+        request = StreamlocalRequest(self._context.identity.subject, datetime.now(UTC), path, listen=True)
 
         async def accepted() -> ChannelEnd:
             async def open_near(near: ChannelEnd) -> None:
-                await self._host.connection.create_unix_connection(lambda: near, path)
+                await self._context.connection.create_unix_connection(lambda: near, path)
 
             return await self._accepted(request, path, open_near)
 
         async def listen() -> asyncssh.SSHListener:
-            upstream = await self._host.upstream(tell_nobody)
+            upstream = await self._context.upstream(tell_nobody)
             return await upstream.create_unix_server(accepted, path)
 
         return await self._listen(request, path, listen)
@@ -69,23 +71,23 @@ class ReverseForwarder:
     async def _listen(
         self, request: Request, shown: str, listen: Callable[[], Awaitable[asyncssh.SSHListener]]
     ) -> asyncssh.SSHListener | None:
-        if self._host.connection.listeners() >= self._host.runtime.settings.max_listeners:
-            self._host.tell("too many reverse forwards on one connection")
+        if self._context.connection.listeners() >= self._context.runtime.settings.max_listeners:
+            self._context.tell("too many reverse forwards on one connection")
             return None
         try:
-            answer = await self._host.ask(request)
+            answer = await self._context.ask(request)
             if not answer.allowed:
-                self._host.tell(f"reverse forward refused: {answer}")
+                self._context.tell(f"reverse forward refused: {answer}")
                 return None
             listener = await listen()
         except DevgwError as error:
-            self._host.tell(error.message)
+            self._context.tell(error.message)
             return None
         except (asyncssh.Error, OSError):
-            self._host.tell(f"your environment cannot listen on {shown}")
+            self._context.tell(f"your environment cannot listen on {shown}")
             return None
         live = LiveChannel(request, lambda _reason: listener.close(), detail=f"listen {shown}")
-        self._host.opened(live, None)
+        self._context.opened(live, None)
         return listener
 
     async def _accepted(

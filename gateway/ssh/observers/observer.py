@@ -10,8 +10,8 @@ from gateway.audit.event import Event, new_reference
 from gateway.audit.recording import Recording
 from gateway.errors import JournalError
 from gateway.gate import Recorder
+from gateway.ssh.connection_registry import ClientIdentity
 from gateway.ssh.services import RecordingSettings
-from gateway.ssh.sessions import Identity
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class TerminalRecorder:
     """Records one terminal to a file of its own; a finished recording is journaled."""
 
     def __init__(
-        self, settings: RecordingSettings, recorder: Recorder, identity: Identity, size: tuple[int, int]
+        self, settings: RecordingSettings, recorder: Recorder, identity: ClientIdentity, size: tuple[int, int]
     ) -> None:
         """Begin. Raises: JournalError `recording.unwritable`."""
         self._journal = recorder
@@ -84,7 +84,7 @@ class TerminalRecorder:
         self._journal.submit(event)
 
 
-def _path(directory: Path, identity: Identity, began: datetime, reference: str) -> Path:
+def _path(directory: Path, identity: ClientIdentity, began: datetime, reference: str) -> Path:
     """Name a recording by user, time and reference; user names hold no separator (invariant 9)."""
     folder = directory / identity.user.name
     try:

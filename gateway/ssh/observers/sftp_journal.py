@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.audit.event import Event
+from gateway.ssh.connection_registry import ClientIdentity
 from gateway.ssh.observers.sftp_packets import Fields, Framer, Packet
-from gateway.ssh.sessions import Identity
 
 PENDING_MAX = 4096
 """Requests without an answer, and open files, that are remembered; the oldest is forgotten first."""
@@ -57,7 +57,7 @@ class _Asked:
 class SftpJournal:
     """The observer of one sftp channel."""
 
-    def __init__(self, identity: Identity, submit: Callable[[Event], object]) -> None:
+    def __init__(self, identity: ClientIdentity, submit: Callable[[Event], object]) -> None:
         self._identity = identity
         self._submit = submit
         self._requests, self._answers = Framer(), Framer()

@@ -16,7 +16,7 @@ from asyncssh.constants import MSG_KEXINIT
 from asyncssh.packet import SSHPacket
 
 from gateway.ssh.transport.channels import ForwardChannel, StreamlocalChannel
-from gateway.ssh.transport.sparing import Sparing
+from gateway.ssh.transport.log_rate_limiter import LogRateLimiter
 from gateway.ssh.transport.wire import Wire
 
 INPUT_MAX_BYTES: Final = 1 << 20
@@ -36,7 +36,7 @@ KEY_EXCHANGE_BURST: Final = 30
 """Key exchanges a peer may start at once; one more each second."""
 
 _log = logging.getLogger(__name__)
-_sparing = Sparing(60)
+_sparing = LogRateLimiter(60)
 
 
 class ConnectionGuard(Wire):

@@ -16,13 +16,13 @@ from gateway.config import SshSettings
 from gateway.config.ssh import KEY_EXCHANGES
 from gateway.errors import DevgwError
 from gateway.model import EnvironmentRef
-from gateway.ssh.forwarding.relay import ChannelEnd
-from gateway.ssh.services import Environments, Offload
+from gateway.ssh.services import EnvironmentAccess, Offload
 from gateway.ssh.transport import algorithms
 from gateway.ssh.transport.channels import EnvironmentChannel
 from gateway.ssh.transport.guard import ConnectionGuard
+from gateway.ssh.transport.relay import ChannelEnd
 from gateway.ssh.upstream.certificates import CertificateAuthority
-from gateway.ssh.upstream.wake import Attempt, Tell, Waker, tell_nobody
+from gateway.ssh.upstream.dialer import Attempt, EnvironmentDialer, Tell, tell_nobody
 
 AgentOpener = Callable[[], Awaitable[ChannelEnd]]
 LOGIN_SECONDS = 30.0
@@ -107,14 +107,14 @@ class UpstreamPool:
 
     def __init__(
         self,
-        environments: Environments,
-        waker: Waker,
+        environments: EnvironmentAccess,
+        dialer: EnvironmentDialer,
         offload: Offload,
         authority: CertificateAuthority,
         settings: SshSettings,
     ) -> None:
         self._environments = environments
-        self._waker = waker
+        self._dialer = dialer
         self._offload = offload
         self._authority = authority
         self._settings = settings
@@ -146,7 +146,7 @@ class UpstreamPool:
         self, ref: EnvironmentRef, tell: Tell = tell_nobody, agent: AgentOpener | None = None
     ) -> UpstreamConnection:
         """Make a connection that nobody else gets. Raises: DevgwError, as `acquire`."""
-        sock = await self._waker.dial(ref, "ssh", tell)
+        sock = await self._dialer.dial(ref, "ssh", tell)
         try:
             options = await self._offload.quick(self._options, ref, agent is not None)
             connection = await asyncio.wait_for(self._log_in(sock, options, agent), LOGIN_SECONDS)

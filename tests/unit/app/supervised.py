@@ -10,57 +10,57 @@ import sys
 import time
 from pathlib import Path
 
-from gateway.app.seat import Seat
-from gateway.app.service_manager import ServiceManager
-from gateway.app.supervisor import Supervisor
 from gateway.model import EnvironmentRef
+from gateway.process.supervisor import Supervisor
+from gateway.process.systemd import ServiceManager
+from gateway.process.worker import WorkerLink
 
 
 def main() -> int:
     """Supervise `sys.argv[2]` workers in the directory `sys.argv[1]`."""
     root = Path(sys.argv[1])
     outcome = Supervisor(int(sys.argv[2]), 0, ServiceManager()).run()
-    return _work(root, outcome) if isinstance(outcome, Seat) else outcome
+    return _work(root, outcome) if isinstance(outcome, WorkerLink) else outcome
 
 
-def _work(root: Path, seat: Seat) -> int:
-    _note(root, f"start {seat.index} {os.getpid()}")
-    code = root / f"exit-{seat.index}"
+def _work(root: Path, link: WorkerLink) -> int:
+    _note(root, f"start {link.index} {os.getpid()}")
+    code = root / f"exit-{link.index}"
     if code.exists():
         return int(code.read_text())
     signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    _note(root, f"serve {seat.index} {os.getpid()}")
-    seat.ready()
+    _note(root, f"serve {link.index} {os.getpid()}")
+    link.ready()
     ends = 0
     while True:
-        heard = signal.sigtimedwait(signals, seat.watchdog_seconds / 4)
-        seat.beat()
-        _note_lines(root, seat)
+        heard = signal.sigtimedwait(signals, link.watchdog_seconds / 4)
+        link.beat()
+        _note_lines(root, link)
         if heard is None:
             continue
-        _note(root, f"{signal.Signals(heard.si_signo).name} {seat.index} {os.getpid()}")
+        _note(root, f"{signal.Signals(heard.si_signo).name} {link.index} {os.getpid()}")
         if heard.si_signo == signal.SIGHUP:
-            seat.reloading()
-            seat.ready()
+            link.reloading()
+            link.ready()
         elif heard.si_signo == signal.SIGUSR1:
-            seat.tell(EnvironmentRef.parse("alice"), "a line")
+            link.tell(EnvironmentRef.parse("alice"), "a line")
         else:
-            seat.stopping()
+            link.stopping()
             ends += 1
             if ends == 2 or not (root / "drain").exists():
-                code = root / f"end-{seat.index}"
+                code = root / f"end-{link.index}"
                 return int(code.read_text()) if code.exists() else 0
 
 
-def _note_lines(root: Path, seat: Seat) -> None:
+def _note_lines(root: Path, link: WorkerLink) -> None:
     try:
-        message = seat.link.recv(4096)
+        message = link.link.recv(4096)
     except BlockingIOError:
         return
-    _note(root, f"heard {seat.index} {message.decode()}" if message else f"orphaned {seat.index} {os.getpid()}")
+    _note(root, f"heard {link.index} {message.decode()}" if message else f"orphaned {link.index} {os.getpid()}")
     if not message:
-        time.sleep(seat.watchdog_seconds)
+        time.sleep(link.watchdog_seconds)
         sys.exit(1)
 
 

@@ -9,7 +9,7 @@ from gateway.audit.event import Event
 from gateway.audit.exposure import exposure
 from gateway.audit.journal import Journal
 from gateway.audit.policy_history import keep, loaded_event
-from gateway.audit.witness import compare
+from gateway.audit.store_comparison import compare
 from gateway.errors import JournalError
 from gateway.model import Actor
 from policies.load import parse_policy

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth.tallies import SharedFile, Tally
 from gateway.auth.throttle import Limits, Throttle
+from gateway.auth.throttle_store import SharedFile, Tally
 
 LIMITS = Limits(
     failures_per_user=3, failures_per_address=5, window_seconds=100, ban_seconds=10, growth=2, cap_seconds=35
@@ -133,7 +133,7 @@ def test_many_processes_lose_no_failure(tmp_path: Path) -> None:
     """Four processes of two hundred failures each: the sum is there."""
     path = tmp_path / "throttle.jsonl"
     script = (
-        "import sys, pathlib; from gateway.auth.tallies import SharedFile; from gateway.auth.throttle import *\n"
+        "import sys, pathlib; from gateway.auth.throttle_store import SharedFile; from gateway.auth.throttle import *\n"
         "limits = Limits(failures_per_user=9999, failures_per_address=9999)\n"
         "throttle = Throttle(lambda: 1000.0, limits, memory=SharedFile(pathlib.Path(sys.argv[1])))\n"
         "for _ in range(200): throttle.failed('192.0.2.1', 'alice')\n"

@@ -17,7 +17,7 @@ from gateway.doctor.facts import (
     ToolkitFacts,
     Wish,
 )
-from gateway.engines.examination import EngineExamination, ImageExamination
+from gateway.engines.diagnostics import EngineFacts, ImageFacts
 from gateway.gpus.sensors import Measurement, Sensors
 from gateway.model import EnvironmentRef, GpuUuid, Limits
 
@@ -39,12 +39,12 @@ SENSORS = Sensors("570.124.06", "12.8", (gpu(0), gpu(1)))
 DRIVER = DriverFacts(2, "570.124.06", ("570.124.06",), SENSORS)
 TOOLKIT = ToolkitFacts("1.17.8", accepts_variable=False)
 CDI = CdiFacts((Path("/etc/cdi"),), (CdiSpec(Path("/etc/cdi/nvidia.yaml"), frozenset(UUIDS), "570.124.06"),))
-ENGINE = EngineExamination(
+ENGINE = EngineFacts(
     name="docker", version="28.3.0", api_version=(1, 51), default_runtime="runc", gpu_injection="cdi",
     cgroup_driver="systemd", cgroup_version="2", has_live_restore=True, remaps_users=False, seccomp="builtin",
     root_directory="/var/lib/docker", is_local=True, cdi_directories=("/etc/cdi",), marks={"a" * 64: ALICE},
 )  # fmt: skip
-IMAGE = ImageExamination("devgw/env:cuda", {"devgw-environment": "1.0", "cuda": "12.8", "torch": "2.8.0"}, {})
+IMAGE = ImageFacts("devgw/env:cuda", {"devgw-environment": "1.0", "cuda": "12.8", "torch": "2.8.0"}, {})
 HOST = HostFacts(
     (Space("state", Path("/var/lib/devgw"), 500 * GIB, 900 * GIB),), 512 * GIB, 524288, 1024, 4194304, True
 )

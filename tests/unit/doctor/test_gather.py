@@ -13,7 +13,7 @@ from gateway.errors import StoreError
 from gateway.gpus.sensors import Measurement, Process, Sensors
 from gateway.model import EnvironmentRef, GpuUuid
 from gateway.store.database import Database
-from gateway.store.soundness import unsoundness
+from gateway.store.integrity import integrity_faults
 
 ALICE = EnvironmentRef.parse("alice")
 NOTHING = Sensors(error="none")
@@ -148,8 +148,8 @@ def test_a_free_port_has_no_holder_and_a_bound_one_has() -> None:
 def test_a_sound_database_is_whole_and_asking_makes_none(tmp_path: Path) -> None:
     absent, there = (f"sqlite:///{tmp_path}/{name}.db" for name in ("absent", "there"))
     Database(there).revision()
-    assert unsoundness(there) == ""
-    assert "is not there" in unsoundness(absent)
+    assert integrity_faults(there) == ""
+    assert "is not there" in integrity_faults(absent)
     assert not (tmp_path / "absent.db").exists()
 
 
@@ -159,16 +159,16 @@ def test_a_damaged_foreign_or_newer_database_is_told(tmp_path: Path) -> None:
     with database.transaction() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     database.close()
-    assert "9999 is newer" in unsoundness(f"sqlite:///{path}")
+    assert "9999 is newer" in integrity_faults(f"sqlite:///{path}")
     path.write_bytes(b"precious text, no database" * 100)
-    assert "not a database" in unsoundness(f"sqlite:///{path}")
+    assert "not a database" in integrity_faults(f"sqlite:///{path}")
     (tmp_path / "empty.db").touch()
-    assert "no tables" in unsoundness(f"sqlite:///{tmp_path}/empty.db")
+    assert "no tables" in integrity_faults(f"sqlite:///{tmp_path}/empty.db")
 
 
 def test_a_database_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
     """A directory in its place, as when another account owns what is there."""
     (tmp_path / "devgw.db").mkdir()
     with pytest.raises(StoreError) as refused:
-        unsoundness(f"sqlite:///{tmp_path}/devgw.db")
+        integrity_faults(f"sqlite:///{tmp_path}/devgw.db")
     assert refused.value.code == "store.unusable"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.environments.lifecycle import Environments, Places
+from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
 from gateway.environments.reconcile import Reconciler
 from gateway.errors import ConflictError, EngineError, LeaseError
 from gateway.gpus.leases import Leases
@@ -48,9 +48,11 @@ class Site:
         database = Database(f"sqlite:///{self.root / 'devgw.db'}")
         self.engine = AnsweringEngine(self.daemon)
         self.table, self.leases, self.users = EnvironmentTable(database), LeaseTable(database), Users(database)
-        places = Places(self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1)
+        settings = LifecycleSettings(
+            self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1
+        )
         leasing = Leases(self.leases, OneGpu())
-        self.environments = Environments(self.table, self.users, lambda: self.engine, leasing, places)
+        self.environments = EnvironmentLifecycle(self.table, self.users, lambda: self.engine, leasing, settings)
 
     def create(self, ref: EnvironmentRef = ALICE) -> Environment:
         """Create an environment with the one GPU."""

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.environments.ending import Courtesy
 from gateway.environments.reconcile import Finding
 from gateway.environments.rounds import Records, Rounds
+from gateway.environments.warning_schedule import WarningSchedule
 from gateway.gpus.leases import Leases, Surroundings
 from gateway.model import EnvironmentRef, EnvironmentState, GpuUuid
-from gateway.store.terms import TermTable
+from gateway.store.notices import NoticeTable
 from policies.limits import Allowance
 from tests.unit.environments.test_lifecycle import ALICE, GPU, OneGpu, Site
 
@@ -49,10 +49,15 @@ class Watched:
 
     def new_gateway(self) -> None:
         """Make the rounds of a process that knows only what is stored."""
-        self.terms = TermTable(self.site.table._database)
-        records = Records(self.site.table, self.site.leases, self.terms)
+        self.notices = NoticeTable(self.site.table._database)
+        records = Records(self.site.table, self.site.leases, self.notices)
         self.rounds = Rounds(
-            records, self.site.environments, self.load, lambda _user: self.allowance, Courtesy(), lambda: self.now
+            records,
+            self.site.environments,
+            self.load,
+            lambda _user: self.allowance,
+            WarningSchedule(),
+            lambda: self.now,
         )
 
     def go(self, after: timedelta = timedelta(0)) -> list[Finding]:
@@ -189,7 +194,7 @@ def test_a_report_that_is_old_or_forged_is_no_use(site: Site, tmp_path: Path) ->
     place = site.root / "environments" / "alice" / "main" / "run" / "status.json"
     alice.report(cpu_percent=100)
     alice.go(timedelta(minutes=30))
-    assert alice.terms.get(ALICE).active_at is None
+    assert alice.notices.get(ALICE).active_at is None
     place.unlink()
     os.mkfifo(place)
     alice.go()
@@ -197,7 +202,7 @@ def test_a_report_that_is_old_or_forged_is_no_use(site: Site, tmp_path: Path) ->
     (tmp_path / "elsewhere").write_text(json.dumps({"at": alice.now.timestamp(), "cpu_percent": 100}))
     place.symlink_to(tmp_path / "elsewhere")
     alice.go()
-    assert alice.terms.get(ALICE).active_at is None
+    assert alice.notices.get(ALICE).active_at is None
 
 
 def test_an_environment_that_lost_its_gpu_is_made_anew_with_its_files_and_gpu(site: Site) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 import policies
 from policies.load import DEFAULT_POLICY, PolicyError, load_policy, parse_policy, parse_untested
-from policies.trials import run_trials
+from policies.policy_tests.run import run_policy_tests
 
 EXAMPLES = sorted((Path(policies.__file__).parent / "examples").glob("*.toml"))
 
@@ -80,10 +80,10 @@ def test_a_fault_names_file_line_and_key(text: str, line: int, key: str, words: 
 def test_a_shipped_policy_passes_its_own_tests(path: Path) -> None:
     """Each asks enough of itself, in both directions, for its tests to mean something."""
     policy = load_policy(path)
-    trials = run_trials(policy)
-    assert all(trial.passed for trial in trials)
-    assert sum(trial.must_allow for trial in trials) >= 7
-    assert sum(not trial.must_allow for trial in trials) >= 10
+    results = run_policy_tests(policy)
+    assert all(result.passed for result in results)
+    assert sum(result.must_allow for result in results) >= 7
+    assert sum(not result.must_allow for result in results) >= 10
 
 
 def test_three_examples_are_shipped() -> None:
@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_policy_can_be_read_without_its_tests() -> None:
     """`devgw policy test` shows every failure, not the first."""
     policy = parse_untested("version = 1\n[[tests]]\nuser = 'a'\nallow = ['login', 'shell']\ndeny = ['exec']", "p.toml")
-    assert [(trial.question, trial.passed) for trial in run_trials(policy)] == [
+    assert [(result.question, result.passed) for result in run_policy_tests(policy)] == [
         ("login", False),
         ("shell", False),
         ("exec", True),

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from policies.assertions import Assertion
 from policies.keys import CertificateAuthority
 from policies.model import Policy
+from policies.policy_tests.assertions import Assertion
 from policies.role import Denials, Grant, Role
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "policy.md").read_text()

@@ -39,7 +39,9 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(server: Any) -> None:
-    from tornado.ioloop import PeriodicCallback  # the liaison reads with this module and has no need of a web server
+    from tornado.ioloop import (
+        PeriodicCallback,  # the status reporter reads with this module and has no need of a web server
+    )
 
     environment = Environment.from_process()
 

@@ -1,4 +1,4 @@
-"""The init process: keeps SSH listener, notebook server and liaison alive and stops everything together.
+"""The init process: keeps SSH listener, notebook server and status_reporter alive and stops everything together.
 
 They are separate processes, so that the death of one is not the death of another; sessions outlive them all.
 """
@@ -62,7 +62,7 @@ def make_services(environment: Environment) -> list[Service]:
     return [
         Service("listener", [*own, "listen"], variables),
         Service("notebook", notebook_command(environment), notebook_variables(environment)),
-        Service("liaison", [*own, "liaison"], variables),
+        Service("status-reporter", [*own, "status-reporter"], variables),
     ]
 
 

@@ -161,7 +161,7 @@ def test_a_remote_daemon_decides_itself_whether_a_source_is_there(tmp_path: Path
 def test_no_socket_is_unreachable_and_named(tmp_path: Path) -> None:
     engine = DockerEngine(f"unix://{tmp_path}/none.sock", "one")
     with pytest.raises(EngineError) as caught:
-        engine.witnesses()
+        engine.observe_all()
     assert caught.value.code == "engine.unreachable"
     assert f"{tmp_path}/none.sock" in caught.value.message
     assert caught.value.hint
@@ -183,9 +183,9 @@ def test_a_daemon_that_comes_up_later_is_found(tmp_path: Path) -> None:
     """The gateway may start before the engine."""
     engine = DockerEngine(f"unix://{tmp_path}/d.sock", "one")
     with pytest.raises(EngineError):
-        engine.witnesses()
+        engine.observe_all()
     with scripted_daemon(tmp_path):
-        assert engine.witnesses() == []
+        assert engine.observe_all() == []
     engine.close()
 
 

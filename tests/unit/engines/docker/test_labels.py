@@ -1,4 +1,4 @@
-"""Labels as the second witness: what is written can be read, what is damaged is not believed."""
+"""Labels as the second observed: what is written can be read, what is damaged is not believed."""
 
 import pytest
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from gateway.audit.event import Event
 from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.ssh.connection_registry import ClientIdentity
 from gateway.ssh.observers.sftp_journal import PENDING_MAX, SftpJournal
 from gateway.ssh.observers.sftp_packets import HEAD_BYTES, Framer
-from gateway.ssh.sessions import Identity
 
-IDENTITY = Identity(
+IDENTITY = ClientIdentity(
     EnvironmentRef(UserName("alice")),
     User(UserName("alice"), 1000, datetime(2026, 5, 3, tzinfo=UTC)),
     PublicKey(Fingerprint("SHA256:a"), "ssh-ed25519", 256, ""),

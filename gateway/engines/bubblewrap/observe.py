@@ -1,0 +1,64 @@
+"""What the records say of an environment, read as a ObservedEnvironment."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.engines.bubblewrap.cgroups import UNLIMITED, count_out_of_memory
+from gateway.engines.bubblewrap.records import Record
+from gateway.engines.interface import ObservedEnvironment
+from gateway.model import EnvironmentSpec
+
+_KILLED = 137
+
+
+def witness_of(record: Record) -> ObservedEnvironment:
+    """Read a record; one without a specification is partial."""
+    spec = record.spec()
+    if spec is None:
+        return _partial(record)
+    running = record.running()
+    if running is None:
+        return _witness(record, spec)
+    if running.supervisor.is_alive():
+        detail = out_of_memory(running.cgroups, spec.limits.memory_bytes)
+        found = _witness(record, spec, running=True, detail=detail)
+        return found if running.cgroups else replace(found, caveats=(UNLIMITED,))
+    ended = record.ended()
+    if ended is None:
+        return _witness(record, spec, exit_code=_KILLED, detail="it was cut off: the host or its supervisor went down")
+    return _witness(record, spec, exit_code=ended.exit_code, detail=ended.detail)
+
+
+def out_of_memory(groups: tuple[Path, ...], memory_bytes: int) -> str:
+    """Say whether the kernel killed something at the memory limit; empty when it did not."""
+    if count_out_of_memory(groups) == 0:
+        return ""
+    return f"out of memory: the kernel killed a process at the limit of {memory_bytes / 2**30:.3g} GiB"
+
+
+def _witness(
+    record: Record, spec: EnvironmentSpec, *, running: bool = False, exit_code: int | None = None, detail: str = ""
+) -> ObservedEnvironment:
+    return ObservedEnvironment(
+        record.ref,
+        running=running,
+        image=spec.image,
+        uid=spec.uid,
+        gpus=spec.gpus,
+        spec_digest=record.spec_digest(),
+        exit_code=exit_code,
+        detail=detail,
+    )
+
+
+def _partial(record: Record) -> ObservedEnvironment:
+    return ObservedEnvironment(
+        record.ref,
+        running=False,
+        image="",
+        uid=-1,
+        gpus=(),
+        spec_digest="",
+        partial=True,
+        detail="a directory without a specification",
+    )

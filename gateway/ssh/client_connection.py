@@ -1,0 +1,244 @@
+"""One user's connection from accept to close: login, then every channel asked for, then the record of its end."""
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncssh
+
+from gateway.audit.event import Event, new_reference
+from gateway.errors import DevgwError
+from gateway.gate import Answer
+from gateway.ssh.admission import Admitted
+from gateway.ssh.connection_registry import ClientIdentity, LiveChannel, LiveConnection
+from gateway.ssh.forwarding.forward import Forwarder
+from gateway.ssh.forwarding.reverse import ReverseForwarder
+from gateway.ssh.login import Login
+from gateway.ssh.runtime import Runtime
+from gateway.ssh.session_channel.user_side import UserSession
+from gateway.ssh.transport.guarded_connection import GuardedServerConnection
+from gateway.ssh.transport.relay import ChannelEnd
+from gateway.ssh.upstream.pool import UpstreamConnection
+from policies.requests import AgentForwardingRequest, Request
+
+ASKED_MAX = 255
+"""Of what was asked for and refused, characters that are kept."""
+
+_log = logging.getLogger(__name__)
+
+
+class ClientConnection(asyncssh.SSHServer):
+    """The owner of a GuardedServerConnection, in asyncssh's words."""
+
+    def __init__(self, runtime: Runtime, admitted: Admitted, login: Login) -> None:
+        self.runtime = runtime
+        self._admitted = admitted
+        self._login = login
+        self._connection: GuardedServerConnection | None = None
+        self._live: LiveConnection | None = None
+        self._sessions: list[UserSession] = []
+        self._private: UpstreamConnection | None = None
+        self._agent_allowed = False
+        self._closing = ("", new_reference())
+        self._forwarder = Forwarder(self)
+        self._reverse = ReverseForwarder(self, self._forwarder)
+
+    @property
+    def connection(self) -> GuardedServerConnection:
+        assert self._connection is not None  # noqa: S101 - set before anything else happens
+        return self._connection
+
+    @property
+    def identity(self) -> ClientIdentity:
+        assert self._login.identity is not None  # noqa: S101 - nothing asks before login
+        return self._login.identity
+
+    # Login
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        assert isinstance(conn, GuardedServerConnection)  # noqa: S101 - the server makes no other
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:
+        self._login.begin(username)
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> Coroutine[Any, Any, bool]:
+        return self._login.is_known(username, key)
+
+    def auth_completed(self) -> None:
+        self._admitted.logged_in()
+        self._live = LiveConnection(self.identity, self.end, self.notify)
+        self.runtime.registry.add(self._live)
+
+    # Channels
+
+    def session_requested(self) -> Any:
+        self.connection.require_session(self._channels_permitted())
+        session = UserSession(self)
+        self._sessions = [known for known in self._sessions if known.is_open()]
+        self._sessions.append(session)
+        return self.connection.create_session_channel(), session
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
+        self.connection.require_channel(self._channels_permitted())
+        return self._safely(self._forwarder.tcp(dest_host, dest_port, (orig_host[:255], orig_port & 0xFFFF)))
+
+    def unix_connection_requested(self, dest_path: str) -> Any:
+        self.connection.require_channel(self._channels_permitted())
+        return self._safely(self._forwarder.streamlocal(dest_path))
+
+    def server_requested(self, listen_host: str, listen_port: int) -> Any:
+        return self._reverse.tcp(listen_host, listen_port)
+
+    def unix_server_requested(self, listen_path: str) -> Any:
+        return self._reverse.streamlocal(listen_path)
+
+    def tun_requested(self, unit: int | None) -> bool:
+        self.refused("tun", str(unit))
+        return False
+
+    def tap_requested(self, unit: int | None) -> bool:
+        self.refused("tap", str(unit))
+        return False
+
+    def _channels_permitted(self) -> int:
+        return self.runtime.services.access.allowance(self.identity.user.name).sessions
+
+    async def _safely(self, opening: Awaitable[ChannelEnd]) -> ChannelEnd:
+        """Let a fault of our own cost one channel, not the connection."""
+        try:
+            return await opening
+        except asyncssh.ChannelOpenError:
+            raise
+        except Exception as error:
+            _log.exception("a channel could not be opened")
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "internal error") from error
+
+    # What channels ask (ChannelContext)
+
+    async def ask(self, request: Request) -> Answer:
+        return await self.runtime.services.gate.ask_async(request, self.identity.actor, str(self.identity.ref))
+
+    async def upstream(self, tell: Callable[[str], None]) -> UpstreamConnection:
+        if not self._agent_allowed:
+            return await self.runtime.upstreams.acquire(self.identity.ref, tell)
+        if self._private is None or self._private.is_ending():
+            # An agent is asked for by connection, so those of two laptops must not share one.
+            self._private = await self.runtime.upstreams.connect(self.identity.ref, tell, self._open_agent)
+            if self._live is None:  # the client left meanwhile
+                self._private.close()
+        return self._private
+
+    async def allow_agent(self) -> bool:
+        if not self.connection.check_certificate_permission("agent-forwarding"):
+            self.tell("agent forwarding refused: your certificate does not permit it")
+            return False
+        request = AgentForwardingRequest(self.identity.subject, datetime.now(UTC))
+        try:
+            answer = await self.ask(request)
+        except DevgwError as error:
+            self.tell(error.message)
+            return False
+        if not answer.allowed:
+            self.tell(f"agent forwarding refused: {answer}")
+        elif not self._agent_allowed:
+            self._agent_allowed = True
+            self.opened(LiveChannel(request, self._end_agent), None)
+        return answer.allowed
+
+    async def _open_agent(self) -> ChannelEnd:
+        near = await self.connection.open_agent()
+        far = ChannelEnd(lambda _size: None)
+        near.other, far.other = far, near
+        return far
+
+    def _end_agent(self, reason: str) -> None:
+        self._agent_allowed = False
+        if reason:
+            self.tell(f"agent forwarding ends: {reason}")
+        if self._private:
+            self._private.close()
+
+    def refused(self, kind: str, asked: str) -> None:
+        identity = self.identity
+        reason = "this gateway has no such thing, or there can be none of that name"
+        detail: dict[str, str | int | float | bool | None] = {"kind": kind, "asked": asked[:ASKED_MAX]}
+        self.runtime.services.recorder.submit(
+            Event("channel.refused", identity.actor, str(identity.ref), "denied", "gateway", reason, detail)
+        )
+
+    def tell(self, line: str) -> None:
+        for session in self._sessions:
+            session.tell(line)
+        if not any(session.is_open() for session in self._sessions) and not self.connection.is_ending():
+            self.connection.send_debug(f"devgw: {line}", always_display=True)
+
+    def notify(self, line: str) -> None:
+        """Write to the terminals only: a command's stderr may be read by a program."""
+        for session in self._sessions:
+            if session.has_terminal():
+                session.tell(line)
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        self.connection.create_task(work)
+
+    def opened(self, channel: LiveChannel, event: Event | None) -> None:
+        if event:
+            self.runtime.services.recorder.submit(event)
+        if self._live:
+            self._live.channels.append(channel)
+        else:  # the client left while it was being opened: nobody else would ever close its far end
+            channel.end("")
+
+    def closed(self, channel: LiveChannel, event: Event) -> None:
+        if self._live and channel in self._live.channels:
+            self._live.channels.remove(channel)
+            self._live.traffic.sent_bytes += channel.traffic.sent_bytes
+            self._live.traffic.received_bytes += channel.traffic.received_bytes
+        self.runtime.services.recorder.submit(event)
+
+    # Ending
+
+    def end(self, reason: str) -> None:
+        """Close from the gateway's side, with the reason on every screen of the connection."""
+        self._closing = (reason, new_reference())
+        text = f"{reason} (reference {self._closing[1]})"
+        for session in self._sessions:
+            session.exit_reason = reason
+            session.tell(f"your connection is closed: {text}")
+        self.connection.disconnect(asyncssh.DISC_BY_APPLICATION, f"closed by the gateway: {text}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._admitted.left()
+        self._login.closed()
+        live, self._live = self._live, None
+        if self._private:
+            self._private.close()
+        if live is None:
+            return
+        self.runtime.registry.remove(live)
+        report = live.report()
+        for channel in live.channels:
+            channel.end("")
+        detail: dict[str, str | int | float | bool | None] = {
+            "connection": live.id,
+            "sent_bytes": report.sent_bytes,
+            "received_bytes": report.received_bytes,
+            "seconds": round((datetime.now(UTC) - live.since).total_seconds(), 3),
+        }
+        reason, reference = self._closing
+        reason = reason or (type(exc).__name__ if exc else "closed by the client")
+        event = Event(
+            "connection.closed",
+            self.identity.actor,
+            str(self.identity.ref),
+            reason=reason,
+            detail=detail,
+            reference=reference,
+        )
+        self.runtime.services.recorder.submit(event)

@@ -1,0 +1,218 @@
+"""The register of live connections and their channels: who is in, with which key, doing what; and how to end it.
+
+`recheck` holds every one of them against the users, keys and policy of this moment (invariant 8). When to call it is
+for others to know; what is allowed is said by the decision function it is given.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from gateway.gate import Decide
+from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.ssh.services import Directory, EnvironmentAccess, Offload
+from gateway.ssh.transport.relay import Traffic
+from policies.requests import Certificate, LoginRequest, Request, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class ClientIdentity:
+    """Who logged in, proven by a signature: never taken from an offered key alone."""
+
+    ref: EnvironmentRef
+    user: User
+    key: PublicKey
+    address: str
+    certificate: Certificate | None = None
+    """Set where a CA of the policy vouched for the key, and the store need not know it."""
+
+    @property
+    def subject(self) -> Subject:
+        key = self.key
+        return Subject(self.user.name, self.address, key.algorithm, key.bits, key.fingerprint, self.certificate)
+
+    @property
+    def actor(self) -> Actor:
+        return Actor("user", self.user.name, self.key.fingerprint, self.address)
+
+
+@dataclass(slots=True)
+class LiveChannel:
+    """A session, forward or listener under way; `end` closes it and shows the reason."""
+
+    request: Request
+    end: Callable[[str], None]
+    traffic: Traffic = field(default_factory=Traffic)
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    detail: str = ""
+
+
+Activity = tuple[tuple[LiveChannel, ...], int, int]
+
+
+@dataclass(slots=True)
+class LiveConnection:
+    """A logged-in connection; `end` closes it and shows the reason, `notify` writes a line to its terminals."""
+
+    identity: ClientIdentity
+    end: Callable[[str], None]
+    notify: Callable[[str], None]
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    channels: list[LiveChannel] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
+    """Of channels that are closed already."""
+
+    @property
+    def sent_bytes(self) -> int:
+        return self.traffic.sent_bytes + sum(channel.traffic.sent_bytes for channel in self.channels)
+
+    @property
+    def received_bytes(self) -> int:
+        return self.traffic.received_bytes + sum(channel.traffic.received_bytes for channel in self.channels)
+
+    def activity(self) -> "Activity":
+        """Return what can differ between two reports."""
+        return tuple(self.channels), self.sent_bytes, self.received_bytes
+
+    def report(self) -> "ConnectionReport":
+        """Describe the connection as it is now."""
+        return ConnectionReport(
+            id=self.id,
+            user=self.identity.user.name,
+            fingerprint=self.identity.key.fingerprint,
+            address=self.identity.address,
+            environment=str(self.identity.ref),
+            since=self.since,
+            channels=tuple(f"{channel.request.action} {channel.detail}".strip() for channel in self.channels),
+            sent_bytes=self.sent_bytes,
+            received_bytes=self.received_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReport:
+    """A live connection as `devgw sessions list` shows it. Bytes are those sent to and received from the user."""
+
+    id: str
+    user: str
+    fingerprint: str
+    address: str
+    environment: str
+    since: datetime
+    channels: tuple[str, ...]
+    sent_bytes: int
+    received_bytes: int
+
+
+class ConnectionRegistry:
+    """All live connections of this process. Its methods are called on the event loop."""
+
+    def __init__(self, directory: Directory, environments: EnvironmentAccess, offload: Offload) -> None:
+        self._directory = directory
+        self._environments = environments
+        self._offload = offload
+        self._live: dict[str, LiveConnection] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def add(self, connection: LiveConnection) -> None:
+        self._live[connection.id] = connection
+        self._empty.clear()
+
+    def remove(self, connection: LiveConnection) -> None:
+        self._live.pop(connection.id, None)
+        if not self._live:
+            self._empty.set()
+
+    async def wait_empty(self, timeout_seconds: float) -> bool:
+        """Wait until nobody is connected; say whether that was so in time."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def count(self, user: UserName) -> int:
+        """Return how many connections a user has."""
+        return sum(live.identity.user.name == user for live in self._live.values())
+
+    def subjects(self) -> list[Subject]:
+        """Return who is connected, once for each connection."""
+        return [live.identity.subject for live in self._live.values()]
+
+    def activity(self) -> dict[str, Activity]:
+        """Return of each connection what can differ between two reports: a sixth of the work of a report."""
+        return {live.id: live.activity() for live in self._live.values()}
+
+    def report(self, ids: Iterable[str] | None = None) -> list[ConnectionReport]:
+        """Describe connections that are there, oldest first, or these ones."""
+        return [self._live[wanted].report() for wanted in (self._live if ids is None else ids)]
+
+    def notify(self, ref: EnvironmentRef, line: str) -> None:
+        """Write a line to every open terminal of an environment."""
+        for live in self._live.values():
+            if live.identity.ref == ref:
+                live.notify(line)
+
+    def close(self, ids: Iterable[str], reason: str) -> list[str]:
+        """End connections, with the reason on their users' screens; return the ids that were there."""
+        found = [self._live[wanted] for wanted in ids if wanted in self._live]
+        for live in found:
+            live.end(reason)
+        return [live.id for live in found]
+
+    async def recheck(self, decide: Decide) -> list[str]:
+        """End what is no longer allowed, at once, and touch nothing else; return the ids of connections ended."""
+        identities = [live.identity for live in self._live.values()]
+        current = await self._offload.quick(self._current_accounts, identities)
+        ended = []
+        for live in list(self._live.values()):
+            now = datetime.now(UTC)
+            why = _why_out(live.identity, current, decide, now)
+            if why is not None:
+                live.end(why)
+                ended.append(live.id)
+                continue
+            for channel in list(live.channels):
+                decision = decide(replace(channel.request, at=now))
+                if not decision.allowed:
+                    channel.end(f"{decision.reason} (rule: {decision.rule})")
+        return ended
+
+    def _current_accounts(self, identities: list[ClientIdentity]) -> "_CurrentAccounts":
+        """Read once for all: each user, their keys, and which environments there are."""
+        current = _CurrentAccounts()
+        for name in {identity.user.name for identity in identities}:
+            current.users[name], keys = self._directory.account(name)
+            current.keys[name] = {key.fingerprint for key in keys}
+        current.environments = {ref for ref in {i.ref for i in identities} if self._environments.exists(ref)}
+        return current
+
+
+@dataclass(slots=True)
+class _CurrentAccounts:
+    users: dict[UserName, User | None] = field(default_factory=dict)
+    keys: dict[UserName, set[Fingerprint]] = field(default_factory=dict)
+    environments: set[EnvironmentRef] = field(default_factory=set)
+
+
+def _why_out(identity: ClientIdentity, current: _CurrentAccounts, decide: Decide, now: datetime) -> str | None:
+    """Return why a connection may not go on, or None. Someone who logged in a moment ago was decided on just then."""
+    name = identity.user.name
+    if name not in current.users:
+        return None
+    user = current.users[name]
+    if user is None:
+        return "the user was deleted"
+    if user.disabled:
+        return "the user is disabled"
+    if identity.certificate is None and identity.key.fingerprint not in current.keys[name]:
+        return "the key was removed"
+    decision = decide(LoginRequest(identity.subject, now))
+    return None if decision.allowed else f"{decision.reason} (rule: {decision.rule})"

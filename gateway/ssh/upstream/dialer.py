@@ -1,0 +1,95 @@
+"""Reaches an environment's sockets, starting it first where it is stopped; one start serves all who wait."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from gateway.errors import DevgwError, TimedOutError
+from gateway.model import EnvironmentRef
+from gateway.ssh.services import EnvironmentAccess, Offload, Service
+
+Tell = Callable[[str], None]
+T = TypeVar("T")
+
+
+def tell_nobody(_line: str) -> None:
+    """Drop progress lines where there is no screen to show them on."""
+
+
+class EnvironmentDialer:
+    """Dials environments."""
+
+    def __init__(self, environments: EnvironmentAccess, offload: Offload, start_timeout_seconds: float) -> None:
+        self._environments = environments
+        self._offload = offload
+        self._timeout = start_timeout_seconds
+        self._starts: dict[EnvironmentRef, Attempt[None]] = {}
+
+    async def dial(self, ref: EnvironmentRef, service: Service, tell: Tell = tell_nobody) -> socket.socket:
+        """Return a connected socket, waking the environment if it does not answer.
+
+        Raises:
+            DevgwError: what the environment's start says, or `environment.start-timeout`.
+        """
+        try:
+            return await self._offload.quick(self._environments.dial, ref, service)
+        except (DevgwError, OSError):
+            await self._wake(ref, tell)
+            return await self._offload.quick(self._environments.dial, ref, service)
+
+    async def _wake(self, ref: EnvironmentRef, tell: Tell) -> None:
+        start = self._starts.get(ref)
+        if start is None:
+            start = self._starts[ref] = Attempt(lambda attempt: self._run(ref, attempt))
+        await start.join(tell)
+
+    async def _run(self, ref: EnvironmentRef, start: "Attempt[None]") -> None:
+        loop = asyncio.get_running_loop()
+
+        def progress(line: str) -> None:
+            loop.call_soon_threadsafe(start.say, line)
+
+        try:
+            await asyncio.wait_for(self._offload.slow(self._environments.ensure_running, ref, progress), self._timeout)
+        except TimeoutError as exc:
+            raise TimedOutError(
+                "environment.start-timeout",
+                f"your environment did not start within {self._timeout:.0f} s",
+                f"try again, or ask an administrator to look at 'devgw show {ref}'",
+            ) from exc
+        finally:
+            del self._starts[ref]
+
+
+class Attempt(Generic[T]):
+    """Something under way that several wait for; all see the same lines, those that came before included."""
+
+    def __init__(self, work: "Callable[[Attempt[T]], Coroutine[Any, Any, T]]") -> None:
+        self._lines: list[str] = []
+        self._listeners: list[Tell] = []
+        self._task = asyncio.create_task(work(self))
+        self._task.add_done_callback(_retrieve)
+
+    async def join(self, tell: Tell) -> T:
+        """Wait for the outcome; one who gives up waiting does not stop it for the others."""
+        self._listeners.append(tell)
+        for line in self._lines:
+            tell(line)
+        return await asyncio.shield(self._task)
+
+    def say(self, line: str) -> None:
+        """Show a line to all who wait."""
+        self._lines.append(line)
+        for tell in self._listeners:
+            tell(line)
+
+    def cancel(self) -> None:
+        """Give up for all who wait."""
+        self._task.cancel()
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    """Mark a failure as seen, since all who waited for it may have left."""
+    if not task.cancelled():
+        task.exception()
