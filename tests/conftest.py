@@ -6,7 +6,7 @@ Properties are held on what they compute, not on how fast this machine is just n
 import pytest
 from hypothesis import settings
 
-from tests.engine_variables import engine_kind
+from tests.support.engine_variables import engine_kind
 
 settings.register_profile("devgw", deadline=None)
 settings.load_profile("devgw")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.engine_variables import engine_variables
-from tests.gateway_process import GatewayProcess
-from tests.notebook_client import NotebookClient
+from tests.support.engine_variables import engine_variables
+from tests.support.gateway_process import GatewayProcess
+from tests.support.notebook_client import NotebookClient
 
 CELL = (
     "import torch, getpass, socket; print(f'{getpass.getuser()} on {socket.gethostname()}: torch {torch.__version__}')"

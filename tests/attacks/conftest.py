@@ -11,7 +11,7 @@ import pytest
 
 from gateway.audit.verify import verify
 from gateway.model import EnvironmentRef, Mount
-from tests.attacks.bystander import bystander
+from tests.attacks.second_user import second_user
 from tests.contract.conftest import ENGINES, REAL, parameters
 from tests.contract.inside import Output, Spool
 from tests.contract.subject import EngineUnderTest, own, started
@@ -86,7 +86,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayUnderFir
 @pytest.fixture
 def attacked(target: GatewayUnderFire) -> Iterator[GatewayUnderFire]:
     """The same while bob works in it; afterwards he noticed nothing, the log is clean and the journal is whole."""
-    with bystander(target):
+    with second_user(target):
         yield target
     assert target.holds_no_traceback(), target.log()
     assert verify(target.root / "journal").problem is None

@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 
 from gateway.config.ssh import KEY_EXCHANGES
-from tests.attacks.bystander import bystander
+from tests.attacks.second_user import second_user
 from tests.fuzz.gateway_under_fire import GatewayUnderFire, gateway_under_fire
 
 CLASSICAL = ["does not provide protection against post-quantum attacks"]
@@ -41,7 +41,7 @@ def notes(report: dict[str, Any], level: str) -> dict[str, list[str]]:
 @pytest.mark.attack("E14", "weak algorithms: ssh-audit finds no failure, and no warning but that X25519 is classical")
 def test_ssh_audit_finds_nothing_weak(under_fire: GatewayUnderFire) -> None:
     """No failure, no CVE, nothing recommended; the hybrid of ML-KEM and X25519 comes first."""
-    with bystander(under_fire):
+    with second_user(under_fire):
         report = audit(under_fire)
     assert notes(report, "fail") == {}
     assert notes(report, "warn") == {"curve25519-sha256": CLASSICAL, "curve25519-sha256@libssh.org": CLASSICAL}

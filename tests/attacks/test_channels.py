@@ -13,11 +13,11 @@ import pytest
 
 from gateway.audit.record import Record
 from gateway.config import SshSettings
-from tests.attacks.bystander import Bystander
 from tests.attacks.intruder import intrude, key_pair, signed
+from tests.attacks.second_user import SecondUser
 from tests.fuzz.gateway_under_fire import GatewayUnderFire
-from tests.ssh_clients import free_port, poll, tunnel
-from tests.ssh_gateway import TestGateway, allow_all
+from tests.support.ssh_clients import free_port, poll, tunnel
+from tests.support.ssh_gateway import TestGateway, allow_all
 
 Connection = asyncssh.SSHClientConnection
 GROWTH_MAX_BYTES = 12 << 20
@@ -288,13 +288,13 @@ def test_the_gateways_own_loopback_is_never_reached(tmp_path: Path) -> None:
         alice, bob, here = gateway.add_user("alice"), gateway.add_user("bob"), free_port()
         with (
             tunnel(gateway, "bob", bob, "-L", f"{here}:localhost:8888", wait_for=here),
-            Bystander(here) as bystander,
+            SecondUser(here) as second_user,
             ear() as (port, came),
         ):
             asyncio.run(knock_everywhere(gateway.port, alice, port))
-            bystander.download()
+            second_user.download()
         assert came == []
-        assert bystander.complaints == []
+        assert second_user.complaints == []
         assert gateway.recorder.codes().count("forward.denied") == 1
     finally:
         gateway.stop()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.audit.verify import verify
-from tests.attacks.bystander import bystander
+from tests.attacks.second_user import second_user
 from tests.fuzz.campaign import Campaign
 from tests.fuzz.gateway_under_fire import GatewayUnderFire, gateway_under_fire
 from tests.fuzz.mutation import mutated, shuffled
@@ -37,7 +37,7 @@ def fire(campaign: Campaign, cases: Coroutine[Any, Any, None]) -> None:
         async with await login(gateway) as connection:
             return bytes((await connection.run("echo hi", encoding=None)).stdout or b"")
 
-    with bystander(gateway):
+    with second_user(gateway):
         assert asyncio.run(run()) == b"hi\n"
     campaign.check("all")
     print(campaign.report(began))

@@ -9,7 +9,7 @@ from gateway.audit.record import Record
 from tests.attacks.intruder import LoginRequest, intrude, key_pair, probe, signed
 from tests.fuzz.gateway_under_fire import GatewayUnderFire
 from tests.fuzz.packets import string
-from tests.ssh_clients import poll
+from tests.support.ssh_clients import poll
 
 OTHER_METHODS = {
     "password": b"\0" + string("secret"),

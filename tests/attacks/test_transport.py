@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 
 from gateway.audit.verify import verify
-from tests.attacks.bystander import bystander
+from tests.attacks.second_user import second_user
 from tests.fuzz.gateway_under_fire import GatewayUnderFire, gateway_under_fire
 from tests.fuzz.packets import (
     CURVE,
@@ -59,7 +59,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayUnderFir
 @contextmanager
 def attack(gateway: GatewayUnderFire, attempts: int = 0) -> Iterator[None]:
     """Hold what every attack leaves: bounded memory, no traceback, login attempts alone in the journal, bob at work."""
-    with bystander(gateway):
+    with second_user(gateway):
         before = gateway.resident_bytes()
         strangers = len(gateway.records("login.refused"))
         yield

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.benchmarks import bulk, floor, people
+from tests.benchmarks import bulk, floor, many_users
 from tests.benchmarks.result import HEADER, Result
 from tests.benchmarks.rig import Rig, rig
 
@@ -27,13 +27,13 @@ def measure(made: Rig, group: str, one_pass: str, *, short: bool) -> Iterator[Re
         case "gcm":
             yield from bulk.streams(made, 96 * MIB if short else 512 * MIB, 3 if short else 7, bulk.GCM, one_pass)
         case "logins":
-            yield from people.logins(made, 32 if short else 160, 3 if short else 5)
-            yield from people.commands(made, 9 if short else 40)
-            yield from people.judged_logins(made, 20 if short else 60, 3 if short else 9)
+            yield from many_users.logins(made, 32 if short else 160, 3 if short else 5)
+            yield from many_users.commands(made, 9 if short else 40)
+            yield from many_users.judged_logins(made, 20 if short else 60, 3 if short else 9)
         case "keystrokes":
-            yield from people.keystrokes(made, 150 if short else 1000, 3 if short else 5)
+            yield from many_users.keystrokes(made, 150 if short else 1000, 3 if short else 5)
         case "tunnels":
-            yield from people.idle_tunnels(made, 50 if short else 1000)
+            yield from many_users.idle_tunnels(made, 50 if short else 1000)
         case "files":
             yield from bulk.files(made, 64 * MIB if short else 1024 * MIB, 1000 if short else 10_000, 3)
 

@@ -16,8 +16,8 @@ import docker
 
 from gateway.environments.readiness import answers
 from tests.benchmarks.result import Result, table
-from tests.engine_variables import engine_variables
-from tests.gateway_process import GatewayProcess, poll
+from tests.support.engine_variables import engine_variables
+from tests.support.gateway_process import GatewayProcess, poll
 
 ROUNDS = 7
 

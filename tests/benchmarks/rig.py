@@ -15,8 +15,8 @@ from pathlib import Path
 
 import policies
 from gateway.auth.authority import ensure_key
-from tests.ssh_clients import free_port, is_listening, poll
-from tests.ssh_environment import SshEnvironment
+from tests.support.ssh_clients import free_port, is_listening, poll
+from tests.support.ssh_environment import SshEnvironment
 
 UID = 1_900_000 + os.getpid() % 50_000
 """Of its own: ending an environment kills by uid."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import asyncssh
 
 from tests.benchmarks.clients import Target
-from tests.benchmarks.people import held
+from tests.benchmarks.many_users import held
 from tests.benchmarks.processes import cpu_seconds, pss_bytes
 from tests.benchmarks.rig import Rig, rig
 

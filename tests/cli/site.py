@@ -21,10 +21,10 @@ from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
-from tests.cli.bedside import DRIVER, FixedSensors, doctor_at, measure, write_spec
-from tests.cli.papers import copy_without_last_record, edit_record, swap_key, write_papers
+from tests.cli.audit_fixtures import copy_without_last_record, edit_record, swap_key, write_policies
+from tests.cli.connected_users import connect
+from tests.cli.doctor_fixtures import DRIVER, FixedSensors, doctor_at, measure, write_spec
 from tests.cli.services import AnsweringEngine
-from tests.cli.visitors import connect
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
 
@@ -148,9 +148,9 @@ class Site:
                     EnvironmentRef.parse(handle)
                 )
             case _:
-                self._happens_to_papers(sentence)
+                self._happens_to_records(sentence)
 
-    def _happens_to_papers(self, sentence: str) -> None:
+    def _happens_to_records(self, sentence: str) -> None:
         """What befalls policy, journal and database."""
         state = self.directory / "state"
         match sentence.split():
@@ -171,10 +171,10 @@ class Site:
             case [name, "is", "put", "in", "place", "of", "the", "key", "of", user]:
                 swap_key(state / "devgw.db", user, (self.directory / name).read_text())
             case _:
-                self._happens_at_the_door(sentence)
+                self._happens_to_connections(sentence)
 
-    def _happens_at_the_door(self, sentence: str) -> None:
-        """Who comes."""
+    def _happens_to_connections(self, sentence: str) -> None:
+        """Who connects."""
         match sentence.split():
             case [user, "connects"]:
                 connect(App().live_sessions, user)
@@ -215,7 +215,7 @@ def _write_key_files(directory: Path) -> None:
     (directory / "empty.pub").write_text("\n")
     (directory / "photo.jpg").write_bytes(bytes(range(256)))
     (directory / "keys").mkdir()
-    write_papers(directory)
+    write_policies(directory)
 
 
 def _edit_journal(directory: Path) -> None:

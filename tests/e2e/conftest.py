@@ -9,13 +9,13 @@ import docker
 import pytest
 
 from tests.engine.made_up_gpus import MADE_UP_GPUS
-from tests.engine_variables import engine_kind, engine_variables
-from tests.gateway_process import GatewayProcess, poll
-from tests.ssh_gateway import TestGateway
+from tests.support.engine_variables import engine_kind, engine_variables
+from tests.support.gateway_process import GatewayProcess, poll
+from tests.support.ssh_gateway import TestGateway
 
 
 @dataclass(frozen=True)
-class People:
+class ServedUsers:
     """A running gateway and its users' notebook passwords."""
 
     gateway: GatewayProcess
@@ -39,7 +39,7 @@ def holdings(request: pytest.FixtureRequest) -> Callable[[GatewayProcess], set[s
 
 
 @pytest.fixture(scope="session")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+def served_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedUsers]:
     """Alice with a GPU, bob without, and a server in front.
 
     The GPU is made up, so that alice's environment finds it lost and is made anew, once; nobody may be at work then.
@@ -51,14 +51,14 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
         gateway.serve()
         healed = ("audit", "log", "--action", "environment.healed")
         poll(lambda: "environment.healed" in gateway.devgw(*healed).stdout, "alice's environment made anew", 90)
-        yield People(gateway, passwords)
+        yield ServedUsers(gateway, passwords)
     finally:
         gateway.close()
 
 
 @pytest.fixture
-def gateway(people: People) -> GatewayProcess:
-    return people.gateway
+def gateway(served_users: ServedUsers) -> GatewayProcess:
+    return served_users.gateway
 
 
 @pytest.fixture

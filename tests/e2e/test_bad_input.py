@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine_variables import engine_variables
-from tests.gateway_process import GatewayProcess
+from tests.support.engine_variables import engine_variables
+from tests.support.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.engine
 Holdings = Callable[[GatewayProcess], set[str]]

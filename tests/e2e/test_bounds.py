@@ -16,8 +16,8 @@ import pytest
 from gateway.auth.throttle import Limits
 from gateway.model import EnvironmentRef
 from tests.e2e.conftest import Laboratory
-from tests.ssh_clients import poll
-from tests.ssh_gateway import TestGateway
+from tests.support.ssh_clients import poll
+from tests.support.ssh_gateway import TestGateway
 
 MIB = 1 << 20
 

@@ -5,15 +5,15 @@ import json
 import docker
 import pytest
 
-from tests.e2e.conftest import People
-from tests.gateway_process import GatewayProcess
+from tests.e2e.conftest import ServedUsers
+from tests.support.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.engine
 
 
-def container_of(client: docker.APIClient, people: People, user: str) -> dict[str, object]:
+def container_of(client: docker.APIClient, served_users: ServedUsers, user: str) -> dict[str, object]:
     """Return what `docker inspect` says of a user's container in this gateway."""
-    mounted = str(people.gateway.root / "state")
+    mounted = str(served_users.gateway.root / "state")
     found = [
         client.inspect_container(each["Id"]) for each in client.containers(filters={"label": f"devgw.user={user}"})
     ]
@@ -21,16 +21,18 @@ def container_of(client: docker.APIClient, people: People, user: str) -> dict[st
 
 
 @pytest.mark.docker
-def test_inspect_shows_no_capability_no_published_port_and_no_secret(people: People, docker_client: docker.APIClient):
+def test_inspect_shows_no_capability_no_published_port_and_no_secret(
+    served_users: ServedUsers, docker_client: docker.APIClient
+):
     """`docker inspect` of alice's container, as a curious administrator would read it."""
-    inspected = container_of(docker_client, people, "alice")
+    inspected = container_of(docker_client, served_users, "alice")
     host, text = inspected["HostConfig"], json.dumps(inspected)
     assert host["CapDrop"] == ["ALL"]
     assert not host["CapAdd"]
     assert not host["PortBindings"]
     assert not host["Privileged"]
     assert "no-new-privileges" in ",".join(host["SecurityOpt"])
-    assert people.passwords["alice"] not in text
+    assert served_users.passwords["alice"] not in text
     assert "$2b$" not in text
     assert "PRIVATE KEY" not in text
 

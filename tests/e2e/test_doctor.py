@@ -9,8 +9,8 @@ from gateway.auth.authority import Authority
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
 from gateway.ssh.upstream.captured_exec import Completed, run_captured
-from tests.gateway_process import GatewayProcess
-from tests.ssh_environment import UID_BASE, SshEnvironment
+from tests.support.gateway_process import GatewayProcess
+from tests.support.ssh_environment import UID_BASE, SshEnvironment
 
 ALICE = EnvironmentRef.parse("alice")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Laboratory
-from tests.environment_inside import LOOPBACK_PORT, blob
-from tests.ssh_clients import free_port, poll, tunnel
-from tests.ssh_gateway import allow_all, lab_policy
+from tests.support.environment_inside import LOOPBACK_PORT, blob
+from tests.support.ssh_clients import free_port, poll, tunnel
+from tests.support.ssh_gateway import allow_all, lab_policy
 
 SIZE = 3 << 20
 

@@ -17,8 +17,8 @@ from gateway.images.context import tar_of_text
 from tests.e2e.environment_container import USER, EnvironmentContainer, wait_for
 from tests.engine.build_image import build_test_image
 from tests.engine.made_up_gpus import MADE_UP_GPUS
-from tests.notebook_client import LoginRefusedError, NotebookClient
-from tests.unix_door import open_door
+from tests.support.notebook_client import LoginRefusedError, NotebookClient
+from tests.support.unix_door import open_door
 
 pytestmark = [pytest.mark.engine, pytest.mark.docker]
 

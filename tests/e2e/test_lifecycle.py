@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.gateway_process import GatewayProcess, poll
+from tests.support.gateway_process import GatewayProcess, poll
 
 pytestmark = pytest.mark.engine
 INIT_START = "cut -d' ' -f22 /proc/1/stat"

@@ -10,7 +10,7 @@ import pytest
 
 from policies.requests import Decision, LoginRequest, Request
 from tests.e2e.conftest import Laboratory
-from tests.ssh_gateway import lab_policy
+from tests.support.ssh_gateway import lab_policy
 
 
 @pytest.mark.attack("A1", "`none` asks for the methods: publickey and nothing else is named")

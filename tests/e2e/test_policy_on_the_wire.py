@@ -9,9 +9,9 @@ import pytest
 
 from gateway.audit.recording import frames
 from gateway.ssh.services import RecordingSettings
-from tests.policy_under_test import PolicyUnderTest
-from tests.ssh_clients import Terminal, poll
-from tests.ssh_gateway import TestGateway
+from tests.support.policy_under_test import PolicyUnderTest
+from tests.support.ssh_clients import Terminal, poll
+from tests.support.ssh_gateway import TestGateway
 
 ROLE = """
 version = 1

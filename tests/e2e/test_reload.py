@@ -20,8 +20,8 @@ from gateway.audit.verify import verify
 from gateway.background.journal_maintenance import Oversight
 from gateway.background.session_publisher import SessionPublisher
 from gateway.config import load_settings
-from tests.ssh_clients import poll
-from tests.ssh_gateway import TestGateway
+from tests.support.ssh_clients import poll
+from tests.support.ssh_gateway import TestGateway
 
 WITHIN_SECONDS = 2.0
 OPEN = """

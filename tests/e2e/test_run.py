@@ -8,7 +8,7 @@ import pytest
 
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record
-from tests.gateway_process import GatewayProcess, poll
+from tests.support.gateway_process import GatewayProcess, poll
 
 pytestmark = pytest.mark.engine
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Laboratory
-from tests.ssh_clients import Terminal, poll
+from tests.support.ssh_clients import Terminal, poll
 
 BINARY = os.urandom(3 << 20)
 

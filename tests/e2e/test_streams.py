@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway_process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.engine
 THREE_MB = 3 * 1024 * 1024

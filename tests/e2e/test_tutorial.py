@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway_process import GatewayProcess, poll
+from tests.support.gateway_process import GatewayProcess, poll
 
 pytestmark = pytest.mark.engine
 

@@ -10,8 +10,8 @@ import pytest
 from gateway.ssh.transport import algorithms
 from gateway.ssh.transport.guarded_connection import BULK_BYTES, GuardedServerConnection
 from tests.e2e.conftest import Laboratory
-from tests.environment_inside import blob
-from tests.ssh_gateway import TestGateway
+from tests.support.environment_inside import blob
+from tests.support.ssh_gateway import TestGateway
 
 MIB = 1 << 20
 CHACHA = "chacha20-poly1305@openssh.com"

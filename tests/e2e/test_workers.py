@@ -18,9 +18,9 @@ import pytest
 import policies
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record
-from tests.engine_variables import engine_variables
-from tests.gateway_process import GatewayProcess, free_port, poll
-from tests.ssh_clients import is_listening
+from tests.support.engine_variables import engine_variables
+from tests.support.gateway_process import GatewayProcess, free_port, poll
+from tests.support.ssh_clients import is_listening
 
 pytestmark = pytest.mark.engine
 WITHIN_SECONDS = 2.0

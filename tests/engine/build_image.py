@@ -16,7 +16,7 @@ from gateway.engines.bubblewrap.software import PreparedRoots
 from gateway.engines.docker.image_build import DockerImageBuilder
 from gateway.engines.image_builder import BuildProgress
 from gateway.images.build import BuiltImage, ImageRequest, build_image, find_image_folder, plan_build
-from tests.engine_variables import engine_kind
+from tests.support.engine_variables import engine_kind
 
 HERE = Path(__file__).resolve().parent
 CONTAINERS = HERE.parents[1] / "containers"

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.attacks.bystander import bystander
+from tests.attacks.second_user import second_user
 from tests.fuzz.campaign import Campaign, Finding
 from tests.fuzz.gateway_under_fire import gateway_under_fire
 
@@ -32,7 +32,7 @@ def main() -> int:
     seconds = float(os.environ.get("FUZZ_SECONDS") or 600)
     with tempfile.TemporaryDirectory(prefix="devgw-fuzz-") as root, gateway_under_fire(Path(root)) as gateway:
         try:
-            with bystander(gateway):
+            with second_user(gateway):
                 asyncio.run(run(Campaign(gateway, seed), seconds))
         except Finding as finding:
             print(f"fuzz: error: {finding}", file=sys.stderr)

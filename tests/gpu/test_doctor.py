@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway_process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.gpu
 

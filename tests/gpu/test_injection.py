@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.gateway_process import GatewayProcess
 from tests.gpu.conftest import uuids_in
+from tests.support.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.gpu
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.gateway_process import GatewayProcess, poll
+from tests.support.gateway_process import GatewayProcess, poll
 
 pytestmark = pytest.mark.gpu
 

@@ -15,7 +15,7 @@ from gateway.ssh.services import Offload
 from gateway.store.database import Database
 from gateway.store.sessions import LiveSessionTable, Owner
 from policies.requests import SessionRequest
-from tests.ssh_gateway import MemoryDirectory, MemoryEnvironments
+from tests.support.ssh_gateway import MemoryDirectory, MemoryEnvironments
 
 OWNER = Owner(1, 2, "boot")
 

@@ -16,8 +16,8 @@ from devgw_environment.contract import Environment
 from devgw_environment.identity import NO_PASSWORD, TOO_LONG, DevgwIdentityProvider, read_hash
 from devgw_environment.notebook import notebook_command, notebook_variables
 
-from tests.notebook_client import LoginRefusedError, NotebookClient
-from tests.unix_door import open_door
+from tests.support.notebook_client import LoginRefusedError, NotebookClient
+from tests.support.unix_door import open_door
 
 
 def make_hash(password: str) -> str:

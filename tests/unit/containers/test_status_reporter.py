@@ -15,7 +15,7 @@ from devgw_environment.contract import Environment
 from devgw_environment.kernel_watch import kernels_file, read_busy_kernels, write_busy_kernels
 from devgw_environment.use import CpuMeter, is_own
 
-from tests.nvml_standin.library import build
+from tests.support.nvml_standin.library import build
 
 SOURCES = Path(__file__).resolve().parents[3] / "containers" / "image" / "environment"
 UUID = "GPU-00000000-1111-4222-8333-444444444444"

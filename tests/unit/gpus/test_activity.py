@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.nvml_standin.library import build, run_python
+from tests.support.nvml_standin.library import build, run_python
 from tests.unit.gpus.test_inventory import uuid
 
 Ask = Callable[..., Any]

@@ -9,7 +9,7 @@ import pytest
 from gateway.gpus.inventory import FirstInventory, NoInventory, NvmlInventory, inventory_of
 from gateway.gpus.reading import Reading
 from gateway.model import Gpu, GpuUuid
-from tests.nvml_standin.library import build, run_python
+from tests.support.nvml_standin.library import build, run_python
 
 Read = Callable[..., Reading]
 READ = """

@@ -14,7 +14,7 @@ import pytest
 from gateway.config import SshSettings
 from gateway.errors import ConflictError
 from gateway.process.supervisor import exit_status, reserve
-from tests.gateway_process import poll
+from tests.support.gateway_process import poll
 
 WATCHDOG_SECONDS = 2
 

@@ -39,7 +39,7 @@ deny = ["forward 169.254.169.254:80"]
 user = "newcomer"
 deny = ["dataset imagenet"]
 """
-PAPERS = {
+POLICIES = {
     "lab.toml": LAB,
     "narrow.toml": LAB.replace('permit_open = "any-loopback"', 'permit_open = "notebook"').replace(
         ', "forward localhost:6006"', ""
@@ -50,9 +50,9 @@ PAPERS = {
 }
 
 
-def write_papers(directory: Path) -> None:
+def write_policies(directory: Path) -> None:
     """Put every policy into a directory."""
-    for name, text in PAPERS.items():
+    for name, text in POLICIES.items():
         (directory / name).write_text(text)
 
 

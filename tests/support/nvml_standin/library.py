@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 SOURCES = [str(Path(__file__).parent / name) for name in ("nvml.c", "sensors.c")]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def build(directory: Path) -> Path:

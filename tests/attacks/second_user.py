@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from typing import Self
 
-from tests.environment_inside import blob
 from tests.fuzz.gateway_under_fire import GatewayUnderFire
+from tests.support.environment_inside import blob
 
 BODY_BYTES = 100_003
 BREATH_SECONDS = 0.05
-"""Between two downloads: the bystander shares the machine with the attack."""
+"""Between two downloads: the second user shares the machine with the attack."""
 
 
-class Bystander:
+class SecondUser:
     """Downloads the same bytes over and over through one tunnel and compares them."""
 
     def __init__(self, port: int) -> None:
@@ -53,10 +53,10 @@ class Bystander:
 
 
 @contextmanager
-def bystander(gateway: GatewayUnderFire) -> Iterator[Bystander]:
+def second_user(gateway: GatewayUnderFire) -> Iterator[SecondUser]:
     """Let bob work for as long as the block runs; afterwards hold that he did and that all was right."""
     with gateway.tunnel("bob") as port:
-        with Bystander(port) as bob:
+        with SecondUser(port) as bob:
             yield bob
         bob.download()  # the last one begins after the attack
     assert bob.complaints == []

@@ -1,4 +1,4 @@
-"""Rows about many people: logins, idle tunnels, and how soon a keystroke comes back."""
+"""Rows about many users: logins, idle tunnels, and how soon a keystroke comes back."""
 
 import json
 import os

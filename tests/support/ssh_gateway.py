@@ -33,7 +33,7 @@ from policies.requests import (
     StreamlocalRequest,
     VariableRequest,
 )
-from tests.ssh_environment import UID_BASE, SshEnvironment
+from tests.support.ssh_environment import UID_BASE, SshEnvironment
 
 T = TypeVar("T")
 _UIDS = itertools.count(UID_BASE + os.getpid() * 64)
@@ -51,7 +51,7 @@ def lab_policy(request: Request) -> Decision:
         return Decision(request.path.startswith("/tmp/"), "lab.streamlocal", "only below /tmp")
     if isinstance(request, VariableRequest):
         return Decision(request.name.startswith("LC_"), "lab.variables", "only LC_*")
-    return Decision(True, "lab.people", "member of the laboratory")
+    return Decision(True, "lab.members", "member of the laboratory")
 
 
 def allow_all(_request: Request) -> Decision:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from tests.ssh_gateway import TestGateway
+from tests.support.ssh_gateway import TestGateway
 
 T = TypeVar("T")
 
