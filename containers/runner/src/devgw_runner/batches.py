@@ -3,12 +3,13 @@
 Fetching is `loading`'s, the order of samples `sampler`'s.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
 
 from devgw_runner import loading
+from devgw_runner.loader_processes import end_processes, opened
 from devgw_runner.probe import Prepared
 from devgw_runner.sampler import Position, SampleOrder
 from devgw_runner.state import Evaluation, Order, RunState, StreamOrder
@@ -24,7 +25,7 @@ def make_order(prepared: Prepared) -> Order:
     """
     config, plan, data = prepared.config, prepared.plan, prepared.data
     if prepared.facts.data.length is None:
-        return StreamOrder(len(data) if hasattr(data, "__len__") else None)
+        return StreamOrder(loading.loader_length(data))
     order = SampleOrder(
         length=prepared.facts.data.length,
         batch_size=plan.batch_size.value,
@@ -72,7 +73,7 @@ class _DatasetEvaluation:
         )
         self.batches: int | None = self._order.batches_per_epoch
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Generator[Any]:
         host = loading.open_dataset(
             self._data,
             self._order,
@@ -80,8 +81,11 @@ class _DatasetEvaluation:
             workers=self._plan.workers.value,
             pin=self._device.type == "cuda",
         )
-        for _ in range(self._order.batches_per_epoch):
-            yield loading.move_batch(next(host), self._device, MEMORY_FORMATS[self._plan.memory_format.value])
+        try:
+            for _ in range(self._order.batches_per_epoch):
+                yield loading.move_batch(next(host), self._device, MEMORY_FORMATS[self._plan.memory_format.value])
+        finally:
+            end_processes(host)
 
 
 class _LoaderEvaluation:
@@ -91,11 +95,12 @@ class _LoaderEvaluation:
         self._data = data
         self._device = prepared.device
         self._format = MEMORY_FORMATS[prepared.plan.memory_format.value]
-        self.batches: int | None = len(data) if hasattr(data, "__len__") else None
+        self.batches: int | None = loading.loader_length(data)
 
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self._data:
-            yield loading.move_batch(batch, self._device, self._format)
+    def __iter__(self) -> Generator[Any]:
+        with opened(self._data) as batches:
+            for batch in batches:
+                yield loading.move_batch(batch, self._device, self._format)
 
 
 def open_evaluation(prepared: Prepared) -> Evaluation | None:

@@ -4,6 +4,7 @@ Each function makes one layer; `assemble` calls them in the order in which they 
 """
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from torch.optim import AdamW, Optimizer
@@ -13,7 +14,7 @@ from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_
 from devgw_runner.checkpoint.resume import Found, restore
 from devgw_runner.checkpoint.state import TrainState
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
-from devgw_runner.errors import TaskError, storage_error
+from devgw_runner.errors import RunnerError, TaskError, storage_error
 from devgw_runner.metrics.peak import peak_flops
 from devgw_runner.metrics.progress import Progress
 from devgw_runner.metrics.record import Meter
@@ -72,12 +73,17 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         micro_batch=plan.micro_batch.value,
         peak_flops=peak_flops(prepared.facts.device, plan.precision.value, config.peak_tflops),
     )
-    _resume(run, prepared.found)
-    warm_batch = open_batches(run, prepared)
-    if run.peak_flops:
-        run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or measure.count_flops_per_sample(
-            run.loss_step, warm_batch, run.autocast
-        )
+    try:
+        _resume(run, prepared.found)
+        warm_batch = open_batches(run, prepared)
+        if run.peak_flops:
+            run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or measure.count_flops_per_sample(
+                run.loss_step, warm_batch, run.autocast
+            )
+    except BaseException:
+        with suppress(RunnerError):  # what went wrong first is what the user must know
+            run.close()
+        raise
     return run, warm_batch
 
 

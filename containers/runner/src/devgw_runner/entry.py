@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,7 +19,7 @@ from devgw_runner.jobs.registry import registered_run
 from devgw_runner.loop import train
 from devgw_runner.measure import find_device
 from devgw_runner.parallel.world import World, join_world, leave_world
-from devgw_runner.paths import find_paths, prepare_paths
+from devgw_runner.paths import RunPaths, find_paths, prepare_paths
 from devgw_runner.probe import prepare, script_name
 from devgw_runner.resources import usable_cpus
 from devgw_runner.signals import Signals
@@ -47,7 +48,9 @@ def run(task_type: type[Task[Any]], arguments: Sequence[str] | TrainConfig | Non
         return 0
     if isinstance(arguments, TrainConfig):
         return _run_in_process(task_type, arguments)
-    code = guarded(lambda: _run(task_type, sys.argv[1:] if arguments is None else arguments))
+    owns_process = arguments is None and not _is_in_kernel()
+    given = sys.argv[1:] if arguments is None else arguments
+    code = guarded(lambda: _run(task_type, given, owns_process=owns_process))
     if arguments is None:
         sys.exit(code)
     return code
@@ -74,24 +77,24 @@ def report_failure(exc: RunnerError) -> int:
     return exc.exit_code
 
 
-def _run(task_type: type[Task[Any]], arguments: Sequence[str]) -> int:
+def _run(task_type: type[Task[Any]], arguments: Sequence[str], *, owns_process: bool) -> int:
     if arguments and set(arguments) & {"-h", "--help"}:
         from devgw_runner.config_sources import build_parser
 
         build_parser(task_type.config).print_help()
         return 0
     config = read_config(task_type.config, arguments, os.environ)
-    return _train(task_type, config)
+    return _train(task_type, config, owns_process=owns_process)
 
 
 def _run_in_process(task_type: type[Task[Any]], config: TrainConfig) -> int:
-    code = _train(task_type, config)
+    code = _train(task_type, config, owns_process=False)
     if code != 0:
         raise RunStoppedError(f"the run stopped with code {code}", "call run again to resume it")
     return code
 
 
-def _train(task_type: type[Task[Any]], config: TrainConfig) -> int:
+def _train(task_type: type[Task[Any]], config: TrainConfig, *, owns_process: bool) -> int:
     if not (isinstance(task_type, type) and issubclass(task_type, Task)):
         raise TaskError(f"run was given {task_type!r}", "call run(YourTask) with the class")
     task = task_type()
@@ -104,27 +107,34 @@ def _train(task_type: type[Task[Any]], config: TrainConfig) -> int:
     device = find_device(config.device, int(os.environ.get("LOCAL_RANK", "0")))
     world = join_world(device.type)
     try:
-        return _train_in_world(task, config, paths, world, device)
+        return _train_in_world(task, config, paths, world, device, owns_process=owns_process)
     finally:
         torch.compiler.set_stance("default")
         leave_world()
 
 
-def _train_in_world(task: Task[Any], config: TrainConfig, paths: Any, world: World, device: torch.device) -> int:
+def _train_in_world(
+    task: Task[Any], config: TrainConfig, paths: RunPaths, world: World, device: torch.device, *, owns_process: bool
+) -> int:
     prepared = prepare(task, config, paths, world, device)
     if config.explain:
         if world.is_main:
             print(prepared.plan.explain())
         return 0
-    with Signals().installed() as signals, registered_run(paths, enabled=world.is_main):
+    own = Signals(owns_process=owns_process)
+    with own.installed() as signals, registered_run(paths, enabled=world.is_main):
         training, warm_batch = assemble(prepared, signals)
         try:
-            return train(training, warm_batch)
-        finally:
-            _close(training)
+            code = train(training, warm_batch)
+        except BaseException:
+            with suppress(RunnerError):  # what went wrong first is what the user must know
+                training.close()
+            raise
+        training.close()
+        return code
 
 
-def _close(training: Any) -> None:
-    training.profiler.close()
-    training.recorder.close()
-    training.writer.close()
+def _is_in_kernel() -> bool:
+    """Say whether IPython runs this process: then it is the notebook's, also under %run."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and shell.get_ipython() is not None

@@ -5,14 +5,12 @@ A trial leaves no trace: gradients, buffers and random state are put back.
 """
 
 import math
-import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import FrameType
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from devgw_runner.precision import PARITY_TOLERANCE, AutocastFactory
 from devgw_runner.randomness import untouched_randomness
 from devgw_runner.task import LossStep
+from devgw_runner.time_limit import CompileTimeoutError, time_limit
 
 STOCHASTIC_DRAWS = 16
 # Of a further draw beside sixteen (Student's t, 15 degrees of freedom), one in forty thousand lies beyond six.
@@ -61,10 +60,6 @@ class ParityError(Exception):
     """A rung computes another loss than the eager one."""
 
 
-class CompileTimeoutError(BaseException):
-    """A rung took too long. BaseException, because torch's compiler swallows every Exception."""
-
-
 @dataclass(frozen=True)
 class Trial:
     """What a rung is tried with: the step, one batch, the precision, the compile mode, the time limit."""
@@ -102,7 +97,7 @@ def _try_rung(rung: Rung, trial: Trial, reference: list[float]) -> Fall | None:
     started = time.perf_counter()
     try:
         _compile_targets(rung, trial)
-        with _time_limit(trial.timeout_seconds):
+        with time_limit(trial.timeout_seconds):
             loss = rehearse(trial.step, trial.batch, trial.autocast)
         _check_parity(loss, reference, trial.precision)
     except torch.OutOfMemoryError:
@@ -187,22 +182,6 @@ def untouched_buffers(module: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, old in zip(buffers, before, strict=True):
                 buffer.copy_(old)
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise CompileTimeoutError in this (main) thread after `seconds`."""
-
-    def expire(_number: int, _frame: FrameType | None) -> None:
-        raise CompileTimeoutError(f"took longer than {seconds:.0f} s")
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def count_recompiles() -> int:

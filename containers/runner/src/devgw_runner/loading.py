@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from devgw_runner.errors import DataError
+from devgw_runner.loader_processes import end_processes, opened
 from devgw_runner.randomness import seeded_for_batch
 from devgw_runner.sampler import BatchRequest, Position, SampleOrder
 from devgw_runner.signals import shield_loader_process
@@ -29,6 +30,14 @@ def is_map_style(data: object) -> bool:
     if isinstance(data, DataLoader | IterableDataset):
         return False
     return hasattr(data, "__getitem__") and hasattr(data, "__len__")
+
+
+def loader_length(loader: object) -> int | None:
+    """Return how many batches a loader has, None where it does not know (a DataLoader over a stream raises)."""
+    try:
+        return len(loader)  # type: ignore[arg-type]  # what has no length raises, which is the answer
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def dataset_length(data: Any, split: str) -> int:
@@ -121,12 +130,13 @@ def repeat_loader(loader: Iterable[Any], start: Position, batches_per_epoch: int
     skipped = 0 if isinstance(loader, StatefulLoader) else _batches_to_replay(start, batches_per_epoch)
     while True:
         empty = True
-        for batch in loader:
-            empty = False
-            if skipped:
-                skipped -= 1
-                continue
-            yield batch
+        with opened(loader) as batches:
+            for batch in batches:
+                empty = False
+                if skipped:
+                    skipped -= 1
+                    continue
+                yield batch
         if empty:
             raise DataError("the train data yielded no batch", "check the loader that Task.data returns")
 
@@ -169,6 +179,11 @@ class DevicePrefetch:
 
     def __iter__(self) -> "DevicePrefetch":
         return self
+
+    def close(self) -> None:
+        """End the loader's processes; nothing can be fetched afterwards."""
+        self._ahead = None
+        end_processes(self._batches)
 
     def __next__(self) -> Any:
         if self._stream is None:

@@ -6,7 +6,7 @@ What the parts are is `state`'s, how they were made `build`'s, what was chosen `
 import math
 import signal
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from devgw_runner.errors import SIGNAL_EXIT_BASE, StopRequested
 from devgw_runner.graphs import LaunchMeter, WholeStepGraph, make_capturable
 from devgw_runner.ladder import count_recompiles
-from devgw_runner.loading import split_batch
+from devgw_runner.loading import StatefulLoader, split_batch
 from devgw_runner.metrics.peak import model_flops_utilisation
 from devgw_runner.metrics.record import Record
 from devgw_runner.parallel.wrapping import wrap_ddp
@@ -29,9 +29,11 @@ from devgw_runner.warmup import shrink_micro_batch, warm_up
 
 # Compiling the evaluation's graph too is worth it only if it runs often enough.
 EVALUATION_COMPILE_BATCHES = 100
+# After a stop signal a batch may take this long to come; a container has 30 s from SIGTERM to SIGKILL.
+BATCH_GRACE_SECONDS = 5.0
 
 
-def train(run: RunState, warm_batch: Any) -> int:  # noqa: C901, PLR0912 - the loop is one page on purpose
+def train(run: RunState, warm_batch: Any) -> int:
     """Train from the run's position to its end; return 0, or 128 + the signal that stopped it."""
     run.state.model.train()
     if run.is_done and not owes_evaluation(run):
@@ -48,15 +50,29 @@ def train(run: RunState, warm_batch: Any) -> int:  # noqa: C901, PLR0912 - the l
     run.step = wrap_ddp(run.loss_step, run.device) if run.plan.parallel.value == "ddp" else run.loss_step
     if run.plan.graphs.value != "off":
         run.launch_meter = LaunchMeter()
+    try:
+        stop_signal = train_to_end(run)
+    except StopRequested as stop:
+        return stop_without_batch(run, stop.signal_number)
+    run.requests.close()
+    if stop_signal:
+        return stop_with_checkpoint(run, stop_signal)
+    save(run, wait=True)
+    run.recorder.event("done", f"finished at step {run.position.step}; checkpoint saved")
+    return 0
 
+
+def train_to_end(run: RunState) -> int:
+    """Step until the run is done or stopped; return the stop signal, or 0.
+
+    Raises:
+        StopRequested: a stop signal came, and the batch that was waited for did not.
+    """
     stop_signal = evaluate(run) if owes_evaluation(run) else 0
     last_checkpoint = time.monotonic()
     first_step = run.position.step
     while not stop_signal and not run.is_done:
-        asked = time.perf_counter()
-        batch = next(run.batches)
-        run.meter.data_wait_seconds += time.perf_counter() - asked
-
+        batch = next_batch(run)
         loss, metrics = step_within_memory(run, batch)
         if run.state.scheduler is not None:
             run.state.scheduler.step()
@@ -86,13 +102,20 @@ def train(run: RunState, warm_batch: Any) -> int:  # noqa: C901, PLR0912 - the l
             save(run, wait=False)  # SYNC: copies the state to host memory; writing goes on behind
             last_checkpoint = time.monotonic()
         run.writer.poll()
+    return stop_signal
 
-    run.requests.close()
-    if stop_signal:
-        return stop_with_checkpoint(run, stop_signal)
-    save(run, wait=True)
-    run.recorder.event("done", f"finished at step {run.position.step}; checkpoint saved")
-    return 0
+
+def next_batch(run: RunState) -> Any:
+    """Wait for the next batch; after a stop signal not for long.
+
+    Raises:
+        StopRequested: the batch did not come within the grace; no step is under way.
+    """
+    asked = time.perf_counter()
+    with run.signals.interruptible(grace_seconds=BATCH_GRACE_SECONDS):
+        batch = next(run.batches)
+    run.meter.data_wait_seconds += time.perf_counter() - asked
+    return batch
 
 
 def step_within_memory(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -197,14 +220,36 @@ def owes_evaluation(run: RunState) -> bool:
 
 
 def evaluate(run: RunState) -> int:
-    """Evaluate and record; return the signal that interrupted it, or 0. Training randomness is untouched."""
+    """Evaluate and record; return the signal that interrupted it, or 0. Training randomness is untouched.
+
+    Raises:
+        StopRequested: a stop signal came, and the next batch did not.
+    """
+    run.state.model.eval()
+    try:
+        with run.signals.interruptible(grace_seconds=BATCH_GRACE_SECONDS):
+            stop_signal, sums, samples = sum_over_evaluation(run)
+    finally:
+        run.state.model.train()
+    if stop_signal:
+        return stop_signal
+    own = torch.stack(list(sums.values())).tolist()  # SYNC: once per evaluation
+    everyones_samples, *totals = run.world.totals([samples, *own])
+    means = {name: total / max(1.0, everyones_samples) for name, total in zip(sums, totals, strict=True)}
+    run.state.evaluated_step = run.position.step
+    loss_mean = means.pop("loss", math.nan)
+    run.recorder.record(Record("val", run.position.step, run.position.epoch, loss_mean, means))
+    return 0
+
+
+def sum_over_evaluation(run: RunState) -> tuple[int, dict[str, Tensor], int]:
+    """Return the stop signal or 0, the sums of loss and metrics over the samples (on the device), and their number."""
     assert run.evaluation is not None  # noqa: S101 - narrows a type that the caller guarantees
-    sums: dict[str, Tensor] = {}
+    sums = {"loss": torch.zeros((), device=run.device)}
     samples = 0
     compiles = run.is_compiled and (run.evaluation.batches or 0) >= EVALUATION_COMPILE_BATCHES
-    run.state.model.eval()
-    with torch.no_grad(), untouched_randomness():
-        for index, batch in enumerate(run.evaluation):
+    with torch.no_grad(), untouched_randomness(), closing(iter(run.evaluation)) as batches:
+        for index, batch in enumerate(batches):
             # Eager, unless there is enough to repay a graph: then the first batch makes it.
             stance = "force_eager" if not compiles else "default" if index == 0 else "eager_on_recompile"
             with torch.compiler.set_stance(stance), run.autocast():
@@ -213,18 +258,12 @@ def evaluate(run: RunState) -> int:
             weight = batch_samples(batch)
             samples += weight
             for name, value in {"loss": loss, **metrics}.items():
-                sums[name] = sums.get(name, torch.zeros((), device=run.device)) + value.detach().float() * weight
+                weighted = value.detach().float() * weight
+                sums[name] = sums[name] + weighted if name in sums else weighted
             stop_signal = run.requests.exchange(run.signals.stop_signal, checkpoint=False)
             if stop_signal:
-                run.state.model.train()
-                return stop_signal
-    run.state.model.train()
-    everyones = max(1.0, run.world.total(samples))
-    means = {name: run.world.total(float(own)) / everyones for name, own in sums.items()}  # SYNC
-    run.state.evaluated_step = run.position.step
-    loss_mean = means.pop("loss", math.nan)
-    run.recorder.record(Record("val", run.position.step, run.position.epoch, loss_mean, means))
-    return 0
+                return stop_signal, sums, samples
+    return 0, sums, samples
 
 
 def report(run: RunState) -> None:
@@ -259,6 +298,20 @@ def save(run: RunState, *, wait: bool) -> None:
     if run.config.nan == "stop":
         run.watch.check()  # SYNC: once per checkpoint
     run.writer.save(run.state, wait=wait)
+
+
+def stop_without_batch(run: RunState, stop_signal: int) -> int:
+    """Answer a stop signal although the batch that was waited for never came."""
+    if not run.world.is_distributed:
+        if isinstance(run.state.loader, StatefulLoader):
+            text = "stopped while the loader was working; its own position may be off by a batch"
+            run.recorder.event("not-exact", text)
+        return stop_with_checkpoint(run, stop_signal)
+    # The others wait in this step's exchange of gradients, and can save nothing together with us.
+    name = signal.Signals(stop_signal).name
+    text = f"stopped by {name} while a batch did not come; no checkpoint was saved, earlier ones are intact"
+    run.recorder.event("stopped", text, signal=name)
+    return SIGNAL_EXIT_BASE + stop_signal
 
 
 def stop_with_checkpoint(run: RunState, stop_signal: int) -> int:

@@ -16,6 +16,7 @@ from devgw_runner.checkpoint.resume import Found, find_checkpoint
 from devgw_runner.checkpoint.state import check_same_model
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import DataError, TaskError
+from devgw_runner.loader_processes import opened
 from devgw_runner.parallel.world import World
 from devgw_runner.paths import RunPaths
 from devgw_runner.plan.build import build_plan, pin_choices
@@ -88,7 +89,8 @@ def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any,
     if not loading.is_map_style(data):
         if not hasattr(data, "__iter__"):
             raise DataError(f"the train data is a {type(data).__name__}", "return a data set or an iterable of batches")
-        first = next(iter(data), None)
+        with opened(data) as batches:
+            first = next(batches, None)
         if first is None:
             raise DataError("the train data yielded no batch", "check the loader that Task.data returns")
         check_batch(first)

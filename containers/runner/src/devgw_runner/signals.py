@@ -3,6 +3,7 @@
 What is saved, and when, is left to the loop.
 """
 
+import mmap
 import os
 import signal
 import threading
@@ -17,13 +18,23 @@ CHECKPOINT_SIGNAL = signal.SIGUSR1
 
 
 class Signals:
-    """The requests that signals left behind. Only the process that made it listens."""
+    """The requests that signals left behind. Only the process that made it listens.
 
-    def __init__(self) -> None:
+    With `owns_process` a second Ctrl-C ends the process at once. A notebook's kernel is not the run's to end:
+    there the second one raises KeyboardInterrupt.
+    """
+
+    def __init__(self, *, owns_process: bool = True) -> None:
         self.stop_signal = 0
         self._checkpoint_wanted = False
         self._interruptible = False
+        self._owns_process = owns_process
         self._owner = os.getpid()
+        self._grace_seconds = 0.0
+        self._grace: threading.Timer | None = None
+        self._is_reminder = False
+        # Shared with forked children: while it is 0 they ignore our signals, from then on they end by them.
+        self._is_over = mmap.mmap(-1, 1)
 
     @contextmanager
     def installed(self) -> Iterator["Signals"]:
@@ -40,8 +51,10 @@ class Signals:
         try:
             yield self
         finally:
+            if os.getpid() == self._owner:
+                self._is_over[0] = 1
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def request_stop(self, number: int) -> None:
         """Ask for a stop as if signal `number` had come; the output's end does this (lost connection)."""
@@ -53,32 +66,70 @@ class Signals:
         return wanted
 
     @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Let a stop signal end the block at once by StopRequested: for compilations that take minutes."""
-        if self.stop_signal:
+    def interruptible(self, grace_seconds: float = 0.0) -> Iterator[None]:
+        """Let a stop signal end the block by StopRequested: for compilations, and for batches that never come.
+
+        With `grace_seconds` the block has that long to end by itself after the signal.
+        """
+        if self.stop_signal and not grace_seconds:
             raise StopRequested(self.stop_signal)
-        self._interruptible = True
+        self._interruptible, self._grace_seconds, self._grace = True, grace_seconds, None
+        if self.stop_signal:
+            self._begin_grace(self.stop_signal)
         try:
             yield
         finally:
             self._interruptible = False
+            if self._grace is not None:
+                self._grace.cancel()
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a forked loader process inherits handlers but does not own them
+        if os.getpid() != self._owner:
+            self._in_child(number)
             return
-        if number == signal.SIGINT and self.stop_signal == signal.SIGINT:
-            os._exit(SIGNAL_EXIT_BASE + number)  # the second Ctrl-C means now, without the checkpoint
+        is_reminder, self._is_reminder = self._is_reminder, False
+        if number == signal.SIGINT and self.stop_signal == signal.SIGINT and not is_reminder:
+            self._stop_at_once(number)
         self.request_stop(number)
-        if self._interruptible:
-            self._interruptible = False
-            raise StopRequested(number)
+        if not self._interruptible:
+            return
+        if self._grace_seconds and not is_reminder:
+            self._begin_grace(number)
+            return
+        self._interruptible = False
+        raise StopRequested(self.stop_signal)
 
-    def _on_checkpoint(self, _number: int, _frame: FrameType | None) -> None:
+    def _stop_at_once(self, number: int) -> None:
+        """Answer the second Ctrl-C, which means now, without the checkpoint."""
+        if self._owns_process:
+            os._exit(SIGNAL_EXIT_BASE + number)
+        raise KeyboardInterrupt
+
+    def _begin_grace(self, number: int) -> None:
+        if self._grace is None:
+            self._grace = threading.Timer(self._grace_seconds, self._remind, (number,))
+            self._grace.daemon = True
+            self._grace.start()
+
+    def _remind(self, number: int) -> None:
+        """Send the main thread the signal again when the grace is over: only a handler can interrupt what runs."""
+        self._is_reminder = True
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    def _in_child(self, number: int) -> None:
+        """Ignore the signal in a forked process, which inherits the handler but not the run, until the run is over."""
+        if self._is_over[0] or os.getppid() != self._owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def _on_checkpoint(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() == self._owner:
             self._checkpoint_wanted = True
+        else:
+            self._in_child(number)
 
 
 def shield_loader_process(_worker_id: int) -> None:
-    """Make a loader process ignore the run's signals; the main process ends it."""
+    """Make a loader process ignore the run's signals; `loader_processes` ends it."""
     for number in (*STOP_SIGNALS, CHECKPOINT_SIGNAL):
         signal.signal(number, signal.SIG_IGN)

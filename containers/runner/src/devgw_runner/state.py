@@ -1,6 +1,7 @@
 """The parts of one run, put together by `build` and driven by `loop`."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,7 +57,24 @@ class Evaluation(Protocol):
 
     batches: int | None
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Generator[Any]: ...
+
+
+class Batches(Protocol):
+    """Training batches on the device, without end, until they are closed."""
+
+    def __next__(self) -> Any: ...
+    def close(self) -> None: ...
+
+
+class NoBatches:
+    """What a run has before its data is opened."""
+
+    def __next__(self) -> Any:
+        raise StopIteration
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass
@@ -86,7 +104,7 @@ class RunState:
     micro_batch: int
     flops_per_sample: float | None = None
     peak_flops: float | None = None
-    batches: Iterator[Any] = field(default_factory=lambda: iter(()))
+    batches: Batches = field(default_factory=NoBatches)
     climb: Climb | None = None
     graph: WholeStepGraph | None = None
     launch_meter: LaunchMeter | None = None
@@ -99,6 +117,18 @@ class RunState:
     @property
     def is_done(self) -> bool:
         return self.position.step >= self.total_steps
+
+    def close(self) -> None:
+        """End loader processes, and write out what is still on its way.
+
+        Raises:
+            StorageError: the logs volume is full.
+        """
+        with ExitStack() as last:
+            last.callback(self.writer.close)
+            last.callback(self.recorder.close)
+            last.callback(self.profiler.close)
+            last.callback(self.batches.close)
 
     @property
     def is_compiled(self) -> bool:

@@ -38,11 +38,16 @@ class World:
 
     def total(self, value: float) -> float:
         """Return the sum over all processes of a number on the host."""
+        return self.totals([value])[0]
+
+    def totals(self, values: list[float]) -> list[float]:
+        """Return the sums over all processes of numbers on the host, in one exchange."""
         if not self.is_distributed:
-            return value
-        sums = torch.tensor([value], dtype=torch.float64)
+            return values
+        sums = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(sums)
-        return float(sums.item())
+        everyones: list[float] = sums.tolist()
+        return everyones
 
     def barrier(self) -> None:
         if self.is_distributed:

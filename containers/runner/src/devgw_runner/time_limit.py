@@ -1,0 +1,61 @@
+"""Interrupt a block that takes too long: in the main thread by an alarm, in another by an exception."""
+
+import ctypes
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+
+
+class CompileTimeoutError(BaseException):
+    """A rung took too long. BaseException, because torch's compiler swallows every Exception."""
+
+
+class _ExpiredError(CompileTimeoutError):
+    """What is set on another thread: it can carry no text."""
+
+
+def time_limit(seconds: float) -> AbstractContextManager[None]:
+    """Raise CompileTimeoutError in this thread after `seconds`."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return _by_alarm(seconds) if is_main else _from_outside(seconds)
+
+
+@contextmanager
+def _by_alarm(seconds: float) -> Iterator[None]:
+    def expire(_number: int, _frame: FrameType | None) -> None:
+        raise CompileTimeoutError(f"took longer than {seconds:.0f} s")
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@contextmanager
+def _from_outside(seconds: float) -> Iterator[None]:
+    """Python runs signal handlers in the main thread only; elsewhere it can set an exception on the thread."""
+    thread = ctypes.c_ulong(threading.get_ident())
+    lock, is_running = threading.Lock(), True
+
+    def expire() -> None:
+        with lock:
+            if is_running:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_ExpiredError))
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except _ExpiredError:
+        raise CompileTimeoutError(f"took longer than {seconds:.0f} s") from None
+    finally:
+        with lock:
+            is_running = False
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # one that was set and not yet raised
+        timer.cancel()
