@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import policies
+from gateway.config import Settings
 from gateway.errors import ConfigError
 from policies.decide import decide
 from policies.load import PolicyError, parse_policy, read_policy_text
@@ -68,3 +70,11 @@ class PolicyInForce:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def policy_file(settings: Settings) -> Path:
+    """Return the policy in force: the one set, the site's, or the shipped default."""
+    site = settings.config_dir / "policy.toml"
+    if settings.policy_file is not None:
+        return settings.policy_file
+    return site if site.exists() else Path(policies.__file__).parent / "default.toml"

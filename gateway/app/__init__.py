@@ -1,5 +1,5 @@
-"""Joins the rooms: `composition` names the implementations, `serving` runs them behind the one port."""
+"""Joins the rooms: `composition` names the implementations, `serve` runs them behind the one port."""
 
-from gateway.app.composition import App, administrator, policy_file
+from gateway.app.composition import App
 
-__all__ = ["App", "administrator", "policy_file"]
+__all__ = ["App"]

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.audit.record import GENESIS, HASH_FIELD_BYTES, Record, chain, parse
@@ -109,3 +110,11 @@ def _check(lines: list[bytes]) -> None:
 def digest_of(line: bytes) -> bytes:
     """Return the hash that a line states. Raises: ValueError."""
     return bytes.fromhex(line[_HASH_END - 64 : _HASH_END].decode("ascii", "replace"))
+
+
+def last_written_at(directory: Path) -> datetime:
+    """Return when the journal was last written to; now, where there is none or its end cannot be read."""
+    try:
+        return last_record(segments(directory)[-1].path).at
+    except (OSError, ValueError, IndexError):
+        return datetime.now(UTC)

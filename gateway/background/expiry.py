@@ -3,7 +3,7 @@
 Asked twice a second, so it only looks up: a user's effective roles are one shared value until those in force change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from policies.effective_roles import EffectiveRoles
@@ -39,3 +39,28 @@ class Expiry:
 def _has_expired(subject: Subject, last: datetime, now: datetime) -> bool:
     certificate = subject.certificate
     return certificate is not None and last < certificate.valid_before <= now
+
+
+class GrantExpiry:
+    """Says once of each user that their last grant has ended. A look costs a comparison until one does."""
+
+    def __init__(self, since: datetime) -> None:
+        """`since` is when the gateway was last awake: what ended while it was away is said at the first look."""
+        self._seen_until = since
+        self._policy: Policy | None = None
+        self._ends: list[tuple[datetime, str, str]] = []
+
+    def ended(self, policy: Policy, now: datetime) -> list[tuple[str, str, datetime]]:
+        """Return users, the rule of their last grant and its end, for those that ended since the last look."""
+        if policy is not self._policy:
+            self._policy, self._ends = policy, sorted(_last_ends(policy))
+        since, self._seen_until = self._seen_until, max(now, self._seen_until)
+        return [(user, rule, end) for end, user, rule in self._ends if since < end <= now]
+
+
+def _last_ends(policy: Policy) -> Iterator[tuple[datetime, str, str]]:
+    for user in policy.holders.users():
+        holdings = policy.holders.holdings(user)
+        ends = [(holding.ends, user, holding.rule) for holding in holdings if holding.ends is not None]
+        if ends and len(ends) == len(holdings):
+            yield max(ends)

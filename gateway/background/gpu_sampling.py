@@ -3,29 +3,49 @@
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from gateway.errors import DevgwError
-
-if TYPE_CHECKING:
-    from gateway.app.composition import App
+from gateway.gpus.sampler import Sampler
+from gateway.store.usage import UsageTable
 
 _log = logging.getLogger(__name__)
 _FORGET_SECONDS = 3600
 
 
-def sample(app: "App", stop: threading.Event) -> None:
-    """Look at every interval until told to stop, and once an hour forget what is older than `gpus.keep_samples`."""
-    interval, keep = app.settings.gpus.sample_interval, timedelta(seconds=app.settings.gpus.keep_samples)
-    forgotten_at: datetime | None = None
-    while True:
-        now = datetime.now(UTC)
-        try:
-            app.sampler.look()
-            if forgotten_at is None or (now - forgotten_at).total_seconds() >= _FORGET_SECONDS:
-                app.usage_table.forget(now - keep)
-                forgotten_at = now
-        except DevgwError as exc:
-            _log.warning("GPUs were not measured: %s", exc.message)
-        if stop.wait(interval):
-            return
+class GpuSampling:
+    """Measures at every interval and forgets old samples once an hour, on a thread of its own."""
+
+    def __init__(self, sampler: Sampler, samples: UsageTable, *, interval_seconds: float, keep_seconds: float) -> None:
+        self._sampler = sampler
+        self._samples = samples
+        self._interval = interval_seconds
+        self._keep = timedelta(seconds=keep_seconds)
+        self._forgotten_at: datetime | None = None
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin; ends with the process or by `stop`."""
+        threading.Thread(target=self.run, name="sample", daemon=True).start()
+
+    def stop(self) -> None:
+        """Begin no other look."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Look at every interval until told to stop."""
+        while True:
+            try:
+                self.look(datetime.now(UTC))
+            except DevgwError as exc:
+                _log.warning("GPUs were not measured: %s", exc.message)
+            except Exception:  # noqa: BLE001 - whatever it was, the next look must come
+                _log.exception("GPUs were not measured")
+            if self._stop.wait(self._interval):
+                return
+
+    def look(self, now: datetime) -> None:
+        """Measure once; once an hour also forget what is older than is kept. Raises: DevgwError."""
+        self._sampler.look()
+        if self._forgotten_at is None or (now - self._forgotten_at).total_seconds() >= _FORGET_SECONDS:
+            self._samples.forget(now - self._keep)
+            self._forgotten_at = now

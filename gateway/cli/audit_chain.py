@@ -70,9 +70,9 @@ def prune(
     quiet: QuietOption = False,
 ) -> None:
     """Remove the oldest sealed segments; the chain goes on and says that they were removed."""
-    from gateway.app import administrator
     from gateway.audit import retention
     from gateway.cli.moments import require_moment
+    from gateway.operations.administrator import administrator
 
     moment, invocation, out = require_moment("--before", before), invocation_of(ctx), Output(output, quiet=quiet)
     directory = invocation.settings.journal_dir
@@ -108,7 +108,7 @@ def _contradictions(invocation: Invocation) -> "tuple[Discrepancy, ...]":
         return ()
     from gateway.background.journal_maintenance import contradictions
 
-    return contradictions(invocation.app)
+    return contradictions(invocation.app.users, invocation.settings.journal_dir)
 
 
 def _facts(report: "Report", found: "tuple[Discrepancy, ...]") -> dict[str, str]:

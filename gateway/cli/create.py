@@ -95,14 +95,19 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         bcrypt_hash=bcrypt_hash,
     )
     with out.progress() as progress:
-        made = invocation.app.administration.create(order, progress, wait=not no_wait)
+        made = invocation.app.environment_operations.create(order, progress, wait=not no_wait)
     _show(out, invocation, made, password)
 
 
 def _chosen_datasets(invocation: Invocation, ref: EnvironmentRef, names: list[str] | None) -> tuple[str, ...]:
     """Return what was named, or what the policy permits this user; `none` alone means none."""
     if names is None:
-        return invocation.app.permitted_datasets(ref.user)
+        from datetime import UTC, datetime
+
+        from policies.limits import datasets_of
+
+        policy = invocation.app.policy.policy
+        return datasets_of(policy, ref.user, sorted(invocation.settings.datasets), datetime.now(UTC))
     return () if names == ["none"] else _require_datasets(invocation.settings, names)
 
 

@@ -28,7 +28,8 @@ def doctor(
     """Check this host, or this host and one environment."""
     gateway = invocation_of(ctx).app
     environment = None if handle is None else gateway.table.require(EnvironmentRef.parse(handle))
-    report = gateway.doctor.look(environment)
+    operations = gateway.diagnose_operations
+    report = operations.host() if environment is None else operations.environment(environment)
     document = {**report.as_dict(), "environment": None if environment is None else str(environment.ref)}
     shown = [finding for finding in report.findings if finding.fix or not quiet]
     out = Output(output)

@@ -52,7 +52,7 @@ def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     quiet: QuietOption = False,
 ) -> None:
     """Build an image, unless one of the same content is there."""
-    from gateway.images.build import ImageRequest, build_image, find_image_folder, plan_build
+    from gateway.images.build import ImageRequest, find_image_folder, plan_build
 
     request = ImageRequest(
         profile=profile,
@@ -69,10 +69,8 @@ def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     plan = plan_build(request, folder, folder.parent / "runner")
     out = Output(output, quiet=quiet)
     with out.steps() as show:
-        builder = invocation_of(ctx).app.image_builder
-        built = build_image(
-            request, builder, plan, lambda now: show(now.step, now.steps, _STEP_NUMBER.sub("", now.line))
-        )
+        operations = invocation_of(ctx).app.image_operations
+        built = operations.build(request, plan, lambda now: show(now.step, now.steps, _STEP_NUMBER.sub("", now.line)))
     _show_built(out, built, plan.alias)
 
 

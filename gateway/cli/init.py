@@ -104,7 +104,7 @@ def _keys(gateway: "App") -> Iterator[Step]:
         ensure()
         yield Step(what, str(path), "made" if made else "was there")
     made = not gateway.head_key.private.exists()
-    gateway.head_key.ensure(gateway.head_name)
+    gateway.head_key.ensure(gateway.settings.journal_name)
     yield Step("journal key", str(gateway.head_key.private), "made" if made else "was there")
 
 

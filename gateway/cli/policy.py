@@ -92,7 +92,7 @@ def run_tests(
     quiet: QuietOption = False,
 ) -> None:
     """Run a policy's own tests and show every one."""
-    from gateway.app import policy_file
+    from gateway.policy import policy_file
     from policies.load import PolicyError, parse_untested, read_policy_text
     from policies.policy_tests.run import run_policy_tests
 

@@ -28,7 +28,7 @@ def reap(
     if orphans and not dry_run:
         handles = ", ".join(str(one.ref) for one in orphans)
         dry_run = not out.confirm(f"remove {handles}? what runs in them ends, files on volumes stay", yes=yes)
-    removed = [] if dry_run else [one.ref for one in orphans if gateway.administration.reap(one.ref)]
+    removed = [] if dry_run else [one.ref for one in orphans if gateway.environment_operations.reap(one.ref)]
     rows = [
         (str(one.ref), "running" if one.running else "stopped", ",".join(one.gpus) or "-", one.image or "-")
         for one in orphans

@@ -27,6 +27,6 @@ def restart(
     with out.progress() as progress:
         gateway.table.require(ref)
         progress(f"stopping {ref}")
-        gateway.administration.stop(ref)
-        started = gateway.administration.start(ref, progress, wait=not no_wait)
+        gateway.environment_operations.stop(ref)
+        started = gateway.environment_operations.start(ref, progress, wait=not no_wait)
     out.done(f"{ref} is running again", {"environment": document_of(started)})

@@ -50,11 +50,14 @@ def usage(
     """Count GPU-hours leased and used."""
     from gateway.cli.moments import parse_moment
     from gateway.gpus.usage import Period
+    from gateway.operations.gpus import count_usage
 
     now = datetime.now(UTC)
     begin = parse_moment(since, "--since", now)
     end = now if until is None else parse_moment(until, "--until", now)
-    lines = [_document(line) for line in invocation_of(ctx).app.account(Period(begin, end, now), by.value)]
+    app = invocation_of(ctx).app
+    counted = count_usage(app.lease_table, app.usage_table, Period(begin, end, now), by.value)
+    lines = [_document(line) for line in counted]
     if output is UsageForm.CSV:
         Output().text(_csv(by, lines))
         return

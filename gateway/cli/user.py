@@ -41,7 +41,7 @@ def disable(
     ctx: typer.Context, user: UserArgument, output: OutputOption = Form.TABLE, quiet: QuietOption = False
 ) -> None:
     """Shut a user out; their live sessions end."""
-    changed = invocation_of(ctx).app.administration.set_disabled(parse_user_name(user), disabled=True)
+    changed = invocation_of(ctx).app.user_operations.disable(parse_user_name(user))
     Output(output, quiet=quiet).done(f"{changed.name} is shut out", {"user": _document(changed)})
 
 
@@ -50,7 +50,7 @@ def enable(
     ctx: typer.Context, user: UserArgument, output: OutputOption = Form.TABLE, quiet: QuietOption = False
 ) -> None:
     """Let a user in again."""
-    changed = invocation_of(ctx).app.administration.set_disabled(parse_user_name(user), disabled=False)
+    changed = invocation_of(ctx).app.user_operations.enable(parse_user_name(user))
     Output(output, quiet=quiet).done(f"{changed.name} may log in again", {"user": _document(changed)})
 
 

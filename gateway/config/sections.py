@@ -1,5 +1,7 @@
 """What can be set, by section. Each value has a safe default; the docstring says which is prudent."""
 
+import re
+import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -125,6 +127,12 @@ class Settings(_Section):
     @property
     def journal_dir(self) -> Path:
         return self.state_dir / "journal"
+
+    @property
+    def journal_name(self) -> str:
+        """The journal's name in its heads, given when their key is made."""
+        host = self.server.public_host or socket.gethostname()
+        return re.sub(r"[^A-Za-z0-9./_-]", "-", f"{host}/devgw").lstrip("./_-")
 
     @property
     def policies_dir(self) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.config import Settings
-from gateway.doctor.environment_check import check_environment
+from gateway.doctor.diagnostics import diagnose
 from gateway.doctor.facts import Facts, HostFacts, Wish
 from gateway.doctor.finding import Fact, Finding, Report, Unasked, report_of
 from gateway.doctor.gather.machine import machine_facts
@@ -46,7 +46,7 @@ class Doctor:
         return report_of(self._findings(environment))
 
     def _findings(self, environment: Environment | None) -> Iterator[Finding]:
-        yield from check_environment(self._gather(self._wish(environment)))
+        yield from diagnose(self._gather(self._wish(environment)))
         if environment is not None:
             handle = str(environment.ref)
             yield from judge_inside(self._inside(environment, COMMAND), handle)

@@ -178,6 +178,19 @@ class EnvironmentLifecycle:
         """Return a connected, non-blocking stream to one of the environment's services. Raises: EngineError."""
         return dial(self._layout(ref).run, name, self._ids(self._users.require(ref.user))[0])
 
+    def dial_awake(self, ref: EnvironmentRef, name: SocketName, wake: Callable[[], object]) -> socket.socket:
+        """Dial; where nothing answers, wake the environment first. Raises: whatever `wake` or the dial says then."""
+        try:
+            return self.dial(ref, name)
+        except (DevgwError, OSError):
+            wake()
+            return self.dial(ref, name)
+
+    def touch(self, ref: EnvironmentRef, moved_bytes: int) -> None:
+        """Note that bytes moved: an open connection alone is no use of an environment."""
+        if moved_bytes:
+            self._table.touch(ref)
+
     def host_key(self, ref: EnvironmentRef) -> str:
         """Return the environment's pinned public host key."""
         return host_key_line(self._layout(ref))

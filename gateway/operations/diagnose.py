@@ -1,54 +1,64 @@
-"""Joins the doctor to what it asks: the engine's examiner, the store, and the environments by their own ssh."""
+"""Looks at this host and into environments for `devgw doctor`, by the environments' own ssh."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.doctor.doctor import Doctor, Sources
+from gateway.doctor.finding import Report
 from gateway.doctor.inside import Answer
+from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.errors import DevgwError, EngineError
 from gateway.gpus.sampler import holders_of
-from gateway.model import EnvironmentRef, GpuUuid
-
-if TYPE_CHECKING:
-    from gateway.app.composition import App
+from gateway.model import Environment, EnvironmentRef, GpuUuid
+from gateway.operations.recorded import Recorded
+from gateway.store.database import Database
+from gateway.store.leases import LeaseTable
 
 _INSIDE_SECONDS = 90.0  # importing torch on a cold disk is most of it
 
 
-def doctor_of(app: "App") -> Doctor:
-    """Return a doctor for this gateway's host."""
-    return Doctor(sources_of(app))
+class DiagnoseOperations:
+    """What an administrator asks of the doctor. To look into an environment is journaled: it is its user's."""
+
+    def __init__(self, sources: Sources, recorded: Callable[[], Recorded]) -> None:
+        self._doctor = Doctor(sources)
+        self._recorded = recorded
+
+    def host(self) -> Report:
+        """Look at this host. Nothing is journaled: before `devgw init` there is no journal."""
+        return self._doctor.look()
+
+    def environment(self, environment: Environment) -> Report:
+        """Look at this host and run the checks inside one environment, as its user."""
+        self._recorded().note("admin.acted", str(environment.ref), command=f"doctor {environment.ref}")
+        return self._doctor.look(environment)
 
 
-def sources_of(app: "App") -> Sources:
-    """Name whom the doctor asks here."""
-    return Sources(
-        settings=app.settings,
-        engine=lambda: app.engine_diagnostics,
-        sensors=app.sensors,
-        leases=lambda: held_leases(app),
-        policy_file=app.policy.file,
-        load_policy=lambda: app.policy.policy,
-        ask_inside=lambda ref, arguments: ask_inside(app, ref, arguments),
-    )
-
-
-def held_leases(app: "App") -> Mapping[GpuUuid, EnvironmentRef]:
+def held_leases(database: Database, table: LeaseTable) -> Mapping[GpuUuid, EnvironmentRef]:
     """Return who holds which GPU; before `devgw init` nobody does, and no database is made for asking."""
-    path = app.database.path
+    path = database.path
     if path is not None and not path.exists():
         return {}
-    return holders_of(app.lease_table.held())
+    return holders_of(table.held())
 
 
-def ask_inside(app: "App", ref: EnvironmentRef, arguments: Sequence[str]) -> Answer:
-    """Run a command in an environment as its user. Raises: EngineError, also where it is not running."""
-    from gateway.ssh.upstream.captured_exec import run_captured
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Asks an environment by its own ssh."""
 
-    try:
-        dialled = app.environments.dial(ref, "ssh")
-    except DevgwError as exc:
-        raise EngineError("environment.unreachable", f"{ref} does not answer: {exc.message}") from exc
-    host_key = app.environments.host_key(ref)
-    done = run_captured(dialled, ref, host_key, app.authority.user_ca_key, arguments, _INSIDE_SECONDS)
-    return Answer(done.exit_code, done.stdout, done.stderr)
+    lifecycle: EnvironmentLifecycle
+    user_ca_key: Callable[[], Path]
+
+    def ask(self, ref: EnvironmentRef, arguments: Sequence[str]) -> Answer:
+        """Run a command in an environment as its user. Raises: EngineError, also where it is not running."""
+        from gateway.ssh.upstream.captured_exec import run_captured
+        from gateway.ssh.upstream.environment_login import Door
+
+        try:
+            dialled = self.lifecycle.dial(ref, "ssh")
+        except DevgwError as exc:
+            raise EngineError("environment.unreachable", f"{ref} does not answer: {exc.message}") from exc
+        door = Door(ref, self.lifecycle.host_key(ref), self.user_ca_key())
+        done = run_captured(dialled, door, arguments, _INSIDE_SECONDS)
+        return Answer(done.exit_code, done.stdout, done.stderr)

@@ -25,6 +25,7 @@ from gateway.ssh.transport.guarded_connection import PACKET_BYTES, GuardedServer
 from gateway.ssh.upstream.certificates import CertificateAuthority
 from gateway.ssh.upstream.dialer import EnvironmentDialer
 from gateway.ssh.upstream.pool import UpstreamPool
+from policies.requests import Subject
 
 BACKLOG = 512
 CLOSE_SECONDS = 3.0
@@ -80,6 +81,10 @@ class SshServer:
         To be called after each change of the store or the policy and on the tick of a clock.
         """
         return await self.registry.recheck(decide)
+
+    def subjects(self) -> list[Subject]:
+        """Return who is connected, once for each connection."""
+        return self.registry.subjects()
 
     def forget_environment(self, ref: EnvironmentRef) -> None:
         """Drop the connection to an environment that was deleted or restarted."""

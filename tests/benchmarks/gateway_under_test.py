@@ -15,7 +15,6 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.app.directory import StoredDirectory
 from gateway.audit.event import Event
 from gateway.audit.journal import Journal
 from gateway.auth.authority import ensure_key
@@ -87,7 +86,7 @@ def main(root: Path, *, bare: bool) -> None:
     ensure_key(root / "user_ca", "gateway user CA")
     ensure_key(root / "host_key", "gateway")
     services = Services(
-        StoredDirectory(users),
+        users,
         OneEnvironment(told["sockets"], told["host_key"]),
         Gate(decide, journal),
         journal,

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import update
 
-from gateway.doctor.doctor import Doctor
+from gateway.config import Settings
+from gateway.doctor.doctor import Sources
 from gateway.doctor.facts import HostFacts, Space
 from gateway.doctor.inside import LIST_COMMAND, Answer
 from gateway.engines.diagnostics import EngineFacts, ImageFacts
@@ -18,15 +18,11 @@ from gateway.errors import EngineError, NotFoundError
 from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measurement, Process, Sensors
 from gateway.model import EnvironmentRef, GpuUuid
-from gateway.operations.diagnose import sources_of
 from gateway.store.database import Database
 from gateway.store.leases import LeaseTable
 from gateway.store.schema import LEASES
 from gateway.store.usage import UsageTable
 from tests.fakes.engine import FakeDaemon
-
-if TYPE_CHECKING:
-    from gateway.app import App
 
 DRIVER = "570.124.06"
 UUIDS = tuple(GpuUuid(f"GPU-00000000-0000-4000-8000-00000000000{n}") for n in range(2))
@@ -71,12 +67,12 @@ class FakeDiagnostics:
             raise EngineError("engine.unreachable", "the fake engine does not answer", "set is_reachable")
 
 
-def doctor_at(app: "App", daemon: FakeDaemon) -> Doctor:
-    """Return the doctor of a site, whose host lies in `host` beside its state."""
-    root = app.settings.state_dir.parent / "host"
+def sources_at(settings: Settings, real: Sources, daemon: FakeDaemon) -> Sources:
+    """Return whom the doctor of a site asks, whose host lies in `host` beside its state."""
+    root = settings.state_dir.parent / "host"
     furnish(root)
-    sources = replace(
-        sources_of(app),
+    return replace(
+        real,
         engine=lambda: FakeDiagnostics(daemon, root / "etc/cdi"),
         machine=_machine,
         toolkit=str(root / "bin/nvidia-ctk"),
@@ -84,7 +80,6 @@ def doctor_at(app: "App", daemon: FakeDaemon) -> Doctor:
         port_holder=lambda _address, _port: "",
         ask_inside=lambda ref, arguments: _inside(daemon, ref, arguments),
     )
-    return Doctor(sources)
 
 
 def measure(database_file: Path, minutes: int) -> None:

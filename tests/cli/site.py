@@ -12,10 +12,9 @@ import pytest
 
 from gateway.app import App
 from gateway.auth.authority import make_host_key
-from gateway.background.journal_maintenance import Oversight
 from gateway.cli.program import run
 from gateway.config import Settings, load_settings
-from gateway.doctor.doctor import Doctor
+from gateway.doctor.doctor import Sources
 from gateway.engines.interface import Engine
 from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
@@ -23,7 +22,7 @@ from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from tests.cli.audit_fixtures import copy_without_last_record, edit_record, swap_key, write_policies
 from tests.cli.connected_users import connect
-from tests.cli.doctor_fixtures import DRIVER, FixedSensors, doctor_at, measure, write_spec
+from tests.cli.doctor_fixtures import DRIVER, FixedSensors, measure, sources_at, write_spec
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
@@ -82,9 +81,9 @@ class SiteApp(App):
     def sensors(self) -> FixedSensors:
         return FixedSensors()
 
-    @cached_property
-    def doctor(self) -> Doctor:
-        return doctor_at(self, self._daemon)
+    @property
+    def doctor_sources(self) -> Sources:
+        return sources_at(self.settings, super().doctor_sources, self._daemon)
 
 
 @dataclass(frozen=True)
@@ -186,9 +185,9 @@ class Site:
     def _start_and_stop(self) -> None:
         """Let the gateway do what it does of its own accord before and after it listens."""
         gateway = SiteApp(load_settings(), self.engine, self.builder, self.daemon)
-        oversight = Oversight(gateway)
-        oversight.begin()
-        oversight.end()
+        gateway.policy_reloader.begin()
+        gateway.journal_maintenance.begin()
+        gateway.journal_maintenance.end()
         gateway.journal.close()
 
     def _keep_head(self, name: str) -> None:

@@ -37,7 +37,7 @@ def test_a_gateway_restart_keeps_sandboxes(tmp_path: Path) -> None:
 
 
 def test_a_killed_supervisor_takes_its_sandbox_along(tmp_path: Path) -> None:
-    """Nothing runs unsupervised, and the observed says what happened; it can be started again."""
+    """Nothing runs unsupervised, and the engine says what happened; it can be started again."""
     with bubblewrap_under_test(tmp_path) as subject:
         started(subject)
         running = Records(tmp_path / "one").of(ALICE).running()

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from gateway.app import App
-from gateway.app.serve import Watch
 from gateway.audit.policy_history import in_force_between
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record
 from gateway.audit.verify import verify
-from gateway.background.journal_maintenance import Oversight
+from gateway.background.access_watch import AccessWatch
 from gateway.background.session_publisher import SessionPublisher
 from gateway.config import load_settings
+from gateway.process.ownership import this_process
 from tests.support.ssh_clients import poll
 from tests.support.ssh_gateway import TestGateway
 
@@ -53,13 +53,14 @@ class Site:
         self.file = root / "config" / "policy.toml"
         self.file.write_text(text)
         self.app = App(load_settings({f"DEVGW_{name.upper()}_DIR": str(root / name) for name in ("config", "state")}))
-        self.oversight = Oversight(self.app)
-        self.oversight.begin()
+        self.app.policy_reloader.begin()
+        self.app.journal_maintenance.begin()
         self.gateway = TestGateway(root, self.app.policy.decide)
         self.gateway.start()
         assert self.gateway.server is not None
-        publisher = SessionPublisher(self.app.live_sessions, self.gateway.server.registry, self.app.process)
-        watch = Watch(self.app, self.gateway.server, self.oversight, publisher)
+        publisher = SessionPublisher(self.app.live_sessions, self.gateway.server.registry, this_process())
+        app = self.app
+        watch = AccessWatch(app.database.revision, app.policy, app.policy_reloader, self.gateway.server, publisher)
         self.watching = asyncio.run_coroutine_threadsafe(watch.run(), self.gateway.loop)
 
     def replace_policy(self, text: str) -> None:
@@ -73,7 +74,7 @@ class Site:
     def close(self) -> None:
         self.watching.cancel()
         self.gateway.stop()
-        self.oversight.end()
+        self.app.journal_maintenance.end()
         self.app.journal.close()
 
 
@@ -208,4 +209,4 @@ def test_a_run_ends_with_a_signed_head_and_a_whole_journal(site: Site) -> None:
     """What was written while it ran can be verified; the key is there from the first start."""
     report = verify(site.app.settings.journal_dir)
     assert report.ok
-    assert site.app.head_key.public.read_text().startswith(f"{site.app.head_name}+")
+    assert site.app.head_key.public.read_text().startswith(f"{site.app.settings.journal_name}+")

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gateway.app.composition import administrator
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record
+from gateway.operations.administrator import administrator
 from tests.support.engine_variables import engine_variables
 from tests.support.gateway_process import GatewayProcess, poll
 from tests.support.ssh_clients import is_listening

@@ -12,13 +12,11 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncssh
 
 from gateway.errors import EngineError
-from gateway.model import EnvironmentRef
-from gateway.ssh.upstream.captured_exec import log_in
+from gateway.ssh.upstream.environment_login import Door, log_in_for_command
 
 _CHUNK_BYTES = 64 * 1024
 _SIGNAL_BASE = 128
@@ -52,9 +50,7 @@ class Outcome:
 class AttachedExec:
     """One program to run: where, by which keys, with which streams; `on_tick` is called while it runs."""
 
-    ref: EnvironmentRef
-    host_key: str
-    user_ca_key: Path
+    door: Door
     arguments: Sequence[str]
     streams: Streams = Streams()
     on_tick: Callable[[], None] = lambda: None
@@ -76,16 +72,16 @@ def run_attached(dialled: socket.socket, program: AttachedExec, outcome: Outcome
     except asyncio.CancelledError as exc:
         raise KeyboardInterrupt from exc
     except (asyncssh.Error, OSError) as exc:
-        raise EngineError("environment.unreachable", f"{program.ref} does not let the gateway in: {exc}") from exc
+        raise EngineError("environment.unreachable", f"{program.door.ref} does not let the gateway in: {exc}") from exc
     finally:
         dialled.close()
     if outcome.exit_code is None:
-        raise EngineError("environment.unreachable", f"the connection to {program.ref} was lost")
+        raise EngineError("environment.unreachable", f"the connection to {program.door.ref} was lost")
 
 
 async def _run(dialled: socket.socket, program: AttachedExec, outcome: Outcome) -> None:
     command = shlex.join(program.arguments)
-    connection = await log_in(dialled, program.ref, program.host_key, program.user_ca_key, f"devgw run {program.ref}")
+    connection = await log_in_for_command(dialled, program.door, f"devgw run {program.door.ref}")
     try:
         process = await connection.create_process(command, encoding=None)
         _pass_signals(process)

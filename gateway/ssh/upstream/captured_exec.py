@@ -5,15 +5,12 @@ import shlex
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncssh
 
 from gateway.errors import EngineError
-from gateway.model import EnvironmentRef
-from gateway.ssh.upstream.certificates import CertificateAuthority
+from gateway.ssh.upstream.environment_login import Door, log_in_for_command
 
-_CERTIFICATE_SECONDS = 120
 _MOST_BYTES = 2**20
 
 
@@ -26,33 +23,24 @@ class Completed:
     stderr: str
 
 
-def run_captured(
-    dialled: socket.socket,
-    ref: EnvironmentRef,
-    host_key: str,
-    user_ca_key: Path,
-    arguments: Sequence[str],
-    timeout_seconds: float,
-) -> Completed:
+def run_captured(dialled: socket.socket, door: Door, arguments: Sequence[str], timeout_seconds: float) -> Completed:
     """Run a command over a connected `ssh.sock`, with a certificate minted for it and the pinned host key.
 
     Raises:
         EngineError: `environment.unreachable`, when it does not let us in or does not finish in time.
     """
     try:
-        running = _run(dialled, ref, host_key, user_ca_key, shlex.join(arguments))
+        running = _run(dialled, door, shlex.join(arguments))
         return asyncio.run(asyncio.wait_for(running, timeout_seconds))
     except (asyncssh.Error, OSError, TimeoutError) as exc:
         why = str(exc) or f"no answer within {timeout_seconds:.0f} s"
-        raise EngineError("environment.unreachable", f"{ref} does not let the gateway in: {why}") from exc
+        raise EngineError("environment.unreachable", f"{door.ref} does not let the gateway in: {why}") from exc
     finally:
         dialled.close()
 
 
-async def _run(
-    dialled: socket.socket, ref: EnvironmentRef, host_key: str, user_ca_key: Path, command: str
-) -> Completed:
-    connection = await log_in(dialled, ref, host_key, user_ca_key, f"devgw doctor {ref}")
+async def _run(dialled: socket.socket, door: Door, command: str) -> Completed:
+    connection = await log_in_for_command(dialled, door, f"devgw doctor {door.ref}")
     try:
         process = await connection.create_process(command, encoding=None)
         stdout, stderr = await asyncio.gather(_read(process.stdout, connection), _read(process.stderr, connection))
@@ -62,25 +50,6 @@ async def _run(
     finally:
         connection.abort()  # a channel's close is answered only when the program has ended, which it need not do
     return Completed(-1 if code is None else code, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
-
-
-async def log_in(
-    dialled: socket.socket, ref: EnvironmentRef, host_key: str, user_ca_key: Path, purpose: str
-) -> asyncssh.SSHClientConnection:
-    """Log in as the environment's user with a certificate minted for this purpose, which its sshd writes down."""
-    pinned = asyncssh.import_public_key(host_key)
-    credentials = CertificateAuthority(user_ca_key).mint(ref.user, purpose, _CERTIFICATE_SECONDS)
-    return await asyncssh.connect(
-        "environment",
-        sock=dialled,
-        config=None,
-        username=ref.user,
-        client_keys=[credentials],
-        known_hosts=([pinned], [], []),
-        agent_path=None,
-        gss_host=None,
-        preferred_auth="publickey",
-    )
 
 
 async def _read(reader: "asyncssh.SSHReader[bytes]", connection: asyncssh.SSHClientConnection) -> bytes:

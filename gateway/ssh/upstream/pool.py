@@ -13,16 +13,15 @@ from asyncssh.connection import SSHClientConnection, SSHClientConnectionOptions
 from asyncssh.packet import SSHPacket
 
 from gateway.config import SshSettings
-from gateway.config.ssh import KEY_EXCHANGES
 from gateway.errors import DevgwError
 from gateway.model import EnvironmentRef
 from gateway.ssh.services import EnvironmentAccess, Offload
-from gateway.ssh.transport import algorithms
 from gateway.ssh.transport.channels import EnvironmentChannel
 from gateway.ssh.transport.guard import ConnectionGuard
 from gateway.ssh.transport.relay import ChannelEnd
 from gateway.ssh.upstream.certificates import CertificateAuthority
 from gateway.ssh.upstream.dialer import Attempt, EnvironmentDialer, Tell, tell_nobody
+from gateway.ssh.upstream.environment_login import log_in, login_options
 
 AgentOpener = Callable[[], Awaitable[ChannelEnd]]
 LOGIN_SECONDS = 30.0
@@ -174,37 +173,15 @@ class UpstreamPool:
             self.forget(ref)
 
     def _options(self, ref: EnvironmentRef, agent: bool) -> SSHClientConnectionOptions:
-        pinned = asyncssh.import_public_key(self._environments.host_key(ref))
         credentials = self._authority.mint(ref.user, f"devgw {ref}", self._settings.certificate_seconds, agent=agent)
-        return SSHClientConnectionOptions(
-            config=None,
-            username=ref.user,
-            client_keys=[credentials],
-            known_hosts=([pinned], [], []),
-            agent_path=None,
-            gss_host=None,
-            preferred_auth="publickey",
-            compression_algs=["none"],
-            encryption_algs=list(algorithms.QUICK_CIPHERS),
-            kex_algs=list(KEY_EXCHANGES),
-            rekey_bytes=1 << 40,  # a local Unix socket: a new key for each gigabyte buys nothing
-            rekey_seconds=86400,
-        )
+        return login_options(ref, self._environments.host_key(ref), credentials)
 
     async def _log_in(
         self, sock: Any, options: SSHClientConnectionOptions, agent: AgentOpener | None
     ) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
-        options.waiter = loop.create_future()
-        _, connection = await loop.create_unix_connection(
-            lambda: UpstreamConnection(
-                loop, options, wait="auth", idle_seconds=self._settings.upstream_idle_seconds, agent=agent
-            ),
-            sock=sock,
-        )
-        try:
-            await options.waiter
-        except (Exception, asyncio.CancelledError):
-            connection.abort()
-            raise
-        return connection
+        idle_seconds = self._settings.upstream_idle_seconds
+
+        def make(loop: asyncio.AbstractEventLoop, chosen: SSHClientConnectionOptions) -> UpstreamConnection:
+            return UpstreamConnection(loop, chosen, wait="auth", idle_seconds=idle_seconds, agent=agent)
+
+        return await log_in(sock, options, make)

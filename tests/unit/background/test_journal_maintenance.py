@@ -14,7 +14,6 @@ from gateway.audit.heads import last_note, open_head
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record
 from gateway.audit.verify import verify
-from gateway.background.journal_maintenance import Oversight
 from gateway.config import load_settings
 from gateway.errors import ConfigError, JournalError
 from policies.diff import diff
@@ -38,9 +37,9 @@ def make_app(site: Path, **variables: str) -> App:
 
 def run(app: App) -> None:
     """Begin and end once, as one run of the gateway does."""
-    oversight = Oversight(app)
-    oversight.begin()
-    oversight.end()
+    app.policy_reloader.begin()
+    app.journal_maintenance.begin()
+    app.journal_maintenance.end()
     app.journal.close()
 
 
@@ -96,10 +95,10 @@ def test_a_policy_whose_text_cannot_be_kept_does_not_come_into_force(site: Path)
     app.settings.journal_dir.mkdir(parents=True)
     app.settings.policies_dir.write_text("")
     with pytest.raises(JournalError, match="cannot be kept"):
-        Oversight(app).begin()
+        app.policy_reloader.begin()
     before = app.policy.policy
     (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
-    assert not Oversight(app).reload_policy()
+    assert not app.policy_reloader.reload()
     assert app.policy.policy is before
     app.journal.close()
 
@@ -109,7 +108,7 @@ def test_a_start_under_two_notebook_ports_is_refused(site: Path) -> None:
     (site / "config" / "policy.toml").write_text(f"notebook_port = 9999\n{POLICY}")
     app = make_app(site)
     with pytest.raises(ConfigError, match=r"server\.notebook_port is 8888"):
-        Oversight(app).begin()
+        app.policy_reloader.begin()
     app.journal.close()
 
 
@@ -119,11 +118,11 @@ def test_a_worker_joins_under_the_policy_that_was_written_down_last(site: Path) 
     (site / "config" / "policy.toml").write_text("version = 'faulty'")
     app = make_app(site)
     with pytest.raises(ConfigError):
-        Oversight(app).begin()
-    Oversight(app).join(has_duties=False)
+        app.policy_reloader.begin()
+    app.policy_reloader.join()
     assert list(app.policy.policy.roles) == ["member"]
     (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
-    assert Oversight(app).reload_policy()
+    assert app.policy_reloader.reload()
     assert "exec" in records(app, "policy.loaded")[-1].detail["changes"]
     app.journal.close()
 
@@ -132,12 +131,12 @@ def test_workers_decide_alike_where_one_missed_a_policy_that_a_faulty_one_follow
     """Each looks twice a second: one may see what the other does not. A gateway of one process keeps its own."""
     one, other = (make_app(site, DEVGW_SERVER_WORKERS="2") for _ in range(2))
     for app in (one, other):
-        Oversight(app).join(has_duties=False)
+        app.policy_reloader.join()
     (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
-    assert Oversight(one).reload_policy()
+    assert one.policy_reloader.reload()
     (site / "config" / "policy.toml").write_text("version = 'faulty'")
-    assert not Oversight(one).reload_policy()
-    assert Oversight(other).reload_policy()
+    assert not one.policy_reloader.reload()
+    assert other.policy_reloader.reload()
     assert not diff(one.policy.policy, other.policy.policy)
     for app in (one, other):
         app.journal.close()
@@ -146,9 +145,7 @@ def test_workers_decide_alike_where_one_missed_a_policy_that_a_faulty_one_follow
 def test_a_worker_writes_down_the_policy_it_joins_with(site: Path) -> None:
     """Before it decides by it, and without the duties: no head is signed."""
     app = make_app(site)
-    oversight = Oversight(app)
-    oversight.join(has_duties=False)
-    oversight.end()
+    app.policy_reloader.join()
     app.journal.close()
     assert len(records(app, "policy.loaded")) == 1
     assert not (site / "heads").exists()

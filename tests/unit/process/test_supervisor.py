@@ -29,7 +29,7 @@ class Stage:
         self.parent: subprocess.Popen[bytes] | None = None
 
     def start(self, workers: int = 2) -> None:
-        argv = [sys.executable, "-m", "tests.unit.app.supervised", str(self.root), str(workers)]
+        argv = [sys.executable, "-m", "tests.unit.process.supervised", str(self.root), str(workers)]
         self.parent = subprocess.Popen(argv, env=os.environ | self._variables, stderr=(self.root / "log").open("wb"))
 
     def send(self, number: signal.Signals) -> None:

@@ -12,7 +12,7 @@ from gateway.doctor.injection import judge_injection
 from gateway.doctor.site import judge_site
 
 
-def check_environment(facts: Facts) -> Iterator[Finding]:
+def diagnose(facts: Facts) -> Iterator[Finding]:
     """Judge site, host, engine, image and GPUs. A host without a GPU is told so once, and is not ill for it."""
     yield from judge_site(facts.site)
     yield from judge_host(facts.host, facts.wish)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.doctor.environment_check import check_environment
+from gateway.doctor.diagnostics import diagnose
 from gateway.doctor.facts import CdiSpec, Facts, FileFacts, GpuProcess, Space, Wish
 from gateway.doctor.finding import Level, Unasked, report_of
 from gateway.gpus.sensors import Sensors
@@ -154,7 +154,7 @@ def test_what_is_ill_is_found_and_has_a_fix(
     healthy: Facts, change: Change, check: str, level: Level, words: str
 ) -> None:
     """The named check says so in words, and everything that is not ok has a fix."""
-    findings = list(check_environment(change(healthy)))
+    findings = list(diagnose(change(healthy)))
     found = [finding for finding in findings if finding.check == check]
     assert [finding.level for finding in found] == [level]
     assert words in found[0].message
@@ -189,7 +189,7 @@ def test_an_environment_without_a_gpu_may_have_an_image_for_the_cpu(healthy: Fac
 
 
 def test_a_healthy_host_has_nothing_to_mend(healthy: Facts) -> None:
-    report = report_of(check_environment(healthy))
+    report = report_of(diagnose(healthy))
     assert [finding for finding in report.findings if finding.level is not Level.OK] == []
     assert report.exit_code == 0
     assert len({finding.check for finding in report.findings}) == len(report.findings) > 30
@@ -198,7 +198,7 @@ def test_a_healthy_host_has_nothing_to_mend(healthy: Facts) -> None:
 def test_a_host_without_a_gpu_is_not_ill_for_it(healthy: Facts) -> None:
     """One line says that the checks do not apply; none of them is counted as passed."""
     bare = inner("driver", pci_gpus=0, module="", libraries=(), sensors=Sensors(error="Not Found"))(healthy)
-    report = report_of(check_environment(bare))
+    report = report_of(diagnose(bare))
     assert report.exit_code == 0
     assert [f.message for f in report.findings if f.check == "driver.answers"] == [
         "this host has no NVIDIA GPU: checks of GPUs do not apply"
@@ -215,18 +215,18 @@ def test_a_host_without_a_gpu_is_not_ill_for_it(healthy: Facts) -> None:
     ],
 )
 def test_exit_codes_are_0_1_2_and_the_unknown_is_never_0(healthy: Facts, change: Change, code: int) -> None:
-    assert report_of(check_environment(change(healthy))).exit_code == code
+    assert report_of(diagnose(change(healthy))).exit_code == code
 
 
 def test_every_check_is_documented(healthy: Facts) -> None:
     """Every name that the tables above and a healthy host bring up has a row in docs/reference/doctor.md."""
     page = (Path(__file__).parents[3] / "docs/reference/doctor.md").read_text()
-    names = {finding.check for finding in check_environment(healthy)} | {check for _, check, _, _ in CASES}
+    names = {finding.check for finding in diagnose(healthy)} | {check for _, check, _, _ in CASES}
     assert not [name for name in sorted(names) if f"| `{name.replace('disk.state', 'disk.*')}` |" not in page]
 
 
 def level_of(facts: Facts, check: str) -> Level:
-    return next(finding.level for finding in check_environment(facts) if finding.check == check)
+    return next(finding.level for finding in diagnose(facts) if finding.check == check)
 
 
 def test_cdi_spec_names_need_not_match_in_case(healthy: Facts) -> None:

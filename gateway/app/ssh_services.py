@@ -1,0 +1,54 @@
+"""Ties the SSH server to this gateway's store, environments and policy."""
+
+import time
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gateway.auth.throttle import Throttle
+from gateway.auth.throttle_store import SharedFile
+from gateway.config import Settings
+from gateway.model import UserName
+from gateway.policy import PolicyInForce
+from gateway.process.ownership import this_process
+from gateway.ssh.services import RecordingSettings, Services
+from policies.limits import Allowance, limits_of
+
+if TYPE_CHECKING:
+    from gateway.app.composition import App
+
+
+class PolicyAccess:
+    """Numbers, recording and CAs of the policy of this moment."""
+
+    def __init__(self, policy: PolicyInForce) -> None:
+        self._policy = policy
+
+    def allowance(self, user: UserName) -> Allowance:
+        return limits_of(self._policy.policy, user, datetime.now(UTC))
+
+    def trusts(self, ca_fingerprint: str) -> bool:
+        return self._policy.policy.authority_name(ca_fingerprint) is not None
+
+
+def services_of(app: "App") -> Services:
+    """Name what answers the SSH server's questions."""
+    audit, has_others = app.settings.audit, app.settings.server.workers > 1
+    return Services(
+        directory=app.users,
+        environments=app.environments,
+        gate=app.gate,
+        recorder=app.journal,
+        throttle=throttle_of(app.settings),
+        user_ca_key=app.authority.user_ca_key,
+        host_keys=app.authority.host_keys,
+        access=PolicyAccess(app.policy),
+        recordings=RecordingSettings(app.settings.recordings_dir, audit.recording_cap, audit.record_input),
+        connections_elsewhere=partial(app.live_sessions.count_of_others, this_process()) if has_others else None,
+    )
+
+
+def throttle_of(settings: Settings) -> Throttle:
+    """Return what counts failed logins; it outlives this process and is every worker's."""
+    exempt = (str(network) for network in settings.server.per_source_penalty_exempt)
+    return Throttle(time.time, exempt=exempt, memory=SharedFile(settings.state_dir / "throttle.jsonl"))

@@ -1,0 +1,88 @@
+"""Which engine this host runs environments on: the one the settings name, or with `auto` what is there.
+
+The implementations are named here and nowhere else.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.config import Settings
+from gateway.errors import EngineError
+
+if TYPE_CHECKING:
+    from gateway.engines.bubblewrap.engine import BubblewrapEngine
+    from gateway.engines.bubblewrap.software import PreparedRoots
+    from gateway.engines.diagnostics import EngineDiagnostics
+    from gateway.engines.image_builder import ImageBuilder
+    from gateway.engines.interface import Engine
+
+
+class EngineChoice:
+    """Makes the chosen engine and what belongs to it. `gateway_id` marks what is this gateway's in a shared engine."""
+
+    def __init__(self, settings: Settings, gateway_id: str) -> None:
+        self._settings = settings
+        self._gateway_id = gateway_id
+
+    @cached_property
+    def kind(self) -> str:
+        """The engine's name: the one set, or with `auto` Docker when it answers, else bubblewrap."""
+        wanted = self._settings.engine.kind
+        if wanted != "auto":
+            return wanted
+        from gateway.engines.docker.engine import DockerEngine
+
+        try:
+            DockerEngine(self.docker_url, gateway_id=self._gateway_id).report()
+        except EngineError:
+            return "bubblewrap"
+        return "docker"
+
+    def engine(self) -> "Engine":
+        """Return the engine. Raises: EngineError `engine.unreachable`, `engine.absent`."""
+        from gateway.engines.docker.engine import DockerEngine
+
+        if self.kind == "docker":
+            return DockerEngine(self.docker_url, gateway_id=self._gateway_id)
+        return self._bubblewrap()
+
+    def diagnostics(self) -> "EngineDiagnostics":
+        """Return what `devgw doctor` asks of the engine."""
+        if self.kind == "docker":
+            from gateway.engines.docker.diagnostics import DockerDiagnostics
+
+            return DockerDiagnostics(self.docker_url, gateway_id=self._gateway_id)
+        from gateway.engines.bubblewrap.diagnostics import BubblewrapDiagnostics
+
+        return BubblewrapDiagnostics(self._bubblewrap(), self._gateway_id, self._settings.gpus.cdi_spec_dirs)
+
+    def image_builder(self) -> "ImageBuilder":
+        """Return what builds images for the engine."""
+        if self.kind == "docker":
+            from gateway.engines.docker.image_build import connect_builder
+
+            return connect_builder(self.docker_url)
+        from gateway.engines.bubblewrap.engine import find_bwrap
+        from gateway.engines.bubblewrap.image_build import BubblewrapImageBuilder
+
+        return BubblewrapImageBuilder(self.prepared_roots, find_bwrap()[0])
+
+    @property
+    def prepared_roots(self) -> "PreparedRoots":
+        """Where bubblewrap's images lie."""
+        from gateway.engines.bubblewrap.software import PreparedRoots
+
+        return PreparedRoots(Path(self._settings.engine.roots_dir or self._settings.state_dir / "roots"))
+
+    @property
+    def docker_url(self) -> str:
+        """Docker's API: from the settings, DOCKER_HOST or the usual socket; never from the docker CLI's context."""
+        return self._settings.engine.docker_url or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+    def _bubblewrap(self) -> "BubblewrapEngine":
+        from gateway.engines.bubblewrap.engine import BubblewrapEngine
+
+        directory = self._settings.state_dir / "sandboxes"
+        return BubblewrapEngine(directory, self._gateway_id, self.prepared_roots, self._settings.gpus.cdi_spec_dirs)
