@@ -128,6 +128,7 @@ def _open_writer(prepared: Prepared) -> CheckpointWriter:
         keep=config.checkpoint_keep,
         numerics=prepared.plan.numerics(),
         asynchronous=config.checkpoint_async,
+        made={"device": prepared.device.type, "parallel": prepared.plan.parallel.value},
     )
     return CheckpointWriter(settings, prepared.world)
 
@@ -147,7 +148,12 @@ def _resume(run: RunState, found: Found | None) -> None:
         return
     for complaint in found.passed_over:
         run.recorder.event("passed-over", f"{complaint}; using {found.path.name}")
-    warning = restore(run.state, found, run.world)
+    made = {
+        "device": run.device.type,
+        "parallel": run.plan.parallel.value,
+        "memory_format": run.plan.memory_format.value,
+    }
+    reasons = restore(run.state, found, run.world, made)
     run.recorder.event("resumed", f"resumed from {found.path.name}")
-    if warning:
-        run.recorder.event("not-exact", warning)
+    for reason in reasons:
+        run.recorder.event("not-exact", reason)

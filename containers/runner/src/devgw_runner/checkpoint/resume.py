@@ -3,13 +3,15 @@
 A corrupt newest checkpoint is passed over for an older one, and that is said.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from devgw_runner.checkpoint import store
-from devgw_runner.checkpoint.state import TrainState, check_same_model, load_tensors, load_trainer
+from devgw_runner.checkpoint.state import Conditions, TrainState, check_same_model, load_tensors, load_trainer
 from devgw_runner.errors import CheckpointError
 from devgw_runner.parallel.world import World
 
@@ -63,20 +65,41 @@ def _newest_usable(root: Path) -> Found | None:
     return None
 
 
-def restore(state: TrainState, found: Found, world: World) -> str | None:
-    """Bring `state` back to the checkpoint, and return a warning if that could not be exact.
+def restore(state: TrainState, found: Found, world: World, made: Mapping[str, Any]) -> list[str]:
+    """Bring `state` back to the checkpoint, and return why that could not be exact, nothing if it is.
+
+    `made` says how this run is made: its device, parallelism and memory format.
 
     Raises:
         OtherModelError: the checkpoint is of another model.
-        CheckpointError: its files cannot be read.
+        CheckpointError: its files cannot be read, or a state cannot come back as it was saved.
     """
-    check_same_model(found.manifest.model, state.model)
-    load_tensors(state, found.path, distributed=world.is_distributed)
+    manifest = found.manifest
+    check_same_model(manifest.model, state.model)
+    device = torch.device(made.get("device", "cpu"))
+    there = {"memory_format": manifest.numerics.get("memory_format")} | manifest.made
+    differs = {name for name, value in made.items() if name in there and there[name] != value}
+    now = Conditions(
+        device=device,
+        same_device=manifest.version > 1 and "device" not in differs,
+        same_layout=manifest.version > 1 and not differs & {"memory_format", "parallel"},
+        same_world=manifest.world == world.size,
+    )
     own = found.path / f"trainer-{world.rank}.pt"
-    same_world = found.manifest.world == world.size
-    source = own if own.is_file() else found.path / "trainer-0.pt"
-    saved = torch.load(source, weights_only=True, map_location="cpu")
-    load_trainer(state, saved, with_randomness=own.is_file() and same_world)
-    if same_world:
-        return None
-    return f"the checkpoint was made by {found.manifest.world} processes, these are {world.size}: not bit-exact"
+    source = own if own.is_file() and now.same_world else found.path / "trainer-0.pt"
+    saved = torch.load(source, weights_only=True, map_location=_placing(device))
+    load_tensors(state, found.path, saved, now)
+    load_trainer(state, saved, with_randomness=now.same_world)
+    reasons = [f"{name} is {made[name]}, was {there[name]}: not bit-exact" for name in sorted(differs)]
+    if manifest.world != world.size:
+        reasons.append(f"the checkpoint was made by {manifest.world} processes, these are {world.size}: not bit-exact")
+    return reasons
+
+
+def _placing(device: torch.device) -> Callable[[Any, str], Any]:
+    """Put what was on a device onto the run's; what was in host memory stays there."""
+
+    def place(storage: Any, location: str) -> Any:
+        return storage if location == "cpu" or device.type == "cpu" else storage.to(device=device)
+
+    return place

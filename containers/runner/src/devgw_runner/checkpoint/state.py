@@ -9,22 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from devgw_runner.checkpoint import optimizer as optimizer_state
+from devgw_runner.checkpoint.encoding import decode, encode
+from devgw_runner.checkpoint.layout import Layout, is_separate, lay_out_as_saved
+from devgw_runner.checkpoint.optimizer import OPTIMIZER_PREFIX
 from devgw_runner.errors import CheckpointError, OtherModelError
 from devgw_runner.loading import StatefulLoader
 from devgw_runner.randomness import capture_random_state, restore_random_state
 from devgw_runner.sampler import Position
 
 MODEL_PREFIX = "model."
-OPTIMIZER_PREFIX = "optim."
 
 
 @dataclass
@@ -43,36 +47,36 @@ class TrainState:
 
 def collect_tensors(state: TrainState) -> dict[str, Tensor]:
     """Return every tensor of model and optimizer under a flat name; the tensors are the live ones."""
-    tensors = {MODEL_PREFIX + name: value for name, value in state.model.state_dict().items()}
-    for index, parameter in enumerate(_parameters(state.optimizer)):
-        for name, value in state.optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"{OPTIMIZER_PREFIX}{index}.{name}"] = value
-    return tensors
+    model = {MODEL_PREFIX + name: value for name, value in _model_tensors(state.model).items()}
+    return model | optimizer_state.take_apart(state.optimizer)[1]
 
 
 def collect_trainer(state: TrainState) -> dict[str, Any]:
-    """Return everything else, in types that `torch.load(weights_only=True)` accepts."""
-    optimizer = state.optimizer.state_dict()
+    """Return everything else, in types that `torch.load(weights_only=True)` accepts.
+
+    Raises:
+        TaskError: the state of the model, optimizer, schedule or loader holds what cannot be saved.
+    """
+    loader = state.loader.state_dict() if isinstance(state.loader, StatefulLoader) else {}
     return {
         "position": asdict(state.position),
         "evaluated_step": state.evaluated_step,
         "skipped_steps": state.skipped_steps,
         "random": capture_random_state(),
-        "param_groups": optimizer["param_groups"],
-        "optimizer_values": {
-            index: {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-            for index, values in optimizer["state"].items()
-        },
-        "scheduler": state.scheduler.state_dict() if state.scheduler else {},
-        "scaler": state.scaler.state_dict(),
-        "loader": state.loader.state_dict() if isinstance(state.loader, StatefulLoader) else {},
+        "layouts": {name: Layout.of(value).write() for name, value in collect_tensors(state).items()},
+        "model": encode(_model_remainder(state.model), "model"),
+        "buffers": _own_buffers(state.model),
+        "optimizer": optimizer_state.take_apart(state.optimizer)[0],
+        "scheduler": encode(state.scheduler.state_dict() if state.scheduler else {}, "schedule"),
+        "scaler": encode(state.scaler.state_dict(), "loss scaler"),
+        "loader": encode(loader, "loader"),
     }
 
 
 def describe_model(model: nn.Module) -> dict[str, list[int]]:
     """Return the name and (global) shape of every tensor of the model."""
-    return {name: list(value.shape) for name, value in model.state_dict().items()}
+    tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    return {name: list(value.shape) for name, value in tensors.items()}
 
 
 def check_same_model(expected: dict[str, list[int]], model: nn.Module) -> None:
@@ -91,40 +95,57 @@ def check_same_model(expected: dict[str, list[int]], model: nn.Module) -> None:
             )
 
 
-def load_tensors(state: TrainState, checkpoint: Path, *, distributed: bool) -> None:
-    """Read model and optimizer tensors into `state`, resharding them to this world.
+@dataclass(frozen=True)
+class Conditions:
+    """How the restored run differs from the one that was saved, as far as memory is concerned."""
+
+    device: torch.device
+    same_device: bool = True  # the same kind of device computes
+    same_layout: bool = True  # the same memory format and parallelism
+    same_world: bool = True
+
+
+def load_tensors(state: TrainState, checkpoint: Path, saved: dict[str, Any], now: Conditions) -> None:
+    """Read model and optimizer tensors into `state`, laid out as they were saved, or resharded to this world.
+
+    `saved` is the trainer file of this process, or of the main one.
 
     Raises:
-        CheckpointError: torch.distributed.checkpoint could not read the files.
+        CheckpointError: the files cannot be read, or a tensor cannot come back as it was.
     """
     reader = FileSystemReader(checkpoint)
-    target = dict(collect_tensors(state))
-    for name, value in _empty_optimizer_tensors(state.optimizer, reader.read_metadata()).items():
-        target.setdefault(name, value)
-    try:
-        load(target, storage_reader=reader, no_dist=not distributed)
-    except (CheckpointException, OSError, RuntimeError, ValueError) as exc:
-        # CheckpointException derives from BaseException and must be named.
-        raise CheckpointError(
-            f"checkpoint {checkpoint.name} cannot be read: {str(exc).splitlines()[0]}",
-            "--resume off starts anew",
-        ) from exc
-    model = {k.removeprefix(MODEL_PREFIX): v for k, v in target.items() if k.startswith(MODEL_PREFIX)}
-    state.model.load_state_dict(model)
-    _fill_optimizer(state.optimizer, target)
+    if "layouts" in saved:
+        layouts = {name: Layout.read(value) for name, value in saved["layouts"].items()}
+        skeleton = saved["optimizer"]
+    else:
+        layouts = optimizer_state.layouts_of_version_1(reader.read_metadata())
+        skeleton = optimizer_state.skeleton_of_version_1(saved, layouts)
+    wanted = layouts
+    if now.same_layout:
+        of_model = {k.removeprefix(MODEL_PREFIX): v for k, v in layouts.items() if k.startswith(MODEL_PREFIX)}
+        lay_out_as_saved(state.model, of_model, now.device)
+    else:
+        wanted = optimizer_state.fit_to_parameters(state.optimizer, layouts)
+
+    target = {MODEL_PREFIX + name: value for name, value in _model_tensors(state.model).items()}
+    _check_model(target, layouts, now)
+    mesh = _mesh_of(state.model)
+    for name, layout in wanted.items():
+        if name.startswith(OPTIMIZER_PREFIX):
+            target[name] = layout.make(now.device, mesh)
+    _read(target, checkpoint, reader)
+    _fill_model(state.model, target, saved, now)
+    optimizer_state.put_back(state.optimizer, skeleton, target, same_device=now.same_device)
+    optimizer_state.check_restored(state.optimizer, wanted, same_device=now.same_device)
 
 
 def load_trainer(state: TrainState, saved: dict[str, Any], *, with_randomness: bool) -> None:
     """Put the trainer's other state back; `load_tensors` must have run before."""
-    current = state.optimizer.state_dict()
-    for index, values in saved["optimizer_values"].items():
-        current["state"].setdefault(index, {}).update(values)
-    state.optimizer.load_state_dict({"state": current["state"], "param_groups": saved["param_groups"]})
     if state.scheduler:
-        state.scheduler.load_state_dict(saved["scheduler"])
-    state.scaler.load_state_dict(saved["scaler"])
+        state.scheduler.load_state_dict(decode(saved["scheduler"]))
+    state.scaler.load_state_dict(decode(saved["scaler"]))
     if isinstance(state.loader, StatefulLoader) and saved["loader"]:
-        state.loader.load_state_dict(saved["loader"])
+        state.loader.load_state_dict(decode(saved["loader"]))
     state.position = Position(**saved["position"])
     state.evaluated_step = saved["evaluated_step"]
     state.skipped_steps = saved["skipped_steps"]
@@ -132,36 +153,57 @@ def load_trainer(state: TrainState, saved: dict[str, Any], *, with_randomness: b
         restore_random_state(saved["random"])
 
 
-def _parameters(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors that torch.distributed.checkpoint saves."""
+    entries = model.state_dict().items()
+    return {name: value for name, value in entries if isinstance(value, Tensor) and is_separate(value)}
 
 
-def _empty_optimizer_tensors(optimizer: Optimizer, metadata: Metadata) -> dict[str, Tensor]:
-    """Make room for the optimizer tensors that the checkpoint lists; a fresh optimizer has none yet."""
-    parameters = _parameters(optimizer)
-    room: dict[str, Tensor] = {}
-    for name, entry in metadata.state_dict_metadata.items():
-        if not name.startswith(OPTIMIZER_PREFIX) or not isinstance(entry, TensorStorageMetadata):
+def _model_remainder(model: nn.Module) -> dict[str, Any]:
+    """What else a module's state may hold: extra state, expanded and sparse tensors."""
+    entries = model.state_dict().items()
+    return {name: value for name, value in entries if not (isinstance(value, Tensor) and is_separate(value))}
+
+
+def _own_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Plain tensors that are no parameters: each process has its own, batch norm's statistics among them."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    tensors = _model_tensors(model).items()
+    return {name: value for name, value in tensors if name not in parameters and not isinstance(value, DTensor)}
+
+
+def _check_model(live: dict[str, Tensor], layouts: dict[str, Layout], now: Conditions) -> None:
+    for name, tensor in live.items():
+        there, here = layouts.get(name), Layout.of(tensor)
+        if there is None:
             continue
-        index = int(name.removeprefix(OPTIMIZER_PREFIX).split(".")[0])
-        if index < len(parameters):
-            room[name] = _room_for(entry, parameters[index])
-    return room
+        if not now.same_layout:  # the same values, laid out as the plan asks now
+            there = Layout(here.shape, here.stride, there.dtype, here.host, here.placements)
+        if difference := there.difference(here, same_device=now.same_device):
+            raise optimizer_state.refused(name, difference)
 
 
-def _room_for(entry: TensorStorageMetadata, parameter: Tensor) -> Tensor:
-    if isinstance(parameter, DTensor) and entry.size == parameter.shape:
-        return torch.zeros_like(parameter.detach(), dtype=entry.properties.dtype)
-    return torch.zeros(entry.size, dtype=entry.properties.dtype)
+def _mesh_of(model: nn.Module) -> DeviceMesh | None:
+    return next((p.device_mesh for p in model.parameters() if isinstance(p, DTensor)), None)
 
 
-def _fill_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(OPTIMIZER_PREFIX):
-            index, key = name.removeprefix(OPTIMIZER_PREFIX).split(".", 1)
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def _read(target: dict[str, Tensor], checkpoint: Path, reader: FileSystemReader) -> None:
+    try:
+        load(target, storage_reader=reader, no_dist=not dist.is_initialized())
+    except (CheckpointException, OSError, RuntimeError, ValueError) as exc:
+        # CheckpointException derives from BaseException and must be named.
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name} cannot be read: {str(exc).splitlines()[0]}",
+            "--resume off starts anew",
+        ) from exc
+
+
+def _fill_model(model: nn.Module, tensors: dict[str, Tensor], saved: dict[str, Any], now: Conditions) -> None:
+    values: dict[str, Any] = {k.removeprefix(MODEL_PREFIX): v for k, v in tensors.items() if k.startswith(MODEL_PREFIX)}
+    values |= decode(saved.get("model", {}))
+    if now.same_world:
+        values |= saved.get("buffers", {})
+    model.load_state_dict(values)
 
 
 def _shape(shape: list[int] | None) -> str:

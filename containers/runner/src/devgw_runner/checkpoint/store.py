@@ -17,14 +17,18 @@ from typing import Any
 from devgw_runner.errors import CheckpointError
 
 MANIFEST = "MANIFEST.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+READABLE_VERSIONS = frozenset({1, 2})
 TEMPORARY_PREFIX = ".tmp-"
 _STEP_NAME = re.compile(r"^step-(\d{8,})$")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says about itself. `files` maps each name to [sha256, bytes]."""
+    """What a checkpoint says about itself. `files` maps each name to [sha256, bytes].
+
+    `made` says on which kind of device, and how in parallel.
+    """
 
     step: int
     model: dict[str, list[int]]
@@ -32,6 +36,7 @@ class Manifest:
     world: int
     torch: str
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
     version: int = MANIFEST_VERSION
 
 
@@ -108,8 +113,9 @@ def verify(checkpoint: Path) -> Manifest:
         CheckpointError: a file is missing, short or altered; it names the file.
     """
     manifest = read_manifest(checkpoint)
-    if manifest.version != MANIFEST_VERSION:
-        raise _unusable(checkpoint, f"its format is version {manifest.version}, this runner reads {MANIFEST_VERSION}")
+    if manifest.version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, sorted(READABLE_VERSIONS)))
+        raise _unusable(checkpoint, f"its format is version {manifest.version}, this runner reads {readable}")
     for name, (digest, size) in manifest.files.items():
         path = checkpoint / name
         if not path.is_file():

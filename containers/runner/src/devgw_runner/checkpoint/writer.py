@@ -9,13 +9,14 @@ import threading
 import time
 import warnings
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
@@ -38,6 +39,7 @@ class WriterSettings:
     keep: int
     numerics: dict[str, Any]
     asynchronous: bool
+    made: dict[str, str] = field(default_factory=dict)
 
 
 class CheckpointWriter:
@@ -79,6 +81,7 @@ class CheckpointWriter:
             numerics=dict(self._numerics),
             world=self._world.size,
             torch=torch.__version__,
+            made=dict(self._settings.made),
         )
         # Not a daemon: the interpreter must not exit before the seal.
         self._sealing = threading.Thread(target=self._finish, args=(upload, manifest), name="checkpoint-seal")
@@ -130,6 +133,8 @@ class CheckpointWriter:
             storage_writer=FileSystemWriter(temporary),
             process_group=self._group,
             no_dist=not self._world.is_distributed,
+            # What every process has, the main one saves; torch's choice may fall on any.
+            planner=DefaultSavePlanner(dedup_save_to_lowest_rank=True),
         )
         assert isinstance(upload, Future)  # noqa: S101 - narrows a type that the caller guarantees
         return upload

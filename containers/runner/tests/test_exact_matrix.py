@@ -1,0 +1,85 @@
+"""What resumes to the same bits: every model, optimizer, schedule, data and interruption, in every combination.
+
+In one process: a run is ended by SIGTERM, or as by SIGKILL, at a random step, built anew and led to its end. A sample
+is tried in each run of the tests; `make test-exact` tries all. The seed is printed, EXACT_SEED repeats it.
+"""
+
+import itertools
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import subjects
+import torch
+from devgw_runner import run
+from subjects import MODELS, OPTIMIZERS, SCHEDULES, STEPS, Killed, make_subject
+
+from bits import differences
+
+SEED = int(os.environ.get("EXACT_SEED") or random.SystemRandom().randrange(2**31))
+WHOLE = os.environ.get("EXACT") == "all"
+SAMPLE = 48
+STOPS = ("TERM", "killed")
+print(f"EXACT_SEED={SEED}")
+
+
+def possible(model: str, optimizer: str) -> bool:
+    """Say whether torch has this pair at all."""
+    if optimizer in subjects.SPECIAL_MODELS:
+        return model == "conv"
+    if model == "bfloat16":
+        return not optimizer.endswith("fused")
+    return True
+
+
+def combinations() -> list[tuple[str, str, str, str]]:
+    pairs = [pair for pair in itertools.product(MODELS, OPTIMIZERS) if possible(*pair)]
+    quick = ["map"]
+    return [(*pair, schedule, data) for pair, schedule, data in itertools.product(pairs, SCHEDULES, quick)]
+
+
+def chosen() -> list[tuple[str, str, str, str]]:
+    """All, or a sample in which each optimizer, schedule, model and kind of data is there."""
+    every = combinations()
+    if WHOLE:
+        return every
+    chooser = random.Random(SEED)
+    chooser.shuffle(every)
+    wanted = {*OPTIMIZERS, *SCHEDULES, *MODELS, "map"}
+    sample = []
+    for names in every:
+        if set(names) & wanted:
+            sample.append(names)
+            wanted -= set(names)
+    rest = [names for names in every if names not in sample]
+    return sample + rest[: max(0, SAMPLE - len(sample))]
+
+
+def train(root: Path, names, stop: str = "", at: int = 0) -> int:
+    flags = ["--checkpoint-dir", str(root), "--log-dir", str(root / "logs"), "--checkpoint-every", "2"]
+    return run(make_subject(names, stop, at), [*flags, "--no-checkpoint-async"])
+
+
+def last(root: Path) -> Path:
+    return root / "subject" / f"step-{STEPS:08d}"
+
+
+@pytest.mark.parametrize("names", chosen(), ids="/".join)
+def test_an_interrupted_run_ends_with_the_same_bits(names, tmp_path, capsys):
+    chooser = random.Random(f"{SEED} {names}")
+    assert train(tmp_path / "whole", names) == 0, capsys.readouterr().err
+    for stop in STOPS:
+        at = chooser.randrange(1, STEPS + 1)
+        root = tmp_path / stop
+        if stop == "killed":
+            with pytest.raises(Killed):
+                train(root, names, stop, at)
+        else:
+            assert train(root, names, stop, at) == 143, capsys.readouterr().err
+        torch.manual_seed(chooser.randrange(1000))  # a new process does not begin where the old one was
+        assert train(root, names) == 0, capsys.readouterr().err
+        found = differences(last(tmp_path / "whole"), last(root))
+        assert not found, f"{stop} at {at} with EXACT_SEED={SEED}: {found[:5]}"
+        shutil.rmtree(root)
