@@ -1,11 +1,10 @@
 """However a run ends, it ends within seconds, with the error and its code; loader processes never keep it."""
 
-import os
+import multiprocessing
 import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import tiny
@@ -255,11 +254,6 @@ def test_a_time_limit_ends_what_takes_too_long_and_nothing_later(in_main_thread)
 
 def test_loader_processes_of_a_finished_run_are_gone(paths):
     """In a notebook nothing else would end them."""
-    before = children()
+    before = multiprocessing.active_children()
     assert run(tiny.Tiny, ["--run-name", "tiny", "--steps", "3", "--workers", "2"]) == 0
-    assert children() == before
-
-
-def children() -> set[str]:
-    here = Path(f"/proc/{os.getpid()}/task")
-    return {pid for task in here.iterdir() for pid in (task / "children").read_text().split()}
+    assert multiprocessing.active_children() == before

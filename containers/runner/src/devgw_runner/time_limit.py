@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
+REPEAT_SECONDS = 0.5
+
 
 class CompileTimeoutError(BaseException):
     """A rung took too long. BaseException, because torch's compiler swallows every Exception."""
@@ -40,22 +42,22 @@ def _by_alarm(seconds: float) -> Iterator[None]:
 def _from_outside(seconds: float) -> Iterator[None]:
     """Python runs signal handlers in the main thread only; elsewhere it can set an exception on the thread."""
     thread = ctypes.c_ulong(threading.get_ident())
-    lock, is_running = threading.Lock(), True
+    lock, is_over = threading.Lock(), threading.Event()
 
     def expire() -> None:
-        with lock:
-            if is_running:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_ExpiredError))
+        wait = seconds
+        while not is_over.wait(wait):
+            with lock:
+                if not is_over.is_set():
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_ExpiredError))
+            wait = REPEAT_SECONDS  # raised inside a destructor it would be lost
 
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=expire, name="time-limit", daemon=True).start()
     try:
         yield
     except _ExpiredError:
         raise CompileTimeoutError(f"took longer than {seconds:.0f} s") from None
     finally:
         with lock:
-            is_running = False
+            is_over.set()
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # one that was set and not yet raised
-        timer.cancel()
