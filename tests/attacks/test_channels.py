@@ -16,7 +16,8 @@ from gateway.config import SshSettings
 from tests.attacks.intruder import intrude, key_pair, signed
 from tests.attacks.second_user import SecondUser
 from tests.fuzz.gateway_under_fire import GatewayUnderFire
-from tests.support.ssh_clients import free_port, poll, tunnel
+from tests.support.host_resources import free_port
+from tests.support.ssh_clients import poll, tunnel
 from tests.support.ssh_gateway import TestGateway, allow_all
 
 Connection = asyncssh.SSHClientConnection

@@ -4,7 +4,6 @@ All three lead to the same program behind the notebook port and to an sshd of th
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,11 +14,10 @@ from pathlib import Path
 
 import policies
 from gateway.auth.authority import ensure_key
-from tests.support.ssh_clients import free_port, is_listening, poll
+from tests.support.host_resources import free_port
+from tests.support.ssh_clients import is_listening, poll
 from tests.support.ssh_environment import SshEnvironment
 
-UID = 1_900_000 + os.getpid() % 50_000
-"""Of its own: ending an environment kills by uid."""
 ROUTES = ("devgw", "jump", "direct")
 
 _SSHD = """
@@ -104,7 +102,7 @@ def rig() -> Iterator[Rig]:
         root.chmod(0o755)
         for name in ("alice", "sshd_host_key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / name)], check=True)
-        environment = SshEnvironment("alice", ensure_key(root / "user_ca", "gateway user CA"), UID)
+        environment = SshEnvironment("alice", ensure_key(root / "user_ca", "gateway user CA"))
         stack.callback(environment.remove)
         environment.start()
         assert environment._process
@@ -142,7 +140,7 @@ def _sshd(stack: ExitStack, root: Path, accounts: Path, name: str) -> tuple[int,
     config = root / f"sshd_{name}"
     config.write_text(_SSHD.format(root=root, port=port))
     script = (
-        f"mount --bind {accounts}/passwd /etc/passwd && mount --bind {accounts}/group /etc/group && "
+        f"for name in passwd group shadow; do mount --bind {accounts}/$name /etc/$name || exit 1; done; "
         f"mkdir -p /run/sshd && exec /usr/sbin/sshd -D -f {config}"
     )
     process = subprocess.Popen(

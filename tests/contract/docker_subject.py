@@ -19,9 +19,9 @@ from gateway.engines.docker.network import ensure_network
 from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid
 from tests.contract.inside import Spool
 from tests.contract.subject import EngineUnderTest, probe_script
+from tests.support.host_resources import turn
 
-IMAGE = "devgw-contract:probe"
-_CONTENT_LABEL = "org.devgw.contract.content"
+REPOSITORY = "devgw-contract"
 _CHANGES = [
     'ENTRYPOINT ["/bin/sh", "/probe.sh"]',
     "ENV PATH=/bin",
@@ -41,7 +41,7 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
     if not base_url:
         pytest.skip("DOCKER_HOST names no engine")
     api = docker.APIClient(base_url=base_url, version="auto")
-    ensure_image(api)
+    image = ensure_image(api)
     gateway_id = f"test{secrets.token_hex(4)}"
     engine = DockerEngine(base_url, gateway_id)
     gpus = injectable_gpus(api)
@@ -57,7 +57,7 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
             "docker",
             engine,
             DockerEngine(base_url, f"other{secrets.token_hex(4)}"),
-            IMAGE,
+            image,
             directory,
             interrupt_create,
             end,
@@ -68,18 +68,14 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
             engine.delete(observed.ref)
 
 
-def ensure_image(api: docker.APIClient) -> None:
-    """Import busybox with the probe, unless the very same image is there."""
+def ensure_image(api: docker.APIClient) -> str:
+    """Import busybox with the probe under a tag that says its content, unless it is there; return its name."""
     archive = _archive()
-    content = hashlib.sha256(archive + repr(_CHANGES).encode()).hexdigest()
-    try:
-        if api.inspect_image(IMAGE)["Config"]["Labels"][_CONTENT_LABEL] == content:
-            return
-    except (docker.errors.ImageNotFound, KeyError):
-        pass
-    repository, _, tag = IMAGE.partition(":")
-    changes = [*_CHANGES, f"LABEL {_CONTENT_LABEL}={content}"]
-    api.import_image_from_data(archive, repository=repository, tag=tag, changes=changes)
+    tag = hashlib.sha256(archive + repr(_CHANGES).encode()).hexdigest()[:12]
+    with turn("the image of the contract suite"):  # two imports would move the tag under the first one's containers
+        if not api.images(f"{REPOSITORY}:{tag}"):
+            api.import_image_from_data(archive, repository=REPOSITORY, tag=tag, changes=_CHANGES)
+    return f"{REPOSITORY}:{tag}"
 
 
 @cache

@@ -9,9 +9,10 @@ from typing import Any
 from gateway.engines.interface import Engine
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid, Limits, Mount
 from tests.contract.inside import Spool
+from tests.support.host_resources import next_uid
 
 MIB = 2**20
-UID, GID = (23456, 23456) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+UID, GID = (next_uid(),) * 2 if os.geteuid() == 0 else (os.getuid(), os.getgid())
 
 
 @dataclass(frozen=True)

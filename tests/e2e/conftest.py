@@ -1,5 +1,6 @@
 """Gateways with alice and bob in them: one on a real engine, and one before a real sshd in namespaces."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,8 +35,21 @@ def holdings(request: pytest.FixtureRequest) -> Callable[[GatewayProcess], set[s
     """Return what lists everything the engine keeps that could be a gateway's."""
     if engine_kind() == "docker":
         client = request.getfixturevalue("docker_client")
-        return lambda _gateway: {container["Id"] for container in client.containers(all=True)}
+        return lambda gateway: _kept_by_docker(client, gateway)
     return lambda gateway: {path.name for path in (gateway.root / "state" / "sandboxes").glob("environments/*")}
+
+
+def _kept_by_docker(client: docker.APIClient, gateway: GatewayProcess) -> set[str]:
+    """Return containers and networks of one gateway; others may share the engine."""
+    state = str((gateway.root / "state").resolve())
+    mine = {"label": f"devgw.gateway={hashlib.sha256(state.encode()).hexdigest()[:12]}"}
+    mounting = [
+        container
+        for container in client.containers(all=True)
+        if any(mount.get("Source", "").startswith(f"{state}/") for mount in container["Mounts"])
+    ]
+    kept = (*mounting, *client.containers(all=True, filters=mine), *client.networks(filters=mine))
+    return {one["Id"] for one in kept}
 
 
 @pytest.fixture(scope="session")

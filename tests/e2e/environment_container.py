@@ -13,7 +13,9 @@ from typing import Any
 import bcrypt
 import docker
 
-UID = 20001
+from tests.support.host_resources import next_uid
+
+UID = next_uid()
 USER = "alice"
 VOLUMES = ("workspace", "checkpoints", "logs")
 

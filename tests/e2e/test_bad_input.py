@@ -76,11 +76,14 @@ def test_a_host_without_gpus_says_so_and_how_to_go_on(tmp_path: Path):
     assert gateway.devgw_json("list")["environments"] == []
 
 
-def test_a_second_create_conflicts_and_harms_nothing(fresh_gateway: GatewayProcess):
-    """The first environment goes on as it was."""
+def test_a_second_create_conflicts_and_harms_nothing(fresh_gateway: GatewayProcess, holdings: Holdings):
+    """The first environment goes on as it was, and nothing is kept beside it."""
     fresh_gateway.create("alice")
+    first = holdings(fresh_gateway)
+    assert first
     code, lines = refusal(fresh_gateway, "create", "alice")
     assert (code, "exists already" in lines[0]) == (6, True)
+    assert holdings(fresh_gateway) == first
     assert fresh_gateway.devgw_json("show", "alice")["environment"]["state"] == "running"
 
 

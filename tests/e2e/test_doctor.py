@@ -10,7 +10,7 @@ from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
 from gateway.ssh.upstream.captured_exec import Completed, run_captured
 from tests.support.gateway_process import GatewayProcess
-from tests.support.ssh_environment import UID_BASE, SshEnvironment
+from tests.support.ssh_environment import SshEnvironment
 
 ALICE = EnvironmentRef.parse("alice")
 
@@ -24,7 +24,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def environment(authority: Authority) -> Iterator[SshEnvironment]:
-    made = SshEnvironment("alice", authority.user_ca_line(), UID_BASE + 700)
+    made = SshEnvironment("alice", authority.user_ca_line())
     made.start()
     yield made
     made.remove()

@@ -10,7 +10,8 @@ import pytest
 
 from policies.requests import Decision, ForwardRequest, Request
 from tests.e2e.conftest import Laboratory
-from tests.support.ssh_clients import free_port, is_listening, poll
+from tests.support.host_resources import free_port
+from tests.support.ssh_clients import is_listening, poll
 from tests.support.ssh_gateway import TestGateway, lab_policy
 
 WITHIN_SECONDS = 2.0

@@ -12,7 +12,8 @@ import pytest
 
 from tests.e2e.conftest import Laboratory
 from tests.support.environment_inside import LOOPBACK_PORT, blob
-from tests.support.ssh_clients import free_port, poll, tunnel
+from tests.support.host_resources import free_port
+from tests.support.ssh_clients import poll, tunnel
 from tests.support.ssh_gateway import allow_all, lab_policy
 
 SIZE = 3 << 20

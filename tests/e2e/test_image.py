@@ -14,7 +14,7 @@ import pytest
 from gateway.engines.docker.image_build import DockerImageBuilder
 from gateway.errors import EngineError
 from gateway.images.context import tar_of_text
-from tests.e2e.environment_container import USER, EnvironmentContainer, wait_for
+from tests.e2e.environment_container import UID, USER, EnvironmentContainer, wait_for
 from tests.engine.build_image import build_test_image
 from tests.engine.made_up_gpus import MADE_UP_GPUS
 from tests.support.notebook_client import LoginRefusedError, NotebookClient
@@ -100,7 +100,7 @@ def test_no_process_has_a_capability_or_can_gain_one(environment: EnvironmentCon
     assert len(seen.splitlines()) == len(values) == 5
     assert values["CapEff:"] == values["CapBnd:"] == values["CapPrm:"] == "0" * 16
     assert values["NoNewPrivs:"] == "1"
-    assert values["Uid:"] == "20001"
+    assert values["Uid:"] == str(UID)
 
 
 def test_root_file_system_is_read_only_and_the_home_is_not(environment: EnvironmentContainer) -> None:
@@ -208,7 +208,7 @@ def test_notebook_runs_a_cell_as_the_user(notebook: str) -> None:
     """A browser logs in with the password and a kernel executes a cell."""
     browser = NotebookClient(notebook)
     browser.login("first secret")
-    assert "20001" in browser.execute("import os; print(os.getuid(), os.environ['HOME'])")
+    assert str(UID) in browser.execute("import os; print(os.getuid(), os.environ['HOME'])")
 
 
 def test_notebook_refuses_without_a_password(notebook: str) -> None:

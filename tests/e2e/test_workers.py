@@ -19,7 +19,8 @@ import policies
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record
 from tests.support.engine_variables import engine_variables
-from tests.support.gateway_process import GatewayProcess, free_port, poll
+from tests.support.gateway_process import GatewayProcess, poll
+from tests.support.host_resources import free_port
 from tests.support.ssh_clients import is_listening
 
 pytestmark = pytest.mark.engine

@@ -3,9 +3,12 @@
 Prints the tag; an image that is there already is not built again. Progress goes to standard error.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import docker
@@ -71,8 +74,23 @@ def show(progress: BuildProgress) -> None:
         print(f"{progress.percent:3d} %  {progress.line}", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Build while no other test run does: a second one waits, then finds what the first has made."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "build.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("build_image: another test run builds; waiting for it", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 if __name__ == "__main__":
-    if engine_kind() == "docker":
-        print(build_test_image(os.environ["DOCKER_HOST"]).tag)
-    else:
-        print(prepare_test_root(Path(os.environ["DEVGW_TEST_ROOTS"])).tag)
+    with alone():
+        if engine_kind() == "docker":
+            print(build_test_image(os.environ["DOCKER_HOST"]).tag)
+        else:
+            print(prepare_test_root(Path(os.environ["DEVGW_TEST_ROOTS"])).tag)

@@ -4,6 +4,7 @@ Each device node is the null device under an NVIDIA name; each device also sets 
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def write_cdi_spec(folder: Path, uuids: tuple[str, ...] = MADE_UP_GPUS) -> Path:
         "devices": [describe_device(index, uuid) for index, uuid in enumerate(uuids)],
     }
     written = folder / "nvidia.json"
-    draft = folder / ".nvidia.json.new"
+    draft = folder / f".nvidia.json.{os.getpid()}"
     draft.write_text(json.dumps(spec, indent=1), encoding="utf-8")
     draft.rename(written)
     return written

@@ -20,7 +20,8 @@ from typing import Any
 from gateway.audit.journal import Journal
 from gateway.audit.read import stream
 from gateway.audit.record import Record
-from tests.support.ssh_clients import free_port, is_listening, poll
+from tests.support.host_resources import free_port
+from tests.support.ssh_clients import is_listening, poll
 from tests.support.ssh_gateway import TestGateway
 
 MANY = 100_000

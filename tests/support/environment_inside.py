@@ -1,8 +1,11 @@
 """What runs inside the test environment, as `python environment_inside.py ROOT USER UID` in fresh namespaces.
 
 Standard library only, imported at the top: it becomes the user before it listens, and may then read no more modules.
+As the first process of its pid namespace it takes all others along when it ends, which it does at the end of its
+standard input: when the test closes it, or is killed.
 """
 
+import contextlib
 import encodings.idna  # noqa: F401 - loaded lazily by sockets otherwise, when it may no longer be read
 import fcntl
 import hashlib
@@ -50,10 +53,23 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
+def _reap(*_signal: object) -> None:
+    """Wait for what has ended, orphans of sshd included: that is the first process's duty."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _end_with_standard_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
 def _serve_ssh(root: Path) -> None:
     listener = _listen(root / "ssh.sock")
     log = (root / "sshd.log").open("ab")
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, _reap)
     children: list[subprocess.Popen[bytes]] = []
     while True:
         connection, _ = listener.accept()
@@ -117,6 +133,7 @@ def _serve_http(user: str, server_socket: socket.socket) -> None:
 
 
 def _main(root: Path, user: str, uid: int) -> None:
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
     _enter(root, uid)
     tcp = socket.create_server(("127.0.0.1", LOOPBACK_PORT))
     for server_socket in (_listen(root / "notebook.sock"), tcp):

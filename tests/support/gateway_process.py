@@ -13,15 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.host_resources import free_port, next_uid
+
 _START_SECONDS = 60
 _CLIENT_SECONDS = 120
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+_USERS = 8
+"""How many uids one gateway is given; few tests make more users."""
 
 
 def poll(condition: Any, what: str, seconds: float = 30) -> Any:
@@ -42,6 +39,7 @@ class GatewayProcess:
     root: Path
     variables: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    uid_start: int = field(default_factory=lambda: next_uid(_USERS))
     server: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -54,6 +52,7 @@ class GatewayProcess:
             "DEVGW_SERVER_LISTEN_ADDRESS": "127.0.0.1",
             "DEVGW_SERVER_PORT": str(self.port),
             "DEVGW_SERVER_PUBLIC_HOST": "127.0.0.1",
+            "DEVGW_ENVIRONMENTS_UID_START": str(self.uid_start),
             "NO_COLOR": "1",
         }
         return os.environ | own | self.variables

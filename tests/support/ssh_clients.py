@@ -27,13 +27,6 @@ def poll(state: Callable[[], T], what: str, timeout_seconds: float = 10) -> T:
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def is_listening(port: int) -> bool:
     """Say whether something accepts on a local port."""
     try:

@@ -1,12 +1,12 @@
 """An environment without a container engine, for tests of the gateway: the real sshd and a small notebook server.
 
 It keeps the environment contract: `ssh.sock` starts `sshd -i` per connection, `notebook.sock` speaks HTTP, all as an
-ordinary user in mount and network namespaces of its own, so that its loopback is not the gateway's. Needs root.
+ordinary user in namespaces of its own: its loopback is not the gateway's, and its processes end together, whoever else
+on this host has the same uid or the same name. Needs root.
 """
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from gateway.auth.authority import make_host_key
+from tests.support.host_resources import next_uid
 
-UID_BASE = 1_000_000
 INSIDE = Path(__file__).with_name("environment_inside.py")
 
 _CONFIG = """
@@ -42,9 +42,9 @@ LogLevel VERBOSE
 class SshEnvironment:
     """One user's environment; `start` and `stop` may alternate."""
 
-    def __init__(self, user: str, user_ca_line: str, uid: int = UID_BASE) -> None:
+    def __init__(self, user: str, user_ca_line: str) -> None:
         self.user = user
-        self.uid = uid
+        self.uid = uid = next_uid()
         self.root = Path(tempfile.mkdtemp(prefix=f"devgw-{user}-", dir="/tmp"))  # sun_path is short
         self.home = self.root / "home"
         self.home.mkdir()
@@ -59,19 +59,25 @@ class SshEnvironment:
         self._process: subprocess.Popen[bytes] | None = None
 
     def _write_accounts(self) -> None:
-        passwd = Path("/etc/passwd").read_text() + f"{self.user}:x:{self.uid}:{self.uid}::{self.home}:/bin/bash\n"
-        (self.root / "passwd").write_text(passwd)
-        (self.root / "group").write_text(Path("/etc/group").read_text() + f"{self.user}:x:{self.uid}:\n")
+        """Put the user before the host's accounts: where names or numbers are the same, the first line counts."""
+        own = {
+            "passwd": f"{self.user}:x:{self.uid}:{self.uid}::{self.home}:/bin/bash\n",
+            "group": f"{self.user}:x:{self.uid}:\n",
+            "shadow": f"{self.user}:*:20000::::::\n",
+        }
+        hosts = {"passwd", "group"}
+        for name, line in own.items():
+            (self.root / name).write_text(line + (Path("/etc", name).read_text() if name in hosts else ""))
 
     def start(self) -> None:
         """Start it and wait until both sockets answer."""
         if self._process is not None:
             return
         inside = [sys.executable, str(INSIDE), str(self.root), self.user, str(self.uid)]
-        command = ["unshare", "--mount", "--net", "--", *inside]
+        command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", *inside]
         with (self.root / "inside.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + 15
         while not self._answers():
@@ -98,19 +104,18 @@ class SshEnvironment:
         sock.setblocking(False)
         return sock
 
-    def sshd_processes(self) -> int:
-        """Count the sshd processes that serve connections right now."""
-        found = subprocess.run(["pgrep", "-c", "-u", str(self.uid), "-f", "sshd"], capture_output=True, check=False)
-        return int(found.stdout or 0)
-
     def stop(self) -> None:
         """Kill it with all that runs in it."""
         process, self._process = self._process, None
         if process is None:
             return
-        subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()  # its first process ends at that, and all others with it
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
         for service in ("ssh", "notebook"):
             (self.root / f"{service}.sock").unlink(missing_ok=True)
 

@@ -1,8 +1,6 @@
 """A gateway for tests: the real SSH server on a thread of its own, with a directory, policy and journal in memory."""
 
 import asyncio
-import itertools
-import os
 import subprocess
 import threading
 import time
@@ -33,11 +31,11 @@ from policies.requests import (
     StreamlocalRequest,
     VariableRequest,
 )
-from tests.support.ssh_environment import UID_BASE, SshEnvironment
+from tests.support.ssh_environment import SshEnvironment
 
 T = TypeVar("T")
-_UIDS = itertools.count(UID_BASE + os.getpid() * 64)
-"""Each environment of a test run has a uid of its own: stopping one kills by uid."""
+_UID_IN_STORE = 200_000
+"""Of no account: the environments of these tests have uids of their own."""
 
 
 def lab_policy(request: Request) -> Decision:
@@ -68,7 +66,7 @@ class MemoryDirectory:
         self.used: list[tuple[str, str]] = []
 
     def add(self, name: str, *lines: str) -> None:
-        self.users[name] = User(UserName(name), UID_BASE, datetime.now(UTC))
+        self.users[name] = User(UserName(name), _UID_IN_STORE, datetime.now(UTC))
         self.keys_by_user[name] = [parse_public_key(line) for line in lines]
 
     def account(self, name: UserName) -> tuple[User | None, Sequence[PublicKey]]:
@@ -210,7 +208,7 @@ class TestGateway:
         self.directory.add(name, key.with_suffix(".pub").read_text())
         for environment_name in environments:
             ref = EnvironmentRef.parse(name if environment_name == "main" else f"{name}+{environment_name}")
-            environment = SshEnvironment(name, self.ca_line, next(_UIDS))
+            environment = SshEnvironment(name, self.ca_line)
             self.environments.by_ref[ref] = environment
             if running:
                 environment.start()
