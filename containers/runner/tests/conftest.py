@@ -63,7 +63,7 @@ class RunPaths:
 
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, oldest first."""
-        return sorted(int(path.name.removeprefix("step-")) for path in self.checkpoints.glob("step-*"))
+        return sorted(int(path.name.split(".")[0].removeprefix("step-")) for path in self.checkpoints.glob("step-*"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from devgw_runner import run
 from devgw_runner.checkpoint import store
 from devgw_runner.checkpoint.export import read_weights
-from devgw_runner.checkpoint.resume import find_checkpoint, restore
+from devgw_runner.checkpoint.resume import find_start, restore
 from devgw_runner.checkpoint.state import TrainState
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
 from devgw_runner.cli import main
@@ -49,7 +49,7 @@ def test_training_on_while_a_checkpoint_is_written_does_not_change_it(tmp_path):
         advance(state)
     writer.wait()
     other = make_state()
-    restore(other, find_checkpoint("auto", tmp_path), World(), {})
+    restore(other, find_start("auto", tmp_path).found, World(), {})
     assert torch.equal(other.model[0].weight, weight)
     assert torch.equal(other.optimizer.state[other.model[0].weight]["exp_avg"], moment)
 
@@ -60,7 +60,7 @@ def test_everything_comes_back(tmp_path):
     expected = (torch.randn(3), state.optimizer.param_groups[0]["lr"])  # drawn after the save
     other = make_state(0)
     advance(other)
-    restore(other, find_checkpoint("auto", tmp_path), World(), {})
+    restore(other, find_start("auto", tmp_path).found, World(), {})
     assert torch.equal(torch.randn(3), expected[0])
     assert other.optimizer.param_groups[0]["lr"] == expected[1]
     assert other.position.step == 7
@@ -77,7 +77,7 @@ def test_a_checkpoint_before_the_first_step_makes_no_optimizer_state(tmp_path):
     assert not state.optimizer.state
     other = make_state()
     other.optimizer.state.clear()
-    restore(other, find_checkpoint("auto", tmp_path), World(), {})
+    restore(other, find_start("auto", tmp_path).found, World(), {})
     assert not other.optimizer.state
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from devgw_runner.checkpoint.encoding import decode, encode
 from devgw_runner.checkpoint.layout import Layout, is_separate
-from devgw_runner.checkpoint.resume import find_checkpoint, restore
+from devgw_runner.checkpoint.resume import find_start, restore
 from devgw_runner.checkpoint.state import TrainState
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
 from devgw_runner.errors import CheckpointError, TaskError
@@ -39,7 +39,7 @@ def save(root, state: TrainState, made=CHANNELS_LAST) -> None:
 
 
 def load(root, state: TrainState, made=CHANNELS_LAST) -> list[str]:
-    return restore(state, find_checkpoint("auto", root), World(), made)
+    return restore(state, find_start("auto", root).found, World(), made)
 
 
 def fused_adamw(parameters):

@@ -11,7 +11,7 @@ from torch.optim import AdamW, Optimizer
 
 from devgw_runner import measure
 from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_evaluation
-from devgw_runner.checkpoint.resume import Found, restore
+from devgw_runner.checkpoint.resume import Start, restore
 from devgw_runner.checkpoint.state import TrainState
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
 from devgw_runner.errors import RunnerError, TaskError, storage_error
@@ -74,7 +74,7 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         peak_flops=peak_flops(prepared.facts.device, plan.precision.value, config.peak_tflops),
     )
     try:
-        _resume(run, prepared.found)
+        _resume(run, prepared.start)
         warm_batch = open_batches(run, prepared)
         if run.peak_flops:
             run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or measure.count_flops_per_sample(
@@ -128,6 +128,7 @@ def _open_writer(prepared: Prepared) -> CheckpointWriter:
         keep=config.checkpoint_keep,
         numerics=prepared.plan.numerics(),
         asynchronous=config.checkpoint_async,
+        branch=prepared.start.branch,
         made={"device": prepared.device.type, "parallel": prepared.plan.parallel.value},
     )
     return CheckpointWriter(settings, prepared.world)
@@ -143,8 +144,12 @@ def _write_plan(prepared: Prepared) -> None:
         raise storage_error(exc, "writing plan.json") from exc
 
 
-def _resume(run: RunState, found: Found | None) -> None:
+def _resume(run: RunState, start: Start) -> None:
+    found = start.found
+    if start.note:
+        run.recorder.event("branch", start.note, branch=start.branch.name)
     if found is None:
+        run.writer.begin_branch()
         return
     for complaint in found.passed_over:
         run.recorder.event("passed-over", f"{complaint}; using {found.path.name}")
@@ -157,3 +162,4 @@ def _resume(run: RunState, found: Found | None) -> None:
     run.recorder.event("resumed", f"resumed from {found.path.name}")
     for reason in reasons:
         run.recorder.event("not-exact", reason)
+    run.writer.begin_branch()

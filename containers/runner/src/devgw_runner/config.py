@@ -82,7 +82,8 @@ class TrainConfig(BaseModel):
     checkpoint_keep: Count = Field(default=3, description="newest checkpoints kept")
     checkpoint_async: bool = Field(default=True, description="write checkpoints behind the training's back")
     resume: str = Field(
-        default="auto", description="auto (newest usable), off, or the path of one checkpoint directory"
+        default="auto",
+        description="auto (newest usable of the branch); off or the path of a checkpoint begins a new branch",
     )
 
     log_dir: Path | None = Field(default=None, description="root of the logs; /logs in an environment")

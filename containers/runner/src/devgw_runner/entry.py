@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from devgw_runner.build import assemble
+from devgw_runner.checkpoint.lock import only_writer
 from devgw_runner.config import TrainConfig
 from devgw_runner.config_sources import read_config
 from devgw_runner.environment import prepare_compiler_environment
@@ -114,6 +115,13 @@ def _train(task_type: type[Task[Any]], config: TrainConfig, *, owns_process: boo
 
 
 def _train_in_world(
+    task: Task[Any], config: TrainConfig, paths: RunPaths, world: World, device: torch.device, *, owns_process: bool
+) -> int:
+    with only_writer(paths.checkpoints, world, enabled=not config.explain):
+        return _train_alone(task, config, paths, world, device, owns_process=owns_process)
+
+
+def _train_alone(
     task: Task[Any], config: TrainConfig, paths: RunPaths, world: World, device: torch.device, *, owns_process: bool
 ) -> int:
     prepared = prepare(task, config, paths, world, device)

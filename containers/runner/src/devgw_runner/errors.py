@@ -86,6 +86,11 @@ class ShardingError(RunnerError):
     exit_code = 20
 
 
+class InUseError(RunnerError):
+    code = "in-use"
+    exit_code = 21
+
+
 class StopRequested(BaseException):
     """Raised by a signal handler to leave a long compilation.
 

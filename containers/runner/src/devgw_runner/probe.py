@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from devgw_runner import loading, measure
-from devgw_runner.checkpoint.resume import Found, find_checkpoint
+from devgw_runner.checkpoint.resume import Start, find_start
 from devgw_runner.checkpoint.state import check_same_model
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import DataError, TaskError
@@ -47,7 +47,7 @@ class Prepared:
     first_look: Any
     facts: Facts
     plan: Plan
-    found: Found | None
+    start: Start
     has_own_optimizer: bool
 
 
@@ -57,7 +57,8 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
     Raises:
         RunnerError: task, data, checkpoint, precision or settings stand in the way.
     """
-    found = world.from_main(find_checkpoint(config.resume, paths.checkpoints))
+    start: Start = world.from_main(find_start(config.resume, paths.checkpoints))
+    found = start.found
     config = pin_choices(config, found.manifest.numerics) if found else config
     seed_everything(config.seed)
     if config.deterministic:
@@ -71,7 +72,7 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
     facts = _find_facts(task, config, world, device, model, data, first_look, load_seconds)
     plan = build_plan(config, facts, found.note() if found else "")
     own = facts.has_own_optimizer
-    return Prepared(task, config, paths, world, device, model, data, first_look, facts, plan, found, own)
+    return Prepared(task, config, paths, world, device, model, data, first_look, facts, plan, start, own)
 
 
 def _build_model(task: Task[Any], config: TrainConfig) -> nn.Module:

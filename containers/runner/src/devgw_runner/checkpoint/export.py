@@ -30,7 +30,11 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
         if name.startswith(MODEL_PREFIX) and isinstance(entry, TensorStorageMetadata)
     }
     load(target, storage_reader=reader, no_dist=True)
-    return {name.removeprefix(MODEL_PREFIX): value for name, value in target.items()}
+    weights = {name.removeprefix(MODEL_PREFIX): value for name, value in target.items()}
+    # What torch.distributed.checkpoint cannot fill in place, such as expanded buffers, is with the trainer's state.
+    saved = torch.load(checkpoint / "trainer-0.pt", weights_only=True, map_location="cpu")
+    rest = saved.get("model", {}).items()
+    return weights | {name: value.to_dense().contiguous() for name, value in rest if isinstance(value, Tensor)}
 
 
 def export_weights(checkpoint: Path, output: Path) -> int:

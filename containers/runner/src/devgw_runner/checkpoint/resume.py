@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from devgw_runner.checkpoint import store
+from devgw_runner.checkpoint import lineage, store
+from devgw_runner.checkpoint.lineage import Branch
 from devgw_runner.checkpoint.state import Conditions, TrainState, check_same_model, load_tensors, load_trainer
 from devgw_runner.errors import CheckpointError
 from devgw_runner.parallel.world import World
@@ -32,27 +33,46 @@ class Found:
         )
 
 
-def find_checkpoint(wish: str, root: Path) -> Found | None:
-    """Return the checkpoint that `--resume` means: off, auto, or a path.
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins: the checkpoint, if any, the branch that it writes, and what to say about that."""
+
+    found: Found | None
+    branch: Branch
+    note: str = ""
+
+
+def find_start(wish: str, root: Path) -> Start:
+    """Return the checkpoint and the branch that `--resume` means: off, auto, or a path.
 
     Raises:
         CheckpointError: the named one is unusable, or there are some and all are.
     """
     if wish == "off":
-        return None
+        return Start(None, lineage.new_run(), _others(root, "a new branch"))
     if wish != "auto":
-        path = Path(wish)
-        if not path.is_dir():
-            raise CheckpointError(
-                f"there is no checkpoint at {wish}", "'ls' the checkpoint directory, or --resume auto"
-            )
-        return Found(path, store.verify(path))
-    return _newest_usable(root)
+        found = _named(Path(wish))
+        branch = _branch_off(found)
+        return Start(found, branch, _others(root, f"a new branch from {found.path.name}"))
+    branch = _current_branch(root)
+    found_in_branch = find_checkpoint(root, branch)
+    if found_in_branch is None and branch.origin:
+        found_in_branch = _named(Path(branch.origin))
+    newest = next((path for path in store.list_checkpoints(root) if store.branch_of(path) != branch.name), None)
+    note = ""
+    if newest is not None and store.step_of(newest) > (found_in_branch.manifest.step if found_in_branch else -1):
+        note = f"{newest.name} is of another branch; --resume {newest} goes on from it"
+    return Start(found_in_branch, branch, note)
 
 
-def _newest_usable(root: Path) -> Found | None:
+def find_checkpoint(root: Path, branch: Branch) -> Found | None:
+    """Return the newest usable checkpoint of a branch.
+
+    Raises:
+        CheckpointError: there are some and none can be used.
+    """
     complaints: list[str] = []
-    for path in store.list_checkpoints(root):
+    for path in store.list_branch(root, branch.name):
         try:
             return Found(path, store.verify(path), tuple(complaints))
         except CheckpointError as exc:
@@ -63,6 +83,43 @@ def _newest_usable(root: Path) -> Found | None:
             "--resume off starts anew and leaves them where they are",
         )
     return None
+
+
+def newest_of_run(root: Path) -> Path | None:
+    """Return the newest checkpoint of the branch that a plain start would continue, or of any."""
+    own = store.list_branch(root, _current_branch(root).name)
+    return next(iter(own or store.list_checkpoints(root)), None)
+
+
+def _named(path: Path) -> Found:
+    if not path.is_dir():
+        raise CheckpointError(f"there is no checkpoint at {path}", "'ls' the checkpoint directory, or --resume auto")
+    return Found(path, store.verify(path))
+
+
+def _branch_off(found: Found) -> Branch:
+    manifest = found.manifest
+    return lineage.branch_off(manifest.run, manifest.branch, manifest.lineage, found.path, manifest.step)
+
+
+def _current_branch(root: Path) -> Branch:
+    """The recorded branch; else that of the newest checkpoint, which an older runner made or whose record is lost."""
+    recorded = lineage.read_current(root)
+    if recorded is not None:
+        return recorded
+    for path in store.list_checkpoints(root):
+        try:
+            manifest = store.read_manifest(path)
+        except CheckpointError:
+            continue
+        return Branch(run=manifest.run, name=manifest.branch, lineage=manifest.lineage)
+    return lineage.new_run()
+
+
+def _others(root: Path, begun: str) -> str:
+    """Say that checkpoints of other branches stay, if there are any."""
+    count = len(store.list_checkpoints(root))
+    return f"{begun}; {count} earlier checkpoints stay, --resume PATH goes on from one" if count else ""
 
 
 def restore(state: TrainState, found: Found, world: World, made: Mapping[str, Any]) -> list[str]:

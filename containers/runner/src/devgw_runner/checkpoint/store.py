@@ -2,7 +2,8 @@
 
 Layout: `step-00001200/` with torch.distributed.checkpoint's files, `trainer-<rank>.pt` and `MANIFEST.json`
 (sha256 of every file). A checkpoint is written under `.tmp-step-…` and renamed when sealed, so that
-a directory without the prefix is complete, whenever the process was killed.
+a directory without the prefix is complete, whenever the process was killed. Where another branch has a checkpoint
+of the same step, the name ends in the branch's: `step-00001200.1f2e3d4c/`.
 """
 
 import hashlib
@@ -14,20 +15,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from devgw_runner.checkpoint import durable
 from devgw_runner.errors import CheckpointError
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_VERSION = 2
 READABLE_VERSIONS = frozenset({1, 2})
 TEMPORARY_PREFIX = ".tmp-"
-_STEP_NAME = re.compile(r"^step-(\d{8,})$")
+_STEP_NAME = re.compile(r"^step-(\d{8,})(?:\.[0-9a-f]{8})?$")
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a checkpoint says about itself. `files` maps each name to [sha256, bytes].
 
-    `made` says on which kind of device, and how in parallel.
+    `made` says on which kind of device, and how in parallel. `lineage` as in `lineage.Branch`.
     """
 
     step: int
@@ -37,11 +39,28 @@ class Manifest:
     torch: str
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
+    run: str = ""
+    branch: str = ""
+    lineage: tuple[tuple[str, int], ...] = ()
+    position: dict[str, int] = field(default_factory=dict)
     version: int = MANIFEST_VERSION
 
 
-def step_directory(root: Path, step: int) -> Path:
-    return root / f"step-{step:08d}"
+def step_directory(root: Path, step: int, branch: str = "") -> Path:
+    """Return where a branch's checkpoint of a step stands, or will."""
+    plain = root / f"step-{step:08d}"
+    own = root / f"{plain.name}.{branch}"
+    if branch and (own.exists() or (plain.exists() and branch_of(plain) != branch)):
+        return own
+    return plain
+
+
+def branch_of(checkpoint: Path) -> str | None:
+    """Return the branch of a checkpoint, None if its manifest cannot be read."""
+    try:
+        return read_manifest(checkpoint).branch
+    except CheckpointError:
+        return None
 
 
 def temporary_directory(root: Path, step: int) -> Path:
@@ -56,38 +75,48 @@ def list_checkpoints(root: Path) -> list[Path]:
     return sorted(found, key=step_of, reverse=True)
 
 
+def list_branch(root: Path, branch: str) -> list[Path]:
+    """Return a branch's checkpoints, newest first, with those that do not say whose they are."""
+    return [path for path in list_checkpoints(root) if branch_of(path) in {branch, None}]
+
+
 def step_of(checkpoint: Path) -> int:
     match = _STEP_NAME.match(checkpoint.name)
     return int(match.group(1)) if match else -1
 
 
 def sweep_unfinished(root: Path) -> None:
-    """Delete what a killed process left half-written."""
+    """Delete what a killed process left half-written, and put back what it was about to replace."""
+    durable.recover(root)
     for path in root.glob(TEMPORARY_PREFIX + "*"):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def seal(temporary: Path, final: Path, manifest: Manifest) -> None:
-    """Hash every file, write the manifest, make all of it durable, and rename the directory into place."""
-    files = {path.name: (_sha256(path), path.stat().st_size) for path in sorted(temporary.iterdir())}
+    """Hash every file, write the manifest, make all of it durable, and rename the directory into place.
+
+    A checkpoint of the same name stays until the new one is in its place.
+    """
+    files: dict[str, tuple[str, int]] = {}
+    for path in sorted(temporary.iterdir()):
+        durable.sync_file(path)
+        files[path.name] = (_sha256(path), path.stat().st_size)
     content = json.dumps(asdict(manifest) | {"files": files}, indent=1).encode()
-    with (temporary / MANIFEST).open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    _sync_directory(temporary)
-    if final.exists():
-        shutil.rmtree(final)
-    temporary.rename(final)
-    _sync_directory(final.parent)
+    durable.write_file(temporary / MANIFEST, content)
+    durable.sync_directory(temporary)
+    durable.put_in_place(temporary, final)
 
 
-def prune(root: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints."""
-    for path in list_checkpoints(root)[keep:]:
+def prune(root: Path, keep: int, branch: str = "") -> None:
+    """Delete all but the newest `keep` checkpoints of a branch."""
+    own = [path for path in list_checkpoints(root) if branch_of(path) == branch]
+    for path in own[keep:]:
         # Renamed first: a kill in the middle must not leave a directory that looks complete.
         doomed = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
-        path.rename(doomed)
+        os.rename(path, doomed)  # noqa: PTH104 - tests watch the calls of os
         shutil.rmtree(doomed, ignore_errors=True)
 
 
@@ -99,7 +128,8 @@ def read_manifest(checkpoint: Path) -> Manifest:
     """
     try:
         raw = json.loads((checkpoint / MANIFEST).read_bytes())
-        return Manifest(**raw)
+        lineage = tuple((str(name), int(step)) for name, step in raw.get("lineage", ()))
+        return Manifest(**(raw | {"lineage": lineage}))
     except FileNotFoundError as exc:
         raise _unusable(checkpoint, "it has no manifest") from exc
     except (OSError, ValueError, TypeError) as exc:
@@ -137,11 +167,3 @@ def _unusable(checkpoint: Path, reason: str) -> CheckpointError:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

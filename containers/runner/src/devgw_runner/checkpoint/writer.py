@@ -4,12 +4,13 @@ What is in them is `state`'s, what makes one complete is `store`'s.
 """
 
 import errno
+import io
 import shutil
 import threading
 import time
 import warnings
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from devgw_runner.checkpoint import store
+from devgw_runner.checkpoint import durable, lineage, store
+from devgw_runner.checkpoint.lineage import Branch
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer, describe_model
 from devgw_runner.errors import DISK_FULL_ERRNOS, READ_ONLY_ERRNOS, RunnerError, StorageError, storage_error
 from devgw_runner.parallel.world import World
@@ -40,6 +42,7 @@ class WriterSettings:
     numerics: dict[str, Any]
     asynchronous: bool
     made: dict[str, str] = field(default_factory=dict)
+    branch: Branch = field(default_factory=Branch)
 
 
 class CheckpointWriter:
@@ -57,6 +60,13 @@ class CheckpointWriter:
         if world.is_main:
             store.sweep_unfinished(settings.root)
 
+    def begin_branch(self) -> None:
+        """Record the branch, so that a plain start continues it from now on."""
+        root = self._settings.root
+        if self._world.is_main:
+            lineage.record(root, self._settings.branch)
+            durable.sync_directory(root.parent)
+
     def save(self, state: TrainState, *, wait: bool) -> None:
         """Copy the state and write it; with `wait`, return only when it is sealed.
 
@@ -70,7 +80,9 @@ class CheckpointWriter:
         tensors = collect_tensors(state)
         try:
             temporary = self._prepare(step, tensors)
-            torch.save(collect_trainer(state), temporary / f"trainer-{self._world.rank}.pt")
+            content = io.BytesIO()
+            torch.save(collect_trainer(state), content)
+            durable.write_file(temporary / f"trainer-{self._world.rank}.pt", content.getbuffer())
             upload = self._start_upload(tensors, temporary)
         except (Exception, CheckpointException) as exc:
             self._clear(step)
@@ -82,6 +94,10 @@ class CheckpointWriter:
             world=self._world.size,
             torch=torch.__version__,
             made=dict(self._settings.made),
+            run=self._settings.branch.run,
+            branch=self._settings.branch.name,
+            lineage=self._settings.branch.lineage,
+            position=asdict(state.position),
         )
         # Not a daemon: the interpreter must not exit before the seal.
         self._sealing = threading.Thread(target=self._finish, args=(upload, manifest), name="checkpoint-seal")
@@ -145,8 +161,9 @@ class CheckpointWriter:
             # The main process's upload ends after all others', because it writes the common metadata last.
             upload.result()
             if self._world.is_main:
-                store.seal(store.temporary_directory(root, step), store.step_directory(root, step), manifest)
-                store.prune(root, self._settings.keep)
+                final = store.step_directory(root, step, manifest.branch)
+                store.seal(store.temporary_directory(root, step), final, manifest)
+                store.prune(root, self._settings.keep, manifest.branch)
             self.saved_step, self.saved_at = step, time.time()
         except BaseException as exc:  # noqa: BLE001 - it crosses to the main thread and is raised there
             self._failure = exc

@@ -7,6 +7,7 @@ from typing import Any
 
 from devgw_runner.checkpoint import store
 from devgw_runner.checkpoint.export import export_weights
+from devgw_runner.checkpoint.resume import newest_of_run
 from devgw_runner.commands.arguments import CommandParser
 from devgw_runner.errors import CheckpointError
 
@@ -18,11 +19,13 @@ def list_checkpoints(arguments: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args(arguments)
     rows = [_row(path) for path in store.list_checkpoints(options.directory)]
+    several = len({row["branch"] for row in rows}) > 1
     if options.output == "json":
         print(json.dumps({"version": 1, "checkpoints": rows}, indent=1))
     else:
         for row in rows:
-            print(f"{row['name']}  {row['bytes'] / 2**20:.1f} MiB  {row['state']}")
+            branch = f"  branch {row['branch']}" if several and row["branch"] else ""
+            print(f"{row['name']}  {row['bytes'] / 2**20:.1f} MiB  {row['state']}{branch}")
     return 0 if all(row["state"] == "intact" for row in rows) else CheckpointError.exit_code
 
 
@@ -46,7 +49,7 @@ def resolve_checkpoint(path: Path) -> Path:
     """
     if (path / store.MANIFEST).is_file():
         return path
-    newest = next(iter(store.list_checkpoints(path)), None)
+    newest = newest_of_run(path)
     if newest is None:
         raise CheckpointError(f"there is no checkpoint at {path}", "name a step directory or a run's directory")
     return newest
@@ -54,9 +57,10 @@ def resolve_checkpoint(path: Path) -> Path:
 
 def _row(path: Path) -> dict[str, Any]:
     size = sum(file.stat().st_size for file in path.iterdir())
+    branch: str | None
     try:
-        store.verify(path)
+        branch = store.verify(path).branch
         state = "intact"
     except CheckpointError as exc:
-        state = exc.message
-    return {"name": path.name, "step": store.step_of(path), "bytes": size, "state": state}
+        state, branch = exc.message, store.branch_of(path)
+    return {"name": path.name, "step": store.step_of(path), "bytes": size, "state": state, "branch": branch}

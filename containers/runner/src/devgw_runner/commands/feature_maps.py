@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     model = task_type().model(read_config(task_type.config, task_arguments, os.environ))
     weights = read_weights(resolve_checkpoint(options.checkpoint))
     check_same_model({name: list(value.shape) for name, value in weights.items()}, model)
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=False)  # extra state is no tensor; the tensors were compared
     image = load_image(options.image, model, _size(options.size))
     paths = write_grids(collect_feature_maps(model, image), options.output, tensorboard=options.tensorboard)
     for path in paths:
