@@ -6,7 +6,7 @@ import pytest
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import PrecisionError, TaskError, UsageError
 from devgw_runner.metrics.peak import model_flops_utilisation, peak_flops
-from devgw_runner.plan.build import build_plan, pin_choices
+from devgw_runner.plan.build import build_plan, pin_choices, pinned_settings
 from devgw_runner.plan.facts import DataFacts, DeviceFacts, Facts, ModelFacts
 from devgw_runner.plan.throughput import count_steps
 from devgw_runner.resources import Resources
@@ -121,12 +121,49 @@ def test_graphs_are_decided_by_measurement_where_they_are_right():
     [
         (H200, {}, "default"),
         (H200, {"has_compiler": False}, "off"),
-        (CPU, {"eager_seconds_per_sample": 0.001, "planned_samples": 1000}, "off"),
-        (CPU, {"eager_seconds_per_sample": 0.1, "planned_samples": 100_000}, "default"),
+        (CPU, {"eager_seconds_per_sample": 0.001}, "off"),  # 100 000 samples an epoch
+        (CPU, {"eager_seconds_per_sample": 0.1}, "default"),
     ],
 )
 def test_compiling_must_repay_itself(device, changes, value):
     assert plan(device=device, **changes).compile.value == value
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "samples"),
+    [
+        ({"steps": 10, "batch_size": 8}, {}, 80),
+        ({"steps": 1_000_000, "batch_size": 8}, {}, 8_000_000),
+        ({"epochs": 3}, {}, 300_000),
+        ({"epochs": 2}, {"data": DataFacts(None, loader_batch=64, loader_batches=5)}, 640),
+        ({"steps": 7}, {"data": DataFacts(None, loader_batch=64)}, 448),
+    ],
+)
+def test_what_compiling_must_repay_is_the_run_that_was_asked_for(config, changes, samples):
+    """--steps counts, and so do the batches of the task's own loader."""
+    choice = plan(config, CPU, eager_seconds_per_sample=0.01, **changes).compile
+    assert f"about {0.01 * samples:.0f} s of CPU work" in choice.reason
+
+
+@pytest.mark.parametrize("asked", ["auto", 32])
+def test_the_batches_of_an_own_loader_stay_as_they_come(asked):
+    chosen = plan({"batch_size": asked}, CPU, data=DataFacts(None, loader_batch=64))
+    assert (chosen.batch_size.value, chosen.micro_batch.value) == (64, 64)
+    assert "the task's own loader" in chosen.batch_size.reason
+    assert ("--batch-size 32 does not change them" in chosen.batch_size.reason) == (asked == 32)
+
+
+def test_an_own_batch_that_does_not_fit_is_accumulated_too():
+    chosen = plan(data=DataFacts(None, loader_batch=8192))
+    assert chosen.batch_size.value == 8192
+    assert chosen.micro_batch.value < 8192
+
+
+@pytest.mark.parametrize(("asked", "value"), [("auto", 4), (16, 4), (2, 2)])
+def test_what_the_first_look_could_not_hold_is_not_tried_again(asked, value):
+    chosen = plan({"batch_size": 16, "micro_batch": asked}, CPU, fitting_samples=4).micro_batch
+    assert chosen.value == value
+    assert ("asked for" if asked == 2 else "ran out of memory with more than 4") in chosen.reason
 
 
 def test_automatic_batch_fills_memory_and_leaves_room():
@@ -188,6 +225,34 @@ def test_a_resume_keeps_the_choices_of_its_checkpoint():
         48,
         24,
     )
+
+
+def test_a_pinned_choice_says_that_the_checkpoint_made_it():
+    """It was not asked for, and what was asked for beside it is."""
+    numerics = {"precision": "fp32", "compile": "off", "batch_size": 48, "micro_batch": 24}
+    config = TrainConfig(batch_size=32)
+    chosen = build_plan(pin_choices(config, numerics), facts(), "step 5", pinned_settings(config, numerics))
+    assert chosen.batch_size.reason == "asked for"
+    for choice in (chosen.precision, chosen.compile, chosen.micro_batch):
+        assert "as in the checkpoint" in choice.reason
+
+
+def test_a_checkpoint_in_a_precision_that_this_device_lacks_names_the_way_on():
+    """A bf16 checkpoint on a T4: the setting is "auto" already, so that is no advice."""
+    t4 = DeviceFacts("cuda", "Tesla T4", (7, 5), 40, 15 * GIB, visible=1)
+    numerics = {"precision": "bf16"}
+    config = TrainConfig()
+    with pytest.raises(PrecisionError) as caught:
+        build_plan(pin_choices(config, numerics), facts(t4), "step 5", pinned_settings(config, numerics))
+    assert "the checkpoint was made in bf16, which this device lacks: Tesla T4" in caught.value.message
+    assert "--precision fp16" in caught.value.hint
+
+
+def test_fp16_is_left_out_in_deterministic_mode_for_its_own_reason():
+    choice = plan({"deterministic": True}, V100).precision
+    assert choice.value == "fp32"
+    assert "deterministic mode" in choice.reason
+    assert "no tensor cores" not in choice.reason
 
 
 def test_the_explanation_names_every_choice_with_a_reason():

@@ -12,9 +12,10 @@ from torch.optim import AdamW, Optimizer
 from devgw_runner import measure
 from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_evaluation
 from devgw_runner.checkpoint.resume import Start, restore
-from devgw_runner.checkpoint.state import TrainState
+from devgw_runner.checkpoint.state import TrainState, collect_tensors
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
 from devgw_runner.errors import RunnerError, TaskError, storage_error
+from devgw_runner.loading import split_batch
 from devgw_runner.metrics.peak import peak_flops
 from devgw_runner.metrics.progress import Progress
 from devgw_runner.metrics.record import Meter
@@ -27,9 +28,9 @@ from devgw_runner.probe import Prepared
 from devgw_runner.profiling import Profiler
 from devgw_runner.sampler import Position
 from devgw_runner.signals import Signals
-from devgw_runner.state import RunState
-from devgw_runner.task import LossStep
-from devgw_runner.watch import LossWatch
+from devgw_runner.state import UNSPLIT, RunState
+from devgw_runner.task import LossStep, batch_samples
+from devgw_runner.watch import FiniteWatch, not_finite
 
 
 def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
@@ -45,6 +46,7 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
     order = make_order(prepared)
     total_steps = count_steps(config, order.batches_per_epoch)
     state = _make_state(prepared, total_steps)
+    infinite_by_design = frozenset(not_finite(collect_tensors(state)))
     progress = Progress(total_steps, config.progress_seconds, lambda: signals.request_stop(1))  # 1: SIGHUP
     recorder = Recorder(config, prepared.paths.logs, progress, prepared.paths.run, is_main=world.is_main)
     _write_plan(prepared)
@@ -68,23 +70,29 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         writer=_open_writer(prepared),
         recorder=recorder,
         meter=Meter(device),
-        watch=LossWatch(device, order.batches_per_epoch),
+        watch=FiniteWatch(device, order.batches_per_epoch, is_alone=not world.is_distributed),
         profiler=Profiler(config.profile if world.is_main else 0, prepared.paths.logs, device),
-        micro_batch=plan.micro_batch.value,
+        infinite_by_design=infinite_by_design,
+        micro_batch=plan.micro_batch.value if plan.micro_batch.value < plan.batch_size.value else UNSPLIT,
         peak_flops=peak_flops(prepared.facts.device, plan.precision.value, config.peak_tflops),
     )
     try:
         _resume(run, prepared.start)
         warm_batch = open_batches(run, prepared)
         if run.peak_flops:
-            run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or measure.count_flops_per_sample(
-                run.loss_step, warm_batch, run.autocast
-            )
+            run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or _count_flops(run, prepared, warm_batch)
     except BaseException:
         with suppress(RunnerError):  # what went wrong first is what the user must know
             run.close()
         raise
     return run, warm_batch
+
+
+def _count_flops(run: RunState, prepared: Prepared, warm_batch: Any) -> float:
+    """Count on no more samples than the first look had, which fitted."""
+    most = min(run.micro_batch, prepared.facts.fitting_samples or batch_samples(prepared.first_look))
+    part = split_batch(warm_batch, most, batch_samples(warm_batch))[0]
+    return measure.count_flops_per_sample(run.loss_step, part, run.autocast)
 
 
 def _lay_out(prepared: Prepared) -> None:

@@ -67,7 +67,7 @@ class TrainConfig(BaseModel):
     eval_every: int = Field(default=0, ge=0, description="steps between evaluations; 0 means after each epoch")
     nan: Literal["stop", "skip", "ignore"] = Field(
         default="stop",
-        description="what a loss that is not finite does; skip costs a synchronisation per step",
+        description="what a loss or gradient that is not finite does; skip costs a synchronisation per step",
     )
     oom: Literal["halve", "stop"] = Field(
         default="halve", description="out of device memory: halve the micro-batch and repeat, or stop"

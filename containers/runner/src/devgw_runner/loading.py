@@ -4,6 +4,7 @@ How many loader processes are worth it is decided in `plan`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -219,10 +220,16 @@ def _keep_for_stream(batch: Any, stream: torch.cuda.Stream) -> None:
 
 
 def split_batch(batch: Any, micro_batch: int, samples: int) -> list[Any]:
-    """Cut a batch into micro-batches along the first dimension; a batch that fits stays whole."""
+    """Cut a batch into micro-batches along the first dimension, as even as can be; a batch that fits stays whole.
+
+    Even parts leave no last one of a single sample, which batch norm would refuse.
+    """
     if samples <= micro_batch:
         return [batch]
-    return [_narrow(batch, begin, min(begin + micro_batch, samples)) for begin in range(0, samples, micro_batch)]
+    parts = -(-samples // micro_batch)
+    small, larger = divmod(samples, parts)
+    bounds = [number * small + min(number, larger) for number in range(parts + 1)]
+    return [_narrow(batch, begin, end) for begin, end in pairwise(bounds)]
 
 
 def _narrow(batch: Any, begin: int, end: int) -> Any:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from devgw_runner.errors import SIGNAL_EXIT_BASE, StopRequested
+from devgw_runner.checkpoint.state import collect_tensors
+from devgw_runner.errors import SIGNAL_EXIT_BASE, NotFiniteError, StopRequested
 from devgw_runner.graphs import LaunchMeter, WholeStepGraph, make_capturable
 from devgw_runner.ladder import count_recompiles
 from devgw_runner.loading import StatefulLoader, split_batch
@@ -26,6 +27,8 @@ from devgw_runner.state import RunState
 from devgw_runner.task import batch_samples
 from devgw_runner.usage import memory_in_use
 from devgw_runner.warmup import shrink_micro_batch, warm_up
+from devgw_runner.watch import HINT as NOT_FINITE_HINT
+from devgw_runner.watch import largest_gradient, not_finite
 
 # Compiling the evaluation's graph too is worth it only if it runs often enough.
 EVALUATION_COMPILE_BATCHES = 100
@@ -57,8 +60,8 @@ def train(run: RunState, warm_batch: Any) -> int:
     run.requests.close()
     if stop_signal:
         return stop_with_checkpoint(run, stop_signal)
-    save(run, wait=True)
-    run.recorder.event("done", f"finished at step {run.position.step}; checkpoint saved")
+    saved = save(run, wait=True)
+    run.recorder.event("done", f"finished at step {run.position.step}; {saved}")
     return 0
 
 
@@ -86,7 +89,7 @@ def train_to_end(run: RunState) -> int:
         if run.config.nan == "stop":
             run.watch.observe(loss, step)
             if run.watch.reads_at_once or step % run.config.log_every == 0:
-                run.watch.check()  # SYNC: on a GPU once per interval
+                run.watch.check(run.world.every)  # SYNC: on a GPU once per interval
         if step % run.config.log_every == 0 or run.is_done:
             report(run)  # SYNC: once per interval
         if trace := run.profiler.step():
@@ -124,7 +127,7 @@ def step_within_memory(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Ten
         try:
             return choose_step(run, batch)
         except torch.OutOfMemoryError as exc:
-            shrink_micro_batch(run, exc)
+            shrink_micro_batch(run, batch_samples(batch), exc)
             torch.compiler.set_stance("default")  # the new shape may compile once
 
 
@@ -145,27 +148,40 @@ def optimizer_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]
     optimizer, scaler = run.state.optimizer, run.state.scaler
     samples = batch_samples(batch)
     parts = split_batch(batch, run.micro_batch, samples)
-    total: Tensor | None = None
+    buffers = copies_of_buffers(run) if run.config.nan == "skip" else []
+    means: dict[str, Tensor] = {}
     for index, part in enumerate(parts):
         with gradient_sync(run, last=index == len(parts) - 1):
             with run.autocast():
                 loss, metrics = run.step(part)
-            loss = loss if len(parts) == 1 else loss * (batch_samples(part) / samples)
+            share = batch_samples(part) / samples
+            loss = loss if len(parts) == 1 else loss * share
             scaler.scale(loss).backward()
-        total = loss.detach() if total is None else total + loss.detach()
-    assert total is not None  # noqa: S101 - narrows a type that the caller guarantees
+        add_means(means, {"": loss.detach()}, 1.0)
+        add_means(means, metrics, share)
+    total = means.pop("")
 
+    gradient: Tensor | None = None
     if run.config.grad_clip or run.config.nan == "skip":
         scaler.unscale_(optimizer)
-        norm = clip_gradients(run)
+        gradient = clip_gradients(run)
         # SYNC: with --nan skip every step, which is its price
-        if run.config.nan == "skip" and not math.isfinite(norm.item()):  # SYNC
-            skip_step(run)
-            return torch.nan_to_num(total, nan=0.0, posinf=0.0, neginf=0.0), metrics
+        if run.config.nan == "skip" and not math.isfinite(gradient.item()):  # SYNC
+            skip_step(run, buffers)
+            return torch.nan_to_num(total, nan=0.0, posinf=0.0, neginf=0.0), means
+    if run.config.nan == "stop" and not scaler.is_enabled():  # the scaler leaves out overflows itself
+        run.watch.note_gradient(largest_gradient(run.state.model.parameters()) if gradient is None else gradient)
     scaler.step(optimizer)  # SYNC: with fp16 only, whose scaler asks for overflows
     scaler.update()
     optimizer.zero_grad(set_to_none=run.launch_meter is None)  # a graph needs gradients at fixed addresses
-    return total, metrics
+    return total, means
+
+
+def add_means(means: dict[str, Tensor], values: dict[str, Tensor], share: float) -> None:
+    """Add one part's values, weighted by its share of the batch's samples."""
+    for name, value in values.items():
+        weighted = value if share == 1.0 else value * share
+        means[name] = means[name] + weighted if name in means else weighted
 
 
 def gradient_sync(run: RunState, *, last: bool) -> AbstractContextManager[Any]:
@@ -183,8 +199,15 @@ def clip_gradients(run: RunState) -> Tensor:
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
-def skip_step(run: RunState) -> None:
-    """Leave out an update whose gradient is not finite, as --nan skip asks."""
+def copies_of_buffers(run: RunState) -> list[Tensor]:
+    """Return copies of what a forward pass changes beside the gradients: running statistics."""
+    return [buffer.detach().clone() for buffer in run.state.model.buffers()]
+
+
+def skip_step(run: RunState, buffers: list[Tensor]) -> None:
+    """Leave out an update whose gradient is not finite, as --nan skip asks, and the statistics of its forward pass."""
+    for buffer, before in zip(run.state.model.buffers(), buffers, strict=True):
+        buffer.detach().copy_(before)
     run.state.skipped_steps += 1
     run.state.scaler.update()
     run.state.optimizer.zero_grad(set_to_none=True)
@@ -252,18 +275,35 @@ def sum_over_evaluation(run: RunState) -> tuple[int, dict[str, Tensor], int]:
         for index, batch in enumerate(batches):
             # Eager, unless there is enough to repay a graph: then the first batch makes it.
             stance = "force_eager" if not compiles else "default" if index == 0 else "eager_on_recompile"
-            with torch.compiler.set_stance(stance), run.autocast():
-                loss, metrics = run.loss_step(batch)
-                metrics = {**metrics, **run.task.metrics(run.state.model, batch)}
+            with torch.compiler.set_stance(stance):
+                means = evaluate_batch(run, batch)
             weight = batch_samples(batch)
             samples += weight
-            for name, value in {"loss": loss, **metrics}.items():
-                weighted = value.detach().float() * weight
+            for name, value in means.items():
+                weighted = value.float() * weight
                 sums[name] = sums[name] + weighted if name in sums else weighted
             stop_signal = run.requests.exchange(run.signals.stop_signal, checkpoint=False)
             if stop_signal:
                 return stop_signal, sums, samples
     return 0, sums, samples
+
+
+def evaluate_batch(run: RunState, batch: Any) -> dict[str, Tensor]:
+    """Return the means of loss and metrics over one batch; out of memory, in smaller parts."""
+    samples = batch_samples(batch)
+    while True:
+        means: dict[str, Tensor] = {}
+        try:
+            for part in split_batch(batch, run.micro_batch, samples):
+                with run.autocast():
+                    loss, metrics = run.loss_step(part)
+                    metrics = {"loss": loss, **metrics, **run.task.metrics(run.state.model, part)}
+                share = batch_samples(part) / samples
+                add_means(means, {name: value.detach() for name, value in metrics.items()}, share)
+        except torch.OutOfMemoryError as exc:
+            shrink_micro_batch(run, samples, exc)
+        else:
+            return means
 
 
 def report(run: RunState) -> None:
@@ -293,11 +333,24 @@ def report(run: RunState) -> None:
     )
 
 
-def save(run: RunState, *, wait: bool) -> None:
-    """Save a checkpoint, unless the state is no longer finite: then stop, the older ones are better."""
+def save(run: RunState, *, wait: bool) -> str:
+    """Save a checkpoint, unless the state is no longer finite: the older ones are better. Say which it was.
+
+    Raises:
+        NotFiniteError: it is not, and --nan stop is the policy.
+    """
     if run.config.nan == "stop":
-        run.watch.check()  # SYNC: once per checkpoint
-    run.writer.save(run.state, wait=wait)
+        run.watch.check(run.world.every)  # SYNC: once per checkpoint
+    bad = [name for name in not_finite(collect_tensors(run.state)) if name not in run.infinite_by_design]  # SYNC
+    if run.world.every(not bad):
+        run.writer.save(run.state, wait=wait)
+        return "checkpoint saved"
+    what = bad[0] if bad else "a tensor of another process"
+    text = f"{what} is not finite at step {run.position.step}"
+    if run.config.nan == "stop":
+        raise NotFiniteError(text, NOT_FINITE_HINT)
+    run.recorder.event("not-saved", f"no checkpoint: {text}; earlier ones are intact")
+    return "no checkpoint, because its state is not finite"
 
 
 def stop_without_batch(run: RunState, stop_signal: int) -> int:
@@ -316,7 +369,7 @@ def stop_without_batch(run: RunState, stop_signal: int) -> int:
 
 def stop_with_checkpoint(run: RunState, stop_signal: int) -> int:
     """Save, say so, and return the exit code of a stop by signal."""
-    save(run, wait=True)
+    saved = save(run, wait=True)
     name = signal.Signals(stop_signal).name
-    run.recorder.event("stopped", f"stopped by {name} at step {run.position.step}; checkpoint saved", signal=name)
+    run.recorder.event("stopped", f"stopped by {name} at step {run.position.step}; {saved}", signal=name)
     return SIGNAL_EXIT_BASE + stop_signal

@@ -22,7 +22,8 @@ from devgw_runner.task import LossStep, batch_samples, check_loss, walk_leaves
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 TIMED_STEPS = 3
-PROBED_BATCHES = (2, 8)  # memory grows linearly with the batch; two points give the slope
+LARGEST_PROBE = 8  # memory grows linearly with the batch; this and a quarter of it give the slope
+SMALLEST_SLOPE = 4  # a quarter of less is no batch that batch norm would take
 
 
 def find_device(wanted: str, local_rank: int) -> torch.device:
@@ -103,18 +104,28 @@ def count_flops_per_sample(step: LossStep, batch: Any, autocast: AutocastFactory
 def measure_bytes_per_sample(step: LossStep, batch: Any, autocast: AutocastFactory) -> int | None:
     """Return the device memory that one more sample takes; None on a CPU.
 
-    Two rehearsals of different size give the slope, which the model's own state does not disturb.
+    Two rehearsals of different size give the slope, which the model's own state does not disturb. Neither has
+    more samples than `batch`.
     """
     device = next(step.parameters()).device
     if device.type != "cuda":
         return None
+    sizes = probe_sizes(batch_samples(batch))
     peaks = []
-    for size in PROBED_BATCHES:
+    for size in sizes:
         torch.cuda.reset_peak_memory_stats(device)
+        resting = torch.cuda.memory_allocated(device)
         rehearse(step, _resize(batch, size), autocast)
         peaks.append(torch.cuda.max_memory_allocated(device))
-    small, large = PROBED_BATCHES
-    return max(1, (peaks[1] - peaks[0]) // (large - small))
+    if len(sizes) == 1:
+        return max(1, (peaks[0] - resting) // sizes[0])
+    return max(1, (peaks[1] - peaks[0]) // (sizes[1] - sizes[0]))
+
+
+def probe_sizes(samples: int) -> tuple[int, ...]:
+    """Return the batches to measure memory with: two for a slope, or one where `samples` are few."""
+    large = min(LARGEST_PROBE, samples)
+    return (large,) if large < SMALLEST_SLOPE else (max(2, large // 4), large)
 
 
 def _resize(batch: Any, size: int) -> Any:

@@ -15,11 +15,12 @@ from devgw_runner import loading, measure
 from devgw_runner.checkpoint.resume import Start, find_start
 from devgw_runner.checkpoint.state import check_same_model
 from devgw_runner.config import TrainConfig
-from devgw_runner.errors import DataError, TaskError
+from devgw_runner.errors import DataError, OutOfMemoryError, TaskError
+from devgw_runner.ladder import rehearse
 from devgw_runner.loader_processes import opened
 from devgw_runner.parallel.world import World
 from devgw_runner.paths import RunPaths
-from devgw_runner.plan.build import build_plan, pin_choices
+from devgw_runner.plan.build import build_plan, pin_choices, pinned_settings
 from devgw_runner.plan.choice import Plan
 from devgw_runner.plan.facts import DataFacts, Facts
 from devgw_runner.precision import autocast_for
@@ -59,7 +60,9 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
     """
     start: Start = world.from_main(find_start(config.resume, paths.checkpoints))
     found = start.found
-    config = pin_choices(config, found.manifest.numerics) if found else config
+    numerics = found.manifest.numerics if found else {}
+    pinned = pinned_settings(config, numerics)
+    config = pin_choices(config, numerics)
     seed_everything(config.seed)
     if config.deterministic:
         make_deterministic()
@@ -70,7 +73,7 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
     first_look, load_seconds = _look_at_data(task, data, config)
     model.to(device)
     facts = _find_facts(task, config, world, device, model, data, first_look, load_seconds)
-    plan = build_plan(config, facts, found.note() if found else "")
+    plan = build_plan(config, facts, found.note() if found else "", pinned)
     own = facts.has_own_optimizer
     return Prepared(task, config, paths, world, device, model, data, first_look, facts, plan, start, own)
 
@@ -98,6 +101,7 @@ def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any,
         return first, 0.0
     length = loading.dataset_length(data, "train")
     wanted = FIRST_LOOK_SAMPLES if config.batch_size == "auto" else min(config.batch_size, LARGEST_FIRST_LOOK)
+    wanted = wanted if config.micro_batch == "auto" else min(wanted, config.micro_batch)
     order = SampleOrder(length, min(wanted, length), config.seed, last_batch="pad")
     loading.load_first_batch(data, order)  # the first access opens files and imports; those after are the usual ones
     seconds = []
@@ -119,28 +123,66 @@ def _find_facts(
     first_look: Any,
     load_seconds: float,
 ) -> Facts:
-    length = len(data) if loading.is_map_style(data) else None
-    samples = batch_samples(first_look)
-    step = LossStep(task, model)
-    batch = loading.move_batch(first_look, device, torch.contiguous_format)
-    autocast = autocast_for("fp32", device, sharded=False)
-    measure.check_first_loss(step, batch, task)
+    has_length = loading.is_map_style(data)
     facts = Facts(
         device=measure.device_facts(device),
         model=measure.model_facts(model),
-        data=DataFacts(length, measure.batch_bytes(first_look) // samples, load_seconds),
+        data=DataFacts(
+            length=len(data) if has_length else None,
+            sample_bytes=measure.batch_bytes(first_look) // batch_samples(first_look),
+            load_seconds_per_sample=load_seconds,
+            loader_batch=1 if has_length else batch_samples(first_look),
+            loader_batches=None if has_length else loading.loader_length(data),
+        ),
         resources=read_resources(),
         world=world.size,
         local_world=world.local_size,
         has_compiler=measure.has_cpp_compiler(),
         has_own_optimizer=type(task).optimizer is not Task.optimizer,
         has_torchao=measure.has_torchao(),
-        planned_samples=config.epochs * (length or 0),
     )
+    return _measure_within_memory(task, LossStep(task, model), first_look, facts, config, device)
+
+
+def _measure_within_memory(
+    task: Task[Any], step: LossStep, first_look: Any, facts: Facts, config: TrainConfig, device: torch.device
+) -> Facts:
+    """Run the first look; out of memory, halve it and try again, as `--oom` says.
+
+    Raises:
+        OutOfMemoryError: the policy is to stop, or one sample is too many.
+    """
+    look = first_look
+    if config.micro_batch != "auto":
+        look = loading.split_batch(look, config.micro_batch, batch_samples(look))[0]
+    while True:
+        try:
+            batch = loading.move_batch(look, device, torch.contiguous_format)
+            return _measure_step(task, step, batch, facts, config)
+        except torch.OutOfMemoryError as exc:
+            size = batch_samples(look)
+            if config.oom == "stop" or size == 1 or facts.world > 1:
+                raise OutOfMemoryError(
+                    f"out of device memory with {size} samples at once in the first look at the task",
+                    f"--micro-batch {max(1, size // 2)} accumulates gradients over smaller parts",
+                ) from exc
+            step.zero_grad(set_to_none=True)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            look = loading.split_batch(look, -(-size // 2), size)[0]
+            facts = replace(facts, fitting_samples=batch_samples(look))
+
+
+def _measure_step(task: Task[Any], step: LossStep, batch: Any, facts: Facts, config: TrainConfig) -> Facts:
+    autocast = autocast_for("fp32", torch.device(facts.device.kind), sharded=False)
+    measure.check_first_loss(step, batch, task)
     if config.batch_size == "auto" or config.micro_batch == "auto":
         facts = replace(facts, bytes_per_sample=measure.measure_bytes_per_sample(step, batch, autocast))
-    if config.compile == "auto" and device.type == "cpu" and not config.deterministic:
-        facts = replace(facts, eager_seconds_per_sample=measure.time_step(step, batch, autocast) / samples)
+    if facts.fitting_samples is not None:
+        rehearse(step, batch, autocast)  # a forward pass alone does not show that a backward pass fits
+    if config.compile == "auto" and facts.device.kind == "cpu" and not config.deterministic:
+        seconds = measure.time_step(step, batch, autocast)
+        facts = replace(facts, eager_seconds_per_sample=seconds / batch_samples(batch))
     return facts
 
 

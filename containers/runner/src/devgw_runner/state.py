@@ -23,7 +23,7 @@ from devgw_runner.profiling import Profiler
 from devgw_runner.sampler import Position
 from devgw_runner.signals import Signals
 from devgw_runner.task import LossStep, Task
-from devgw_runner.watch import LossWatch
+from devgw_runner.watch import FiniteWatch
 
 
 class Order(Protocol):
@@ -77,6 +77,10 @@ class NoBatches:
         pass
 
 
+UNSPLIT = 2**31
+"""The micro-batch of a run whose batches stay whole, however many samples a loader puts into one."""
+
+
 @dataclass
 class RunState:
     """One run. `step` is what is called (DDP or the loss step itself), `loss_step` is what is compiled."""
@@ -99,7 +103,7 @@ class RunState:
     writer: CheckpointWriter
     recorder: Recorder
     meter: Meter
-    watch: LossWatch
+    watch: FiniteWatch
     profiler: Profiler
     micro_batch: int
     flops_per_sample: float | None = None
@@ -109,6 +113,7 @@ class RunState:
     graph: WholeStepGraph | None = None
     launch_meter: LaunchMeter | None = None
     graphs_baseline: int = 0
+    infinite_by_design: frozenset[str] = frozenset()  # tensors that were so from the start, such as a mask of -inf
 
     @property
     def position(self) -> Position:

@@ -45,7 +45,8 @@ def warm_up(run: RunState, batch: object) -> None:
 
 def _climb_within_memory(run: RunState, batch: object) -> Climb:
     while True:
-        first_part = split_batch(batch, run.micro_batch, batch_samples(batch))[0]
+        samples = batch_samples(batch)
+        first_part = split_batch(batch, run.micro_batch, samples)[0]
         trial = Trial(
             step=run.loss_step,
             batch=first_part,
@@ -58,7 +59,7 @@ def _climb_within_memory(run: RunState, batch: object) -> Climb:
         try:
             return climb(trial, run.world.every)
         except torch.OutOfMemoryError as exc:
-            shrink_micro_batch(run, exc)
+            shrink_micro_batch(run, samples, exc)
 
 
 def _targets(run: RunState) -> tuple[torch.nn.Module, ...]:
@@ -68,13 +69,13 @@ def _targets(run: RunState) -> tuple[torch.nn.Module, ...]:
     return (run.loss_step,)
 
 
-def shrink_micro_batch(run: RunState, exc: torch.OutOfMemoryError) -> None:
-    """Halve the micro-batch after an out-of-memory error.
+def shrink_micro_batch(run: RunState, samples: int, exc: torch.OutOfMemoryError) -> None:
+    """Halve the micro-batch after an out-of-memory error in a batch of so many samples.
 
     Raises:
         OutOfMemoryError: the policy is to stop, one sample is too many, or processes would have to agree.
     """
-    size = run.micro_batch
+    size = min(run.micro_batch, samples)
     if run.config.oom == "stop" or size == 1 or run.world.is_distributed:
         raise OutOfMemoryError(
             f"out of device memory with {size} samples at once at step {run.position.step + 1}",

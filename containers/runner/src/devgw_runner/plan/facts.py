@@ -37,16 +37,21 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """`length` in samples for a data set, None for a loader of the task's own."""
+    """`length` in samples for a data set, None for a loader of the task's own, whose batches are as they come."""
 
     length: int | None
     sample_bytes: int = 0
     load_seconds_per_sample: float = 0.0
+    loader_batch: int = 1  # samples in the first batch of the task's own loader
+    loader_batches: int | None = None  # None where the loader does not know
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the rules may look at. `bytes_per_sample` is measured on the device, None where it is not."""
+    """All that the rules may look at. `bytes_per_sample` is measured on the device, None where it is not.
+
+    `fitting_samples` is how many fit at once where the first look ran out of memory with more, else None.
+    """
 
     device: DeviceFacts
     model: ModelFacts
@@ -59,4 +64,4 @@ class Facts:
     has_torchao: bool = False
     bytes_per_sample: int | None = None
     eager_seconds_per_sample: float = 0.0
-    planned_samples: int = 0
+    fitting_samples: int | None = None

@@ -45,6 +45,8 @@ def _automatic_precision(config: TrainConfig, facts: Facts) -> Choice[str]:
         return Choice("bf16", f"{device.sm} multiplies bf16 in its tensor cores and needs no loss scaling")
     if device.capability >= FP16_CAPABILITY and not config.deterministic:
         return Choice("fp16", f"{device.sm} has fp16 tensor cores but no bf16; a loss scaler guards the range")
+    if device.capability >= FP16_CAPABILITY:
+        return Choice("fp32", f"{device.sm} has no bf16, and deterministic mode leaves fp16's loss scaler out")
     return Choice("fp32", f"{device.sm} has no tensor cores that training could use")
 
 
@@ -92,8 +94,8 @@ def choose_memory_format(config: TrainConfig, facts: Facts, parallel: str) -> Ch
     return Choice("channels_last", f"{count} convolutions; their fast kernels read channels last")
 
 
-def choose_compile(config: TrainConfig, facts: Facts) -> Choice[str]:
-    """Choose whether torch.compile is tried; the ladder decides whether it stays."""
+def choose_compile(config: TrainConfig, facts: Facts, samples: int) -> Choice[str]:
+    """Choose whether torch.compile is tried, for a run of so many samples; the ladder decides whether it stays."""
     if config.compile != "auto":
         return Choice(config.compile, "asked for")
     if not facts.has_compiler:
@@ -102,7 +104,7 @@ def choose_compile(config: TrainConfig, facts: Facts) -> Choice[str]:
         return Choice("default", "fuses what is between matrix products; autotuning stays opt-in (--compile max)")
     if config.deterministic:
         return Choice("off", "a CPU run in deterministic mode: a choice by measurement could differ next time")
-    seconds = facts.eager_seconds_per_sample * facts.planned_samples
+    seconds = facts.eager_seconds_per_sample * samples
     if seconds < CPU_COMPILE_WORTH_SECONDS:
         return Choice("off", f"about {seconds:.0f} s of CPU work; compiling would cost more than it saves")
     return Choice("default", f"about {seconds:.0f} s of CPU work repay the seconds of compiling")

@@ -65,10 +65,13 @@ def _automatic_parallel(config: TrainConfig, facts: Facts) -> Choice[str]:
 
 def choose_batch_size(config: TrainConfig, facts: Facts) -> Choice[int]:
     """Choose the samples per optimizer step and process."""
+    if facts.data.length is None:
+        made = facts.data.loader_batch
+        asked = config.batch_size
+        unheard = "" if asked in {"auto", made} else f"; --batch-size {asked} does not change them"
+        return Choice(made, f"the task's own loader makes the batches{unheard}")
     if config.batch_size != "auto":
         return Choice(config.batch_size, "asked for")
-    if facts.data.length is None:
-        return Choice(1, "the task's own loader makes the batches")
     share = max(1, facts.data.length // facts.world)
     if facts.bytes_per_sample is None:
         size = min(CPU_BATCH, share)
@@ -91,12 +94,24 @@ def fitting_batch(facts: Facts) -> int:
 
 def choose_micro_batch(config: TrainConfig, facts: Facts, batch_size: int) -> Choice[int]:
     """Choose the samples per forward pass; fewer than the batch accumulate gradients."""
-    if config.micro_batch != "auto":
+    tried = facts.fitting_samples
+    if config.micro_batch != "auto" and (tried is None or config.micro_batch <= tried):
         return Choice(min(config.micro_batch, batch_size), "asked for")
+    if tried is not None:
+        return Choice(min(tried, batch_size), f"the first look ran out of memory with more than {tried} at once")
     if facts.bytes_per_sample is None or fitting_batch(facts) >= batch_size:
         return Choice(batch_size, "the whole batch at once")
     parts = -(-batch_size // fitting_batch(facts))
     return Choice(-(-batch_size // parts), f"the batch does not fit at once; {parts} parts accumulate")
+
+
+def count_samples(config: TrainConfig, facts: Facts, batch_size: int) -> int:
+    """Return how many samples a process of the whole run will see, 0 where nothing says it."""
+    if config.steps is not None:
+        return config.steps * batch_size
+    if facts.data.length is None:
+        return config.epochs * (facts.data.loader_batches or 0) * batch_size
+    return config.epochs * facts.data.length // facts.world
 
 
 def choose_workers(config: TrainConfig, facts: Facts, batch_size: int) -> Choice[int]:
