@@ -11,13 +11,11 @@ from devgw_runner.loading import (
     load_first_batch,
     move_batch,
     open_dataset,
-    repeat_loader,
     split_batch,
 )
 from devgw_runner.sampler import Position, SampleOrder
 from devgw_runner.task import batch_samples, check_batch
 from tiny import Points
-from torch.utils.data import DataLoader, TensorDataset
 
 START = Position()
 ORDER = SampleOrder(length=40, batch_size=8, seed=5)
@@ -45,39 +43,6 @@ def test_loading_leaves_the_training_randomness_alone():
     before = torch.get_rng_state()
     batches(0, 2)
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_a_plain_loader_is_replayed_up_to_its_position():
-    loader = DataLoader(TensorDataset(torch.arange(12.0).unsqueeze(1)), batch_size=4)
-    after_two = repeat_loader(loader, Position(step=5, epoch=1, samples=2), batches_per_epoch=3)
-    assert next(after_two)[0].flatten().tolist() == [8, 9, 10, 11]
-    assert next(after_two)[0].flatten().tolist() == [0, 1, 2, 3]
-
-
-class Counting:
-    """A loader that remembers its own position."""
-
-    def __init__(self) -> None:
-        self.at = 0
-
-    def __iter__(self):
-        while self.at < 6:
-            self.at += 1
-            yield torch.full((2, 1), float(self.at - 1))
-        self.at = 0
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
-
-
-def test_a_loader_with_a_state_continues_by_itself():
-    loader = Counting()
-    loader.load_state_dict({"at": 4})
-    stream = repeat_loader(loader, Position(step=4, samples=4), batches_per_epoch=6)
-    assert [int(next(stream)[0]) for _ in range(4)] == [4, 5, 0, 1]
 
 
 @pytest.mark.parametrize("batch", [(torch.zeros(5, 2), torch.zeros(5)), {"x": torch.zeros(5, 2)}, [torch.zeros(5)]])

@@ -15,7 +15,7 @@ def take(order: SampleOrder, count: int, start: Position = START) -> list:
 def walk(order: SampleOrder, steps: int) -> Position:
     position = Position()
     for _ in range(steps):
-        position = position.after_batch(order.global_batch, order.samples_per_epoch)
+        position = order.after(position)
     return position
 
 

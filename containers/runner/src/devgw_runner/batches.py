@@ -10,9 +10,11 @@ import torch
 
 from devgw_runner import loading
 from devgw_runner.loader_processes import end_processes, opened
+from devgw_runner.own_loader import OwnLoader
 from devgw_runner.probe import Prepared
 from devgw_runner.sampler import Position, SampleOrder
 from devgw_runner.state import Evaluation, Order, RunState, StreamOrder
+from devgw_runner.task import batch_samples
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -25,7 +27,7 @@ def make_order(prepared: Prepared) -> Order:
     """
     config, plan, data = prepared.config, prepared.plan, prepared.data
     if prepared.facts.data.length is None:
-        return StreamOrder(loading.loader_length(data))
+        return StreamOrder(loading.loader_length(data), batch_samples(prepared.first_look))
     order = SampleOrder(
         length=prepared.facts.data.length,
         batch_size=plan.batch_size.value,
@@ -49,7 +51,9 @@ def open_batches(run: RunState, prepared: Prepared) -> Any:
         )
         first = loading.load_first_batch(prepared.data, run.order)
     else:
-        host = loading.repeat_loader(prepared.data, run.position, run.order.batches_per_epoch)
+        own: OwnLoader = prepared.data
+        own.begin(lambda text: run.recorder.event("not-exact", text), strict=run.config.deterministic)
+        host = own.batches()
         first = prepared.first_look
     run.batches = loading.DevicePrefetch(host, device, memory_format, ahead=plan.prefetch.value != "off")
     return loading.move_batch(first, device, memory_format)

@@ -12,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 from devgw_runner import measure
 from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_evaluation
 from devgw_runner.checkpoint.resume import Start, restore
-from devgw_runner.checkpoint.state import TrainState, collect_tensors
+from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
 from devgw_runner.errors import RunnerError, TaskError, storage_error
 from devgw_runner.loading import split_batch
@@ -28,7 +28,7 @@ from devgw_runner.probe import Prepared
 from devgw_runner.profiling import Profiler
 from devgw_runner.sampler import Position
 from devgw_runner.signals import Signals
-from devgw_runner.state import UNSPLIT, RunState
+from devgw_runner.state import UNSPLIT, RunState, StreamOrder
 from devgw_runner.task import LossStep, batch_samples
 from devgw_runner.watch import FiniteWatch, not_finite
 
@@ -44,7 +44,10 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
     set_matmul_precision(plan.precision.value, deterministic=config.deterministic)
     _lay_out(prepared)
     order = make_order(prepared)
+    position = order.resumed(prepared.start.position)
     total_steps = count_steps(config, order.batches_per_epoch)
+    if config.steps is None:
+        total_steps = order.last_step(position, config.epochs)
     state = _make_state(prepared, total_steps)
     infinite_by_design = frozenset(not_finite(collect_tensors(state)))
     progress = Progress(total_steps, config.progress_seconds, lambda: signals.request_stop(1))  # 1: SIGHUP
@@ -78,6 +81,7 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
     )
     try:
         _resume(run, prepared.start)
+        collect_trainer(run.state)  # what cannot be saved is told now, not after hours
         warm_batch = open_batches(run, prepared)
         if run.peak_flops:
             run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or _count_flops(run, prepared, warm_batch)
@@ -152,6 +156,17 @@ def _write_plan(prepared: Prepared) -> None:
         raise storage_error(exc, "writing plan.json") from exc
 
 
+def _go_on(run: RunState) -> None:
+    """Go on at the same sample, and say so if batches hold another number of samples now."""
+    there = run.position
+    size = run.order.batch if isinstance(run.order, StreamOrder) else run.order.global_batch
+    run.state.position = run.order.resumed(there)
+    if there.batch and there.batch != size:
+        left = max(0, run.total_steps - there.step)
+        text = f"a step takes {size} samples, {there.batch} before; epochs are counted in samples"
+        run.recorder.event("not-exact", f"{text}: {left} steps are left, not bit-exact")
+
+
 def _resume(run: RunState, start: Start) -> None:
     found = start.found
     if start.note:
@@ -168,6 +183,7 @@ def _resume(run: RunState, start: Start) -> None:
     }
     reasons = restore(run.state, found, run.world, made)
     run.recorder.event("resumed", f"resumed from {found.path.name}")
+    _go_on(run)
     for reason in reasons:
         run.recorder.event("not-exact", reason)
     run.writer.begin_branch()

@@ -21,7 +21,7 @@ from devgw_runner.loop import train
 from devgw_runner.measure import find_device
 from devgw_runner.parallel.world import World, join_world, leave_world
 from devgw_runner.paths import RunPaths, find_paths, prepare_paths
-from devgw_runner.probe import prepare, script_name
+from devgw_runner.probe import Prepared, close_data, prepare, script_name
 from devgw_runner.resources import usable_cpus
 from devgw_runner.signals import Signals
 from devgw_runner.task import Task, check_task
@@ -125,12 +125,19 @@ def _train_alone(
     task: Task[Any], config: TrainConfig, paths: RunPaths, world: World, device: torch.device, *, owns_process: bool
 ) -> int:
     prepared = prepare(task, config, paths, world, device)
-    if config.explain:
+    try:
+        if not config.explain:
+            return _train_prepared(prepared, owns_process=owns_process)
         if world.is_main:
             print(prepared.plan.explain())
         return 0
+    finally:
+        close_data(prepared.data)
+
+
+def _train_prepared(prepared: Prepared, *, owns_process: bool) -> int:
     own = Signals(owns_process=owns_process)
-    with own.installed() as signals, registered_run(paths, enabled=world.is_main):
+    with own.installed() as signals, registered_run(prepared.paths, enabled=prepared.world.is_main):
         training, warm_batch = assemble(prepared, signals)
         try:
             code = train(training, warm_batch)

@@ -26,8 +26,13 @@ def opened(loader: Iterable[Any]) -> Iterator[Iterator[Any]]:
     finally:
         if iterator is not loader:  # a generator given as data is the task's own, and goes on
             end_processes(iterator)
-        if isinstance(loader, DataLoader) and loader._iterator is iterator:  # noqa: SLF001 - with persistent_workers it would be used again
-            loader._iterator = None  # noqa: SLF001 - torch has no public name for it
+        forget_iterator(loader, iterator)
+
+
+def forget_iterator(loader: Iterable[Any], iterator: Iterator[Any]) -> None:
+    """Let a DataLoader open a new iterator next time; with persistent_workers it would use the ended one again."""
+    if isinstance(loader, DataLoader) and loader._iterator is iterator:  # noqa: SLF001 - torch has no public name for it
+        loader._iterator = None  # noqa: SLF001 - torch has no public name for it
 
 
 def end_processes(iterator: Iterator[Any]) -> None:

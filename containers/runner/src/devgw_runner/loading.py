@@ -3,7 +3,7 @@
 How many loader processes are worth it is decided in `plan`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from devgw_runner.errors import DataError
-from devgw_runner.loader_processes import end_processes, opened
+from devgw_runner.loader_processes import end_processes
 from devgw_runner.randomness import seeded_for_batch
 from devgw_runner.sampler import BatchRequest, Position, SampleOrder
 from devgw_runner.signals import shield_loader_process
@@ -124,28 +124,6 @@ def load_first_batch(data: Any, order: SampleOrder) -> Any:
             f"samples cannot be put into a batch: {first_line}",
             "return tensors, numbers, tuples or dicts of them, or define 'collate' on the data set",
         ) from exc
-
-
-def repeat_loader(loader: Iterable[Any], start: Position, batches_per_epoch: int | None) -> Iterator[Any]:
-    """Yield batches of the task's own loader, epoch after epoch, replaying what `start` already consumed."""
-    skipped = 0 if isinstance(loader, StatefulLoader) else _batches_to_replay(start, batches_per_epoch)
-    while True:
-        empty = True
-        with opened(loader) as batches:
-            for batch in batches:
-                empty = False
-                if skipped:
-                    skipped -= 1
-                    continue
-                yield batch
-        if empty:
-            raise DataError("the train data yielded no batch", "check the loader that Task.data returns")
-
-
-def _batches_to_replay(start: Position, batches_per_epoch: int | None) -> int:
-    if batches_per_epoch is None:
-        return start.step
-    return start.step - start.epoch * batches_per_epoch
 
 
 def move_batch(batch: Any, device: torch.device, memory_format: torch.memory_format) -> Any:

@@ -18,9 +18,10 @@ from devgw_runner.checkpoint.state import collect_tensors
 from devgw_runner.errors import SIGNAL_EXIT_BASE, NotFiniteError, StopRequested
 from devgw_runner.graphs import LaunchMeter, WholeStepGraph, make_capturable
 from devgw_runner.ladder import count_recompiles
-from devgw_runner.loading import StatefulLoader, split_batch
+from devgw_runner.loading import split_batch
 from devgw_runner.metrics.peak import model_flops_utilisation
 from devgw_runner.metrics.record import Record
+from devgw_runner.own_loader import OwnLoader
 from devgw_runner.parallel.wrapping import wrap_ddp
 from devgw_runner.randomness import untouched_randomness
 from devgw_runner.state import RunState
@@ -79,7 +80,7 @@ def train_to_end(run: RunState) -> int:
         loss, metrics = step_within_memory(run, batch)
         if run.state.scheduler is not None:
             run.state.scheduler.step()
-        run.state.position = run.position.after_batch(run.order.global_batch, run.order.samples_per_epoch)
+        run.state.position = run.order.after(run.position)
         step = run.position.step
         run.meter.add(loss, metrics, batch_samples(batch) * run.world.size)
         if step == first_step + 1 and run.is_compiled:
@@ -356,7 +357,7 @@ def save(run: RunState, *, wait: bool) -> str:
 def stop_without_batch(run: RunState, stop_signal: int) -> int:
     """Answer a stop signal although the batch that was waited for never came."""
     if not run.world.is_distributed:
-        if isinstance(run.state.loader, StatefulLoader):
+        if isinstance(run.state.loader, OwnLoader) and run.state.loader.is_stateful:
             text = "stopped while the loader was working; its own position may be off by a batch"
             run.recorder.event("not-exact", text)
         return stop_with_checkpoint(run, stop_signal)

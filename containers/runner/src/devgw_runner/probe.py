@@ -17,7 +17,7 @@ from devgw_runner.checkpoint.state import check_same_model
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import DataError, OutOfMemoryError, TaskError
 from devgw_runner.ladder import rehearse
-from devgw_runner.loader_processes import opened
+from devgw_runner.own_loader import OwnLoader
 from devgw_runner.parallel.world import World
 from devgw_runner.paths import RunPaths
 from devgw_runner.plan.build import build_plan, pin_choices, pinned_settings
@@ -69,13 +69,25 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
     model = _build_model(task, config)
     if found is not None:
         check_same_model(found.manifest.model, model)
-    data = task.data(config, "train")
-    first_look, load_seconds = _look_at_data(task, data, config)
-    model.to(device)
-    facts = _find_facts(task, config, world, device, model, data, first_look, load_seconds)
-    plan = build_plan(config, facts, found.note() if found else "", pinned)
+    data: Any = task.data(config, "train")
+    if data is not None and not loading.is_map_style(data) and hasattr(data, "__iter__"):
+        data = OwnLoader(data, config.seed)
+    try:
+        first_look, load_seconds = _look_at_data(task, data, config)
+        model.to(device)
+        facts = _find_facts(task, config, world, device, model, data, first_look, load_seconds)
+        plan = build_plan(config, facts, found.note() if found else "", pinned)
+    except BaseException:
+        close_data(data)
+        raise
     own = facts.has_own_optimizer
     return Prepared(task, config, paths, world, device, model, data, first_look, facts, plan, start, own)
+
+
+def close_data(data: object) -> None:
+    """End the processes of the task's own loader, which is opened once for the first look and the first steps."""
+    if isinstance(data, OwnLoader):
+        data.close()
 
 
 def _build_model(task: Task[Any], config: TrainConfig) -> nn.Module:
@@ -91,12 +103,9 @@ def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any,
     if data is None:
         raise DataError("the task has no train data", f"let {type(task).__name__}.data return it for 'train'")
     if not loading.is_map_style(data):
-        if not hasattr(data, "__iter__"):
+        if not isinstance(data, OwnLoader):
             raise DataError(f"the train data is a {type(data).__name__}", "return a data set or an iterable of batches")
-        with opened(data) as batches:
-            first = next(batches, None)
-        if first is None:
-            raise DataError("the train data yielded no batch", "check the loader that Task.data returns")
+        first = data.look()
         check_batch(first)
         return first, 0.0
     length = loading.dataset_length(data, "train")

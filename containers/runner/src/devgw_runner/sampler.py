@@ -13,18 +13,15 @@ import torch
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run has come. `samples` counts what this epoch consumed over all processes."""
+    """How far a run has come. `samples` counts what this epoch consumed over all processes.
+
+    `batch` is the global batch of the last step, so that a resume notices another.
+    """
 
     step: int = 0
     epoch: int = 0
     samples: int = 0
-
-    def after_batch(self, global_batch: int, samples_in_epoch: int) -> "Position":
-        """Return the position one optimizer step later; an epoch that is used up starts the next."""
-        samples = self.samples + global_batch
-        if samples >= samples_in_epoch:
-            return Position(step=self.step + 1, epoch=self.epoch + 1, samples=0)
-        return replace(self, step=self.step + 1, samples=samples)
+    batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,22 +50,40 @@ class SampleOrder:
 
     @property
     def batches_per_epoch(self) -> int:
-        whole, rest = divmod(self.length, self.global_batch)
+        return self.batches_left(0)
+
+    def batches_left(self, samples: int) -> int:
+        """Return how many batches an epoch still has after `samples`, which may be no multiple of a batch."""
+        whole, rest = divmod(max(0, self.length - samples), self.global_batch)
         return whole if self.last_batch == "drop" or not rest else whole + 1
 
-    @property
-    def samples_per_epoch(self) -> int:
-        """Samples after which an epoch counts as used up: whole global batches, the last one included."""
-        return self.batches_per_epoch * self.global_batch
+    def after(self, position: Position) -> Position:
+        """Return the position one optimizer step later; an epoch that is used up starts the next."""
+        samples = position.samples + self.global_batch
+        return self.resumed(replace(position, step=position.step + 1, samples=samples, batch=self.global_batch))
+
+    def resumed(self, position: Position) -> Position:
+        """Return where to go on: at the same sample, or in the next epoch if no batch is left in this one."""
+        if self.batches_left(position.samples):
+            return position
+        return replace(position, epoch=position.epoch + 1, samples=0)
+
+    def last_step(self, position: Position, epochs: int) -> int:
+        """Return the step at which `epochs` are over, counted from a position that another batch may have reached."""
+        if position.epoch >= epochs:
+            return position.step
+        left = self.batches_left(position.samples) + (epochs - position.epoch - 1) * self.batches_per_epoch
+        return position.step + left
 
     def requests(self, start: Position) -> Iterator[BatchRequest]:
         """Yield this process's batches from `start` on, epoch after epoch, without end."""
-        epoch, first = start.epoch, start.samples // self.global_batch
+        epoch, begin = start.epoch, start.samples
         while True:
             order = self._permutation(epoch)
-            for batch in range(first, self.batches_per_epoch):
-                yield BatchRequest(self._slice(order, batch), batch_seed(self.seed, epoch, batch, self.rank))
-            epoch, first = epoch + 1, 0
+            for batch in range(self.batches_left(begin)):
+                offset = begin + batch * self.global_batch
+                yield BatchRequest(self._slice(order, offset), batch_seed(self.seed, epoch, offset, self.rank))
+            epoch, begin = epoch + 1, 0
 
     def _permutation(self, epoch: int) -> list[int]:
         if not self.shuffle:
@@ -77,8 +92,7 @@ class SampleOrder:
         order: list[int] = torch.randperm(self.length, generator=generator).tolist()
         return order
 
-    def _slice(self, order: list[int], batch: int) -> tuple[int, ...]:
-        begin = batch * self.global_batch
+    def _slice(self, order: list[int], begin: int) -> tuple[int, ...]:
         whole = order[begin : begin + self.global_batch]
         if self.last_batch == "pad":
             whole = [whole[i % len(whole)] for i in range(self.global_batch)]
@@ -88,7 +102,7 @@ class SampleOrder:
         return tuple(whole[self.rank * self.batch_size : (self.rank + 1) * self.batch_size])
 
 
-def batch_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
+def batch_seed(seed: int, epoch: int, offset: int, rank: int) -> int:
     """Return a 63-bit seed that depends on all four and on nothing else."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{batch}/{rank}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{offset}/{rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -31,25 +31,44 @@ class Order(Protocol):
 
     @property
     def global_batch(self) -> int: ...
-    @property
-    def samples_per_epoch(self) -> int: ...
+    def after(self, position: Position) -> Position: ...
+    def resumed(self, position: Position) -> Position: ...
+    def last_step(self, position: Position, epochs: int) -> int: ...
     @property
     def batches_per_epoch(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """The order of a task's own loader: its batches count as one sample each."""
+    """The order of a task's own loader: its batches count as one sample each. `batch` is how many they hold."""
 
     batches_per_epoch: int | None
+    batch: int = 0
 
     @property
     def global_batch(self) -> int:
         return 1
 
-    @property
-    def samples_per_epoch(self) -> int:
-        return self.batches_per_epoch or 2**62
+    def after(self, position: Position) -> Position:
+        """Return the position one optimizer step later."""
+        return self._wrapped(replace(position, step=position.step + 1, samples=position.samples + 1, batch=self.batch))
+
+    def resumed(self, position: Position) -> Position:
+        """Return where to go on: batches that held more or fewer samples are converted."""
+        if position.batch and self.batch:
+            position = replace(position, samples=position.samples * position.batch // self.batch)
+        return self._wrapped(position)
+
+    def last_step(self, position: Position, epochs: int) -> int:
+        """Return the step at which `epochs` are over."""
+        if self.batches_per_epoch is None or position.epoch >= epochs:
+            return position.step
+        return position.step + (epochs - position.epoch) * self.batches_per_epoch - position.samples
+
+    def _wrapped(self, position: Position) -> Position:
+        if self.batches_per_epoch is None or position.samples < self.batches_per_epoch:
+            return position
+        return replace(position, epoch=position.epoch + 1, samples=0)
 
 
 class Evaluation(Protocol):

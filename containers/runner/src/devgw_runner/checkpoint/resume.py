@@ -15,6 +15,7 @@ from devgw_runner.checkpoint.lineage import Branch
 from devgw_runner.checkpoint.state import Conditions, TrainState, check_same_model, load_tensors, load_trainer
 from devgw_runner.errors import CheckpointError
 from devgw_runner.parallel.world import World
+from devgw_runner.sampler import Position
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,16 @@ class Start:
     found: Found | None
     branch: Branch
     note: str = ""
+
+    @property
+    def position(self) -> Position:
+        """Where the checkpoint was made; the beginning without one."""
+        if self.found is None:
+            return Position()
+        there = self.found.manifest.position
+        if not there:  # the first format has it in the trainer's file only
+            there = torch.load(self.found.path / "trainer-0.pt", weights_only=True, map_location="cpu")["position"]
+        return Position(**there)
 
 
 def find_start(wish: str, root: Path) -> Start:

@@ -176,6 +176,8 @@ class CheckpointWriter:
 
 def _translate(exc: BaseException) -> RunnerError:
     """Find the operating system's word inside torch's wrapping."""
+    if isinstance(exc, RunnerError):
+        return exc
     found = _find_os_error(exc)
     if found is not None:
         return storage_error(found, "saving a checkpoint")
