@@ -16,6 +16,7 @@ class Exit(IntEnum):
     NOT_FOUND = 4
     DENIED = 5
     CONFLICT = 6
+    NOT_PROVEN = 7
     OWN_FAILURE = 125
     INTERRUPTED = 130
 
@@ -92,3 +93,9 @@ class StoreError(DevgwError):
 
 class JournalError(DevgwError):
     """An event that could not be made durable; the act it records must not happen."""
+
+
+class NotProvenError(JournalError):
+    """Nothing wrong was found, but what should be proven could not be compared."""
+
+    exit_code = Exit.NOT_PROVEN

@@ -42,6 +42,7 @@ from policies.limits import Allowance, limits_of
 
 if TYPE_CHECKING:
     from gateway.audit.head_key import HeadKey
+    from gateway.audit.head_signing import HeadSigner
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
     from gateway.background.environment_monitor import EnvironmentMonitor
@@ -122,6 +123,13 @@ class App:
         from gateway.audit.head_key import HeadKey
 
         return HeadKey(self.settings.keys_dir)
+
+    @cached_property
+    def head_signer(self) -> "HeadSigner":
+        from gateway.audit.head_signing import HeadSigner
+
+        signer = partial(self.head_key.ensure, self.settings.journal_name)
+        return HeadSigner(self.settings.journal_dir, signer, self.settings.last_head_file)
 
     @cached_property
     def policy(self) -> PolicyInForce:
@@ -308,11 +316,9 @@ class App:
         from gateway.background.journal_maintenance import HeadPlan, JournalMaintenance, contradictions, sinks_of
 
         audit, directory = self.settings.audit, self.settings.journal_dir
-        signer = partial(self.head_key.ensure, self.settings.journal_name)
         return JournalMaintenance(
             self.journal,
-            directory,
-            HeadPlan(signer, sinks_of(audit), audit.head_interval),
+            HeadPlan(self.head_signer, sinks_of(audit), audit.head_interval),
             lambda: contradictions(self.users, directory),
             retention_seconds=audit.retention,
         )

@@ -81,6 +81,7 @@ FACTS: Final[dict[str, str]] = {
     "journal.sealed": "A segment ends.",
     "journal.pruned": "Sealed segments were removed by age; `last_seq` and `last_hash` name the last record in them.",
     "journal.repaired": "An unfinished write, never acknowledged, was moved to `file`.",
+    "journal.signed-anew": "An administrator had the end signed although it does not continue the head signed last.",
     "journal.head-failed": "A signed head could not be handed on; `reason` says why.",
 }
 

@@ -31,8 +31,12 @@ class HeadKey:
         return Signer.load(self.private)
 
 
-def read_verifier(place: Path | str) -> Verifier:
-    """Read a verifier key from a file, or from the key's own text. Raises: JournalError `head.bad-key`."""
+def read_verifiers(place: Path | str) -> tuple[Verifier, ...]:
+    """Read verifier keys from a file, one a line, the older ones too where the key was changed; or from a key's text.
+
+    Raises:
+        JournalError: `head.bad-key`.
+    """
     text = str(place)
     if not text.count("+") >= 2 or Path(place).exists():
         try:
@@ -40,7 +44,12 @@ def read_verifier(place: Path | str) -> Verifier:
         except (OSError, UnicodeDecodeError) as exc:
             hint = "'devgw audit head --verifier' prints it on the gateway"
             raise JournalError("head.bad-key", f"{place}: the verifier key cannot be read", hint) from exc
-    return Verifier.parse(text)
+    return tuple(Verifier.parse(line) for line in text.splitlines() if line.strip()) or (Verifier.parse(text),)
+
+
+def read_verifier(place: Path | str) -> Verifier:
+    """Read one verifier key, the newest of a file. Raises: JournalError `head.bad-key`."""
+    return read_verifiers(place)[-1]
 
 
 def verifier_beside(head: Path, own: Path) -> Path:

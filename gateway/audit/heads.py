@@ -22,6 +22,7 @@ from gateway.errors import JournalError
 _ED25519 = b"\x01"  # c2sp.org/signed-note: signature type of Ed25519
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]{0,127}")
 _LARGEST_NOTE = 64 * 2**10
+_NOTE = re.compile(r"(?:[^\n]+\n)+\n(?:\N{EM DASH} [^\n]*\n)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,24 @@ class Head:
     size: int
     digest: bytes
     at: datetime | None = None
+    pruned: "Pruned | None" = None
 
     def text(self) -> str:
-        """Return the checkpoint body; the time stands in an extension line."""
+        """Return the checkpoint body; the time and what was pruned stand in extension lines."""
         lines = [self.origin, str(self.size), base64.b64encode(self.digest).decode()]
         if self.at is not None:
             lines.append(f"time {self.at.astimezone(UTC).strftime('%Y-%m-%dT%H:%M:%SZ')}")
+        if self.pruned is not None:
+            lines.append(f"pruned {self.pruned.last_seq} {base64.b64encode(self.pruned.digest).decode()}")
         return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a head says beside the end: the records up to this one, which has this hash, were removed on purpose."""
+
+    last_seq: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +125,12 @@ class Signer:
         return f"{text}\n\N{EM DASH} {self.verifier.name} {signature}\n"
 
 
-def open_head(note: str, verifier: Verifier) -> Head:
-    """Check a signed head and read it.
+def open_head(note: str, *verifiers: Verifier) -> Head:
+    """Check a signed head and read it; one of several keys is enough, where the key was changed.
 
     Raises:
-        JournalError: `head.bad-signature` when no signature by that key is good, `head.malformed`.
+        JournalError: `head.bad-signature` when no signature by those keys is good, `head.other-journal`,
+            `head.malformed`.
     """
     text, separator, signatures = note.rpartition("\n\n")
     if not separator or len(note) > _LARGEST_NOTE:
@@ -125,19 +138,39 @@ def open_head(note: str, verifier: Verifier) -> Head:
     text += "\n"
     for line in signatures.splitlines():
         dash, name, encoded = [*line.split(" "), "", "", ""][:3]
-        if dash == "\N{EM DASH}" and name == verifier.name and _is_good(encoded, text, verifier):
-            return _parse_head(text)
-    raise JournalError(
-        "head.bad-signature", f"the head is not signed by {verifier.name}", "was it signed by another key?"
-    )
+        for verifier in verifiers:
+            if dash == "\N{EM DASH}" and name == verifier.name and _is_good(encoded, text, verifier):
+                return _of_journal(_parse_head(text), verifier)
+    names = " or ".join(sorted({verifier.name for verifier in verifiers}))
+    raise JournalError("head.bad-signature", f"the head is not signed by {names}", "was it signed by another key?")
+
+
+def notes_in(text: str) -> list[str]:
+    """Return the notes of a file: each is a body, an empty line and signature lines.
+
+    Raises:
+        JournalError: `head.malformed`, where there is none, or where something stands between them.
+    """
+    text = text.strip("\n") + "\n"
+    notes = [match[0] for match in _NOTE.finditer(text)]
+    if not notes:
+        raise JournalError("head.malformed", "no signed head in this file")
+    if left := _NOTE.sub("", text).strip():
+        line = left.splitlines()[0]
+        raise JournalError("head.malformed", f"this stands between the heads and is none: {line[:60]!r}")
+    return notes
 
 
 def last_note(text: str) -> str:
-    """Return the last of several notes in a file: each is a body, an empty line and signature lines."""
-    notes = re.findall(r"(?:[^\n]+\n)+\n(?:\N{EM DASH} [^\n]*\n)+", text if text.endswith("\n") else text + "\n")
-    if not notes:
-        raise JournalError("head.malformed", "no signed head in this file")
-    return str(notes[-1])
+    """Return the last of several notes in a file. Raises: JournalError `head.malformed`."""
+    return notes_in(text)[-1]
+
+
+def _of_journal(head: Head, verifier: Verifier) -> Head:
+    if head.origin != verifier.name:
+        message = f"the head is of {head.origin[:80]!r}, and its key is the one of {verifier.name}"
+        raise JournalError("head.other-journal", message)
+    return head
 
 
 def _is_good(encoded: str, text: str, verifier: Verifier) -> bool:
@@ -155,13 +188,19 @@ def _parse_head(text: str) -> Head:
     lines = text.splitlines()
     try:
         origin, size, digest = lines[0], int(lines[1]), base64.b64decode(lines[2], validate=True)
-        stamp = next((line.removeprefix("time ") for line in lines[3:] if line.startswith("time ")), None)
-        at = datetime.fromisoformat(stamp) if stamp else None
+        extensions = dict(line.split(" ", 1) for line in lines[3:] if " " in line)
+        at = datetime.fromisoformat(extensions["time"]) if "time" in extensions else None
+        pruned = _parse_pruned(extensions["pruned"]) if "pruned" in extensions else None
     except (IndexError, ValueError) as exc:
         raise JournalError("head.malformed", "the head is no checkpoint") from exc
     if len(digest) != 32 or size < 0:
         raise JournalError("head.malformed", "the head is no checkpoint of this journal's form")
-    return Head(origin, size, digest, at)
+    return Head(origin, size, digest, at, pruned)
+
+
+def _parse_pruned(text: str) -> Pruned:
+    number, encoded = text.split(" ")
+    return Pruned(int(number), base64.b64decode(encoded, validate=True))
 
 
 def _key_bytes(encoded: str) -> bytes:

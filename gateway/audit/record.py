@@ -119,14 +119,20 @@ def parse(line: bytes) -> Record:
             number=int(fields["seq"]),
             at=datetime.fromisoformat(fields["time"]),
             code=str(fields["code"]),
-            actor=fields["actor"],
+            actor=_object(fields["actor"]),
             environment=fields["environment"],
             decision=fields["decision"],
             rule=fields["rule"],
             reason=fields["reason"],
             reference=fields["reference"],
-            detail=fields["detail"],
+            detail=_object(fields["detail"]),
             hash=fields["hash"],
         )
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise ValueError(f"not a journal record: {exc}") from exc
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("actor and detail are objects")
+    return value

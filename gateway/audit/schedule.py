@@ -1,46 +1,19 @@
 """Signing heads on a schedule and handing them to where the gateway's host cannot take them back."""
 
-import fcntl
 import os
 import subprocess
 import syslog
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.audit.event import Event
-from gateway.audit.heads import Head, Signer
-from gateway.audit.segments import EMPTY_TAIL, read_tail, segments
+from gateway.audit.head_signing import HeadSigner
 from gateway.errors import JournalError
 from gateway.model import Actor
 
 Sink = Callable[[str], None]
 _COMMAND_TIMEOUT_SECONDS = 60
-
-
-def current_head(directory: Path, origin: str, now: datetime | None = None) -> Head:
-    """Return the journal's durable end. Raises: JournalError `journal.unreadable`."""
-    try:
-        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise JournalError("journal.unreadable", f"the journal cannot be read: {exc.strerror}") from exc
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # a batch that is being written is not durable yet
-        tail = EMPTY_TAIL
-        for segment in reversed(segments(directory)):
-            descriptor = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                tail = read_tail(descriptor, check=False)
-            finally:
-                os.close(descriptor)
-            if tail.number:
-                break
-    except (OSError, ValueError) as exc:
-        raise JournalError("journal.unreadable", f"the journal's end cannot be read: {exc}") from exc
-    finally:
-        os.close(lock)
-    return Head(origin, tail.number, tail.digest, now or datetime.now(UTC))
 
 
 def to_file(path: Path) -> Sink:
@@ -79,14 +52,12 @@ class HeadKeeper:
 
     def __init__(
         self,
-        directory: Path,
-        signer: Signer,
+        signer: HeadSigner,
         sinks: Sequence[Sink],
         *,
         interval_seconds: float = 300,
         on_failure: Callable[[Event], None] | None = None,
     ) -> None:
-        self._directory = directory
         self._signer = signer
         self._sinks = tuple(sinks)
         self._interval_seconds = interval_seconds
@@ -99,12 +70,18 @@ class HeadKeeper:
         """Sign and hand on the present end; None where it has not moved.
 
         Raises:
-            JournalError: `head.not-delivered`, when a sink failed; all were tried, and all are tried again next time.
+            JournalError: `journal.not-continued`, when the journal is not the one signed before; `journal.unreadable`;
+                `head.not-delivered`, when a sink failed; all were tried, and all are tried again next time.
         """
-        head = current_head(self._directory, self._signer.verifier.name)
-        if head.size == self._signed_size:
+        if self._signer.end_size() == self._signed_size:
             return None
-        note = self._signer.sign(head)
+        head, note = self._signer.sign()
+        self.hand_on(note)
+        self._signed_size = head.size
+        return note
+
+    def hand_on(self, note: str) -> None:
+        """Give a head to every sink. Raises: JournalError `head.not-delivered`, when one failed; all were tried."""
         faults: list[str] = []
         for sink in self._sinks:
             try:
@@ -113,8 +90,6 @@ class HeadKeeper:
                 faults.append(str(exc))
         if faults:
             raise JournalError("head.not-delivered", f"a head could not be handed on: {'; '.join(faults)}")
-        self._signed_size = head.size
-        return note
 
     def start(self) -> None:
         """Begin to sign at each interval, in a thread."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gateway.audit.event import Event
-from gateway.audit.heads import Signer
+from gateway.audit.head_signing import HeadSigner
 from gateway.audit.journal import Journal
 from gateway.audit.retention import prune
 from gateway.audit.schedule import HeadKeeper, Sink, to_command, to_file, to_syslog
@@ -30,7 +30,7 @@ _PRUNE_SECONDS = 6 * 3600.0
 class HeadPlan:
     """How heads are signed: by whom, where they are handed to, how often."""
 
-    signer: Callable[[], Signer]
+    signer: HeadSigner
     sinks: tuple[Sink, ...]
     interval_seconds: float
 
@@ -41,14 +41,12 @@ class JournalMaintenance:
     def __init__(
         self,
         journal: Journal,
-        journal_dir: Path,
         heads: HeadPlan,
         contradictions: Callable[[], Iterable[Discrepancy]],
         *,
         retention_seconds: int,
     ) -> None:
         self._journal = journal
-        self._journal_dir = journal_dir
         self._plan = heads
         self._contradictions = contradictions
         self._retention_seconds = retention_seconds
@@ -58,6 +56,7 @@ class JournalMaintenance:
 
     def begin(self) -> None:
         """Sign and prune on schedule, and compare once with the database. Raises: DevgwError."""
+        self._plan.signer.ensure_key()
         self._heads = self._keeper()
         self._heads.start()
         for work in (self._compare_with_store, self._prune_regularly):
@@ -79,8 +78,7 @@ class JournalMaintenance:
 
     def _keeper(self) -> HeadKeeper:
         return HeadKeeper(
-            self._journal_dir,
-            self._plan.signer(),
+            self._plan.signer,
             self._plan.sinks,
             interval_seconds=self._plan.interval_seconds,
             on_failure=self._note_head_failure,
@@ -105,8 +103,10 @@ class JournalMaintenance:
         while True:
             try:
                 before = datetime.now(UTC) - timedelta(seconds=self._retention_seconds)
-                removed = prune(self._journal, self._journal_dir, before, _GATEWAY)
-                _log.info("pruned %d segments of the journal", len(removed))
+                removal = prune(self._journal, self._plan.signer, before, _GATEWAY)
+                _log.info("pruned %d segments of the journal", len(removal.paths))
+                if removal.note:
+                    self._keeper().hand_on(removal.note)
             except (DevgwError, OSError) as exc:
                 _log.error("the journal could not be pruned: %s", exc)
             if self._ended.wait(_PRUNE_SECONDS):

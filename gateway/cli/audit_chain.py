@@ -8,18 +8,18 @@ import typer
 from gateway.cli.invocation import Invocation, invocation_of
 from gateway.cli.options import JournalOption, OutputOption, QuietOption, YesOption
 from gateway.cli.output import Form, Output
-from gateway.errors import JournalError
+from gateway.errors import JournalError, NotProvenError
 
 if TYPE_CHECKING:
-    from gateway.audit.heads import Head
+    from gateway.audit.heads import Head, Verifier
     from gateway.audit.store_comparison import Discrepancy
-    from gateway.audit.verify import Report
+    from gateway.audit.verify import Problem, Report
 
 
 def verify(
     ctx: typer.Context,
     head: Annotated[
-        Path | None, typer.Option("--head", metavar="FILE", help="A signed head kept elsewhere; the last in it counts.")
+        Path | None, typer.Option("--head", metavar="FILE", help="Signed heads kept elsewhere; all are compared.")
     ] = None,
     key: Annotated[
         str | None,
@@ -30,16 +30,20 @@ def verify(
     quiet: QuietOption = False,
 ) -> None:
     """Prove that the journal is whole; without --journal also that the database agrees with it."""
+    from gateway.audit.head_signing import kept_heads
     from gateway.audit.verify import verify as verify_chain
 
     invocation = invocation_of(ctx)
     directory = journal or invocation.settings.journal_dir
-    report = verify_chain(directory, _open(invocation, head, key) if head else None)
+    verifiers = _verifiers(invocation, head, key)
+    heads = _open(head, verifiers) if head else []
+    kept = kept_heads(directory, *verifiers) if verifiers else None
+    report = verify_chain(directory, *heads, kept=kept)
     found = () if journal or not report.ok else _contradictions(invocation)
     out = Output(output, quiet=quiet)
     out.facts(_facts(report, found), report.as_dict() | {"store": [_document(one) for one in found]})
     if head is None:
-        out.note("without --head the end of the journal is not proven")
+        out.note("without --head nothing shows that these are the records that were written")
     _refuse(report, found)
 
 
@@ -48,16 +52,26 @@ def head(
     verifier: Annotated[
         bool, typer.Option("--verifier", help="Print the verifier key instead, to be kept with the heads.")
     ] = False,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Sign although the journal does not continue the head signed last.")
+    ] = False,
+    yes: YesOption = False,
 ) -> None:
     """Sign the journal's present end and print it."""
-    from gateway.audit.schedule import current_head
-
-    invocation = invocation_of(ctx)
-    signer = invocation.app.head_key.load()
+    app, out = invocation_of(ctx).app, Output()
+    key = app.head_key.load()
     if verifier:
-        Output().text(f"{signer.verifier}\n")
-    else:
-        Output().text(signer.sign(current_head(invocation.settings.journal_dir, signer.verifier.name)))
+        out.text(f"{key.verifier}\n")
+        return
+    if anew:
+        if not out.confirm(
+            "sign a journal that may have been exchanged? heads kept elsewhere go on to differ", yes=yes
+        ):
+            out.note("nothing was signed")
+            return
+        app.recorded.note("journal.signed-anew")
+    _head, note = app.head_signer.sign(anew=anew)
+    out.text(note)
 
 
 def prune(
@@ -83,22 +97,43 @@ def prune(
     if old and not out.confirm(f"remove {len(old)} segments of the journal for good?", yes=yes):
         out.note("nothing was removed")
         return
-    removed = retention.prune(invocation.app.journal, directory, moment, administrator()) if old else []
-    names = [path.name for path in removed]
-    out.done("\n".join(f"removed {name}" for name in names) or "nothing is as old as that", {"removed": names})
+    app, removal = invocation.app, retention.Removal()
+    if old:
+        removal = retention.prune(app.journal, app.head_signer, moment, administrator())
+    names = [path.name for path in removal.paths]
+    out.done(
+        "\n".join(f"removed {name}" for name in names) or "nothing is as old as that",
+        {"removed": names, "head": removal.note},
+    )
 
 
-def _open(invocation: Invocation, file: Path, key: str | None) -> "Head":
-    from gateway.audit.head_key import HeadKey, read_verifier, verifier_beside
-    from gateway.audit.heads import last_note, open_head
+def _verifiers(invocation: Invocation, head: Path | None, key: str | None) -> "tuple[Verifier, ...]":
+    """Return the keys that heads are checked with; none where no head is given and this host has no key."""
+    from gateway.audit.head_key import HeadKey, read_verifiers, verifier_beside
 
     own = HeadKey(invocation.settings.keys_dir).public
-    verifier = read_verifier(key or verifier_beside(file, own))
+    if key is None and head is None and not own.exists():
+        return ()
+    return read_verifiers(key or (verifier_beside(head, own) if head else own))
+
+
+def _open(file: Path, verifiers: "tuple[Verifier, ...]") -> "list[Head]":
+    from gateway.audit.heads import notes_in, open_head
+
     try:
-        return open_head(last_note(file.read_text()), verifier)
+        notes = notes_in(file.read_text())
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "not text"
         raise JournalError("head.malformed", f"{file} cannot be read: {reason}") from exc
+    heads: list[Head] = []
+    for number, note in enumerate(notes, 1):
+        try:
+            heads.append(open_head(note, *verifiers))
+        except JournalError as exc:
+            if len(notes) > 1:
+                exc.message = f"head {number} of {len(notes)} in {file}: {exc.message}"
+            raise
+    return heads
 
 
 def _contradictions(invocation: Invocation) -> "tuple[Discrepancy, ...]":
@@ -113,28 +148,42 @@ def _contradictions(invocation: Invocation) -> "tuple[Discrepancy, ...]":
 
 def _facts(report: "Report", found: "tuple[Discrepancy, ...]") -> dict[str, str]:
     problem = report.problem
-    bad = problem is not None or any(one.certain for one in found)
     facts = {
-        "journal": "NOT AS IT WAS WRITTEN" if problem else "ok",
+        "journal": "NOT AS IT WAS WRITTEN" if problem else "NOT PROVEN" if report.unproven else "ok",
         "records": f"{report.records}, from {report.first_seq} to {report.last_seq}",
         "last hash": report.last_hash,
         "head": "agrees" if report.head_checked and not problem else "not compared",
     }
     if problem:
-        facts |= {"first bad": f"record {problem.seq} in {problem.file}, line {problem.line}: {problem.kind}"}
+        facts |= {"first bad": f"record {problem.seq}{_place(problem)}: {problem.kind}"}
     facts |= {f"note {number}": note for number, note in enumerate(report.notes, 1)}
     for number, one in enumerate(found, 1):
         facts[f"database {number}"] = f"{one.kind}: {one.user} {one.subject} {one.message}"
-    if not bad and not report.head_checked:
-        facts["proven"] = "nothing was changed, removed or reordered up to the last record here"
+    return facts if problem else facts | _proven(report)
+
+
+def _place(problem: "Problem") -> str:
+    return f" in {problem.file}, line {problem.line}" if problem.file else ""
+
+
+def _proven(report: "Report") -> dict[str, str]:
+    """Say what a signed head vouches for, and what it does not."""
+    facts = {"proven": "nothing"}
+    if report.proven_seq >= report.first_seq:
+        facts["proven"] = f"records {report.first_seq} to {report.proven_seq} are those that were written"
+    after = max(report.proven_seq + 1, report.first_seq)
+    if report.last_seq >= after:
+        facts["not proven"] = f"records {after} to {report.last_seq} follow from one another; no head covers them"
     return facts
 
 
 def _refuse(report: "Report", found: "tuple[Discrepancy, ...]") -> None:
-    """End with a failure where anything is wrong for sure. Raises: JournalError."""
+    """End with a failure where anything is wrong for sure, or not proven. Raises: JournalError."""
     if report.problem is not None:
         problem = report.problem
-        message = f"{problem.message} ({problem.kind}, {problem.file}, line {problem.line})"
+        message = (
+            f"{problem.message} ({problem.kind}{',' if problem.file else ''}{_place(problem).removeprefix(' in')})"
+        )
         raise JournalError("journal.not-whole", message, "keep this copy; compare it with a backup from before")
     certain = [one for one in found if one.certain]
     if certain:
@@ -142,6 +191,9 @@ def _refuse(report: "Report", found: "tuple[Discrepancy, ...]") -> None:
         more = f" (and {len(certain) - 1} more)" if len(certain) > 1 else ""
         message = f"the database contradicts the journal: {one.user}: {one.subject} {one.message}{more}"
         raise JournalError("store.contradicted", message, "somebody wrote to the database without devgw")
+    if report.unproven:
+        hint = "give a newer head with --head, and its key with --key"
+        raise NotProvenError("journal.not-proven", f"not proven: {report.unproven}", hint)
 
 
 def _document(found: "Discrepancy") -> dict[str, Any]:

@@ -129,6 +129,11 @@ class Settings(_Section):
         return self.state_dir / "journal"
 
     @property
+    def last_head_file(self) -> Path:
+        """The head that was signed last; beside the journal's directory, so that who writes there cannot write it."""
+        return self.state_dir / "journal_head.last"
+
+    @property
     def journal_name(self) -> str:
         """The journal's name in its heads, given when their key is made."""
         host = self.server.public_host or socket.gethostname()

@@ -4,7 +4,12 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+from gateway.app import App
+from gateway.audit.event import Event
+from gateway.audit.heads import Head, Signer
+from gateway.audit.record import encode, finish
 from gateway.auth.keys import parse_public_key
+from gateway.model import Actor
 
 LAB = """\
 version = 1
@@ -77,3 +82,31 @@ def swap_key(database: Path, user: str, line: str) -> None:
             "UPDATE public_keys SET fingerprint = ?, line = ? WHERE user = ?", (key.fingerprint, key.line, user)
         )
     connection.close()
+
+
+def forge_pruned_copy(journal: Path, to: Path) -> None:
+    """Make a copy whose records are all gone, behind a forged one that says they were pruned."""
+    shutil.copytree(journal, to)
+    for segment in to.glob("segment-*.jsonl"):
+        segment.unlink()
+    keeper, digest, lines = Actor("gateway", "journal"), b"\7" * 32, []
+    opened = Event("journal.opened", keeper, detail={"previous_seq": 40, "previous_hash": digest.hex()})
+    pruned = Event("journal.pruned", keeper, detail={"last_seq": 40, "last_hash": digest.hex()})
+    for number, event in enumerate((opened, pruned, Event("login.allowed", Actor("user", "bob"))), 41):
+        line, digest = finish(number, encode(event), digest)
+        lines.append(line)
+    (to / "segment-000000000041.jsonl").write_bytes(b"".join(lines))
+
+
+def sign_nothing(app: App, to: Path) -> None:
+    """Sign the head of a journal that has no record yet, as a gateway does that begins."""
+    signer = app.head_key.load()
+    to.write_text(signer.sign(Head(signer.verifier.name, 0, bytes(32))))
+    to.with_name(f"{to.name}.pub").write_text(f"{signer.verifier}\n")
+
+
+def add_head_of_another_key(heads: Path) -> None:
+    """Append a head that somebody signed with a key of their own, under this journal's name."""
+    signer = Signer.create(heads.with_name("theirs"), "gw.example.org/devgw")
+    with heads.open("a") as file:
+        file.write("\n" + signer.sign(Head("gw.example.org/devgw", 10, b"\1" * 32)))

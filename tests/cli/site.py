@@ -20,7 +20,15 @@ from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
-from tests.cli.audit_fixtures import copy_without_last_record, edit_record, swap_key, write_policies
+from tests.cli.audit_fixtures import (
+    add_head_of_another_key,
+    copy_without_last_record,
+    edit_record,
+    forge_pruned_copy,
+    sign_nothing,
+    swap_key,
+    write_policies,
+)
 from tests.cli.connected_users import connect
 from tests.cli.doctor_fixtures import DRIVER, FixedSensors, measure, sources_at, write_spec
 from tests.cli.services import AnsweringEngine
@@ -169,6 +177,21 @@ class Site:
                 edit_record(state / "journal")
             case [name, "is", "put", "in", "place", "of", "the", "key", "of", user]:
                 swap_key(state / "devgw.db", user, (self.directory / name).read_text())
+            case _:
+                self._happens_to_heads(sentence)
+
+    def _happens_to_heads(self, sentence: str) -> None:
+        """What befalls signed heads, and a journal behind them."""
+        match sentence.split():
+            case ["the", "journal", "of", name, "is", "forged", "behind", "a", "pruning"]:
+                forge_pruned_copy(self.directory / "state/journal", self.directory / name)
+            case ["the", "head", "of", "an", "empty", "journal", "is", "kept", "as", name]:
+                sign_nothing(App(), self.directory / name)
+            case ["the", "heads", one, "and", other, "lie", "in", both]:
+                texts = [(self.directory / name).read_text() for name in (one, other)]
+                (self.directory / both).write_text("\n".join(texts))
+            case ["a", "head", "of", "another", "key", "joins", name]:
+                add_head_of_another_key(self.directory / name)
             case _:
                 self._happens_to_connections(sentence)
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.audit.event import Event
+from gateway.audit.head_signing import HeadSigner
+from gateway.audit.heads import Signer
 from gateway.audit.journal import Journal
 from gateway.model import Actor
 
@@ -15,6 +17,16 @@ ALICE = Actor("user", "alice", "SHA256:" + "a" * 43, "192.0.2.7")
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
 
 MakeEvent = Callable[..., Event]
+
+
+def signing(directory: Path, signer: Signer) -> HeadSigner:
+    """Sign a journal's heads as the gateway does; the last one is kept beside the journal."""
+    return HeadSigner(directory, lambda: signer, directory.with_name("journal_head.last"))
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    return Signer.create(tmp_path / "head.key", "gw/journal")
 
 
 @pytest.fixture

@@ -8,24 +8,20 @@ from pathlib import Path
 import pytest
 
 from gateway.audit.event import Event
+from gateway.audit.head_signing import current_head, kept_heads
 from gateway.audit.heads import Signer, last_note, open_head
 from gateway.audit.journal import Journal
-from gateway.audit.retention import prune
-from gateway.audit.schedule import HeadKeeper, current_head, to_command, to_file
+from gateway.audit.retention import Removal, prune
+from gateway.audit.schedule import HeadKeeper, to_command, to_file
 from gateway.audit.segments import segments
 from gateway.audit.verify import verify
 from gateway.errors import JournalError
-from tests.unit.audit.conftest import ALICE, NOON, MakeEvent
-
-
-@pytest.fixture
-def signer(tmp_path: Path) -> Signer:
-    return Signer.create(tmp_path / "head.key", "gw/journal")
+from tests.unit.audit.conftest import ALICE, NOON, MakeEvent, signing
 
 
 def test_a_head_in_a_file_proves_the_journal(written: Path, signer: Signer, tmp_path: Path) -> None:
     out = tmp_path / "heads"
-    keeper = HeadKeeper(written, signer, [to_file(out)])
+    keeper = HeadKeeper(signing(written, signer), [to_file(out)])
     assert keeper.sign_now() is not None
     head = open_head(last_note(out.read_text()), signer.verifier)
     assert (verify(written, head).head_checked, head.size) == (True, 10)
@@ -33,7 +29,7 @@ def test_a_head_in_a_file_proves_the_journal(written: Path, signer: Signer, tmp_
 
 def test_a_head_is_signed_again_only_when_the_journal_moved(written: Path, signer: Signer, event: MakeEvent) -> None:
     notes: list[str] = []
-    keeper = HeadKeeper(written, signer, [notes.append])
+    keeper = HeadKeeper(signing(written, signer), [notes.append])
     keeper.sign_now()
     assert keeper.sign_now() is None
     journal = Journal(written)
@@ -46,14 +42,14 @@ def test_a_head_is_signed_again_only_when_the_journal_moved(written: Path, signe
 def test_a_command_gets_the_head_on_its_input(written: Path, signer: Signer, tmp_path: Path) -> None:
     out = tmp_path / "out"
     script = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
-    note = HeadKeeper(written, signer, [to_command([sys.executable, "-c", script, str(out)])]).sign_now()
+    note = HeadKeeper(signing(written, signer), [to_command([sys.executable, "-c", script, str(out)])]).sign_now()
     assert out.read_text() == note
 
 
 def test_a_sink_that_fails_does_not_keep_the_others_from_the_head(written: Path, signer: Signer) -> None:
     """And the next time everybody is tried again, since that head counts as not delivered."""
     notes: list[str] = []
-    keeper = HeadKeeper(written, signer, [to_command(["false"]), notes.append])
+    keeper = HeadKeeper(signing(written, signer), [to_command(["false"]), notes.append])
     for _ in range(2):
         with pytest.raises(JournalError) as caught:
             keeper.sign_now()
@@ -69,7 +65,7 @@ def test_the_keeper_signs_by_itself_and_once_more_at_the_end(written: Path, sign
         notes.append(note)
         signed.set()
 
-    keeper = HeadKeeper(written, signer, [sink], interval_seconds=0.01)
+    keeper = HeadKeeper(signing(written, signer), [sink], interval_seconds=0.01)
     keeper.start()
     assert signed.wait(10)
     keeper.stop()
@@ -84,7 +80,7 @@ def test_a_failure_of_the_schedule_is_reported(tmp_path: Path, signer: Signer) -
         seen.append(event)
         failed.set()
 
-    keeper = HeadKeeper(tmp_path / "none", signer, [], interval_seconds=0.01, on_failure=report)
+    keeper = HeadKeeper(signing(tmp_path / "none", signer), [], interval_seconds=0.01, on_failure=report)
     keeper.start()
     assert failed.wait(10)
     keeper.stop()
@@ -113,21 +109,22 @@ def test_pruning_leaves_a_chain_that_verifies(three_days: Path, event: MakeEvent
     """The seals carry the time they were made, so everything sealed until now goes; the open segment stays."""
     old_head = current_head(three_days, "x")
     journal = Journal(three_days)
-    removed = prune(journal, three_days, event().at + timedelta(days=365_0), ALICE)
+    removal = prune(journal, signing(three_days, signer), event().at + timedelta(days=3650), ALICE)
     journal.close()
-    report = verify(three_days, old_head)
-    assert [path.name for path in removed] == [f"segment-{first:012}.jsonl" for first in (1, 4, 7)]
+    report = verify(three_days, old_head, kept=kept_heads(three_days, signer.verifier))
+    assert [path.name for path in removal.paths] == [f"segment-{first:012}.jsonl" for first in (1, 4, 7)]
     assert (report.ok, report.first_seq, report.last_seq, report.head_checked) == (True, 10, 12, True)
-    assert prune(journal, three_days, NOON, ALICE) == []
+    assert prune(journal, signing(three_days, signer), NOON, ALICE) == Removal()
 
 
-def test_removing_more_than_was_announced_is_found(three_days: Path, event: MakeEvent) -> None:
+def test_removing_more_than_was_announced_is_found(three_days: Path, event: MakeEvent, signer: Signer) -> None:
     journal = Journal(three_days, segment_bytes=1)
-    prune(journal, three_days, event().at + timedelta(days=3650), ALICE)
+    prune(journal, signing(three_days, signer), event().at + timedelta(days=3650), ALICE)
     journal.append(event())
     journal.close()
-    assert verify(three_days).ok
+    kept = kept_heads(three_days, signer.verifier)
+    assert verify(three_days, kept=kept).ok
     segments(three_days)[0].path.unlink()
-    problem = verify(three_days).problem
+    problem = verify(three_days, kept=kept).problem
     assert problem is not None
     assert problem.kind == "pruned-unannounced"
