@@ -119,6 +119,34 @@ def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoints(tmp_path: P
     assert not list((kept / "tiny").glob(".tmp-*"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "output"),
+    [("", ""), ("--csv", ""), ("--prometheus textfile", ""), ("", "> {volume}/out 2>&1")],
+    ids=["jsonl", "csv", "prometheus", "output"],
+)
+def test_a_full_log_disk_stops_the_run_with_its_own_code(tmp_path: Path, tiny_script, flags, output):
+    """A real full file system of 100 KiB, also where the output itself goes there: a detached run's does."""
+    volume = tmp_path / "full"
+    volume.mkdir()
+    where = f"--log-dir {volume} --progress-seconds 0.0001 --log-every 1 --steps 100000 {flags}"
+    command = (
+        f"mount -t tmpfs -o size=100k none {volume} && "
+        f"exec {sys.executable} -m devgw_runner {tiny_script} {where} {output.format(volume=volume)}"
+    )
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 13, done.stderr
+    if not output:
+        assert_two_lines(done.stderr, "no space left while writing")
+
+
+def assert_two_lines(error: str, message: str) -> None:
+    lines = error.strip().splitlines()
+    assert len(lines) == 2, error
+    assert message in lines[0]
+
+
 def test_a_corrupt_newest_checkpoint_is_passed_over_for_an_older_one(capsys, paths):
     assert attempt(tiny.Tiny, "--checkpoint-every", "2") == 0
     newest = paths.checkpoints / "step-00000006"

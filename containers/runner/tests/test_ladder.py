@@ -3,7 +3,8 @@
 import pytest
 import torch
 from devgw_runner import Task, run
-from devgw_runner.ladder import STOCHASTIC_DRAWS, ParityError, Rung, Trial, _check_parity, climb
+from devgw_runner.ladder import Rung, Trial, climb
+from devgw_runner.parity import STOCHASTIC_DRAWS, ParityError, check_loss
 from devgw_runner.precision import autocast_for, scaler_for
 from devgw_runner.task import LossStep
 from tiny import Tiny, TinyConfig
@@ -92,9 +93,9 @@ def test_dropout_alone_rejects_no_rung_and_hides_no_other_loss():
     draws = torch.Generator().manual_seed(1)
     losses = 1.1 + 0.05 * torch.randn(3000, STOCHASTIC_DRAWS + 1, generator=draws, dtype=torch.float64)
     for reference, compiled in zip(losses[:, 1:].tolist(), losses[:, 0].tolist(), strict=True):
-        _check_parity(compiled, reference, "fp32")
+        check_loss(compiled, reference, "fp32")
         with pytest.raises(ParityError):
-            _check_parity(compiled + 1.0, reference, "fp32")
+            check_loss(compiled + 1.0, reference, "fp32")
 
 
 def test_a_rung_that_takes_too_long_is_left():

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from devgw_runner.metrics.gpu import GpuState, NvmlUnavailableError, read_gpus
 from devgw_runner.metrics.progress import Progress, format_seconds
 from devgw_runner.metrics.prometheus import GAUGES, PREFIX, VAL_LOSS, PrometheusSink
 from devgw_runner.metrics.record import Meter, Record
+from devgw_runner.metrics.sinks import JsonlSink
 from devgw_runner.wrap.sidecar import write_gpu_state
 
 QUICK = ["--run-name", "tiny", "--steps", "8", "--log-every", "2"]
@@ -57,6 +59,35 @@ def test_a_resumed_run_appends_to_the_same_csv(paths):
     assert run(tiny.Tiny, [*QUICK, "--csv", "--steps", "12"]) == 0
     text = (paths.logs / "metrics.csv").read_text().splitlines()
     assert sum(line.startswith("time,") for line in text) == 1
+
+
+def test_a_line_that_a_full_disk_cut_short_does_not_swallow_the_next(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"ste')
+    sink = JsonlSink(path)
+    sink.write(record(step=2))
+    sink.close()
+    assert [line[:7] for line in path.read_text().splitlines()] == ['{"step"', '{"ste', '{"time"']
+
+
+def test_ages_and_durations_are_never_negative_when_the_clock_is_set_back(paths, monkeypatch):
+    real = time.time
+
+    class Backwards(tiny.Tiny):
+        def schedule(self, optimizer, cfg, total_steps):
+            monkeypatch.setattr(time, "time", lambda: real() - 7200)  # after the writer began to count
+            return super().schedule(optimizer, cfg, total_steps)
+
+        def loss(self, model, batch):
+            monkeypatch.setattr(time, "time", lambda: real() - 14400)
+            return super().loss(model, batch)
+
+    assert run(Backwards, [*QUICK, "--prometheus", "textfile", "--checkpoint-every", "3"]) == 0
+    for row in paths.records():
+        assert 0 <= row["checkpoint_age_seconds"] < 600
+        assert row["step_seconds"] > 0
+        assert row["data_wait_seconds"] >= 0
+    assert format_seconds(-3) == "0s"
 
 
 def test_prometheus_is_served_on_loopback_only():

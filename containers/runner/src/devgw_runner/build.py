@@ -3,7 +3,6 @@
 Each function makes one layer; `assemble` calls them in the order in which they depend on each other.
 """
 
-import json
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +13,7 @@ from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_
 from devgw_runner.checkpoint.resume import Start, restore
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
-from devgw_runner.errors import RunnerError, TaskError, storage_error
+from devgw_runner.errors import RunnerError, TaskError
 from devgw_runner.loading import split_batch
 from devgw_runner.metrics.peak import peak_flops
 from devgw_runner.metrics.progress import Progress
@@ -23,6 +22,7 @@ from devgw_runner.metrics.recorder import Recorder
 from devgw_runner.parallel.world import StopConsensus
 from devgw_runner.parallel.wrapping import shard_model
 from devgw_runner.plan.throughput import count_steps
+from devgw_runner.plan.written import write_plan
 from devgw_runner.precision import autocast_for, convert_to_fp8, scaler_for, set_matmul_precision
 from devgw_runner.probe import Prepared
 from devgw_runner.profiling import Profiler
@@ -52,7 +52,8 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
     infinite_by_design = frozenset(not_finite(collect_tensors(state)))
     progress = Progress(total_steps, config.progress_seconds, lambda: signals.request_stop(1))  # 1: SIGHUP
     recorder = Recorder(config, prepared.paths.logs, progress, prepared.paths.run, is_main=world.is_main)
-    _write_plan(prepared)
+    if world.is_main:
+        write_plan(plan, prepared.paths)
     step = LossStep(prepared.task, prepared.model)
     run = RunState(
         task=prepared.task,
@@ -144,16 +145,6 @@ def _open_writer(prepared: Prepared) -> CheckpointWriter:
         made={"device": prepared.device.type, "parallel": prepared.plan.parallel.value},
     )
     return CheckpointWriter(settings, prepared.world)
-
-
-def _write_plan(prepared: Prepared) -> None:
-    if not prepared.world.is_main:
-        return
-    text = json.dumps(prepared.plan.to_json() | {"run": prepared.paths.run}, indent=1)
-    try:
-        (prepared.paths.logs / "plan.json").write_text(text + "\n", encoding="utf-8")
-    except OSError as exc:
-        raise storage_error(exc, "writing plan.json") from exc
 
 
 def _go_on(run: RunState) -> None:

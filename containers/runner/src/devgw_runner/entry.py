@@ -15,7 +15,14 @@ from devgw_runner.checkpoint.lock import only_writer
 from devgw_runner.config import TrainConfig
 from devgw_runner.config_sources import read_config
 from devgw_runner.environment import prepare_compiler_environment
-from devgw_runner.errors import READ_ONLY_ERRNOS, OutOfMemoryError, RunnerError, TaskError, read_only_error
+from devgw_runner.errors import (
+    DISK_FULL_ERRNOS,
+    READ_ONLY_ERRNOS,
+    OutOfMemoryError,
+    RunnerError,
+    TaskError,
+    storage_error,
+)
 from devgw_runner.jobs.registry import registered_run
 from devgw_runner.loop import train
 from devgw_runner.measure import find_device
@@ -67,14 +74,17 @@ def guarded(action: Callable[[], int]) -> int:
         size = "a smaller --batch-size or --micro-batch"
         return report_failure(OutOfMemoryError(f"out of device memory: {str(exc).splitlines()[0]}", f"choose {size}"))
     except OSError as exc:
-        traceback.print_exc()
-        return report_failure(read_only_error(exc)) if exc.errno in READ_ONLY_ERRNOS else 1
+        with suppress(OSError):  # the output may lie on the volume that is full
+            traceback.print_exc()
+        told = exc.errno in READ_ONLY_ERRNOS | DISK_FULL_ERRNOS
+        return report_failure(storage_error(exc, "running the task")) if told else 1
 
 
 def report_failure(exc: RunnerError) -> int:
     """Print the two lines that every failure has, and return its exit code."""
-    print(f"devgw-run: error: {exc.message}", file=sys.stderr)
-    print(f"devgw-run: hint: {exc.hint}", file=sys.stderr)
+    with suppress(OSError):  # the output may lie on the volume that is full
+        print(f"devgw-run: error: {exc.message}", file=sys.stderr)
+        print(f"devgw-run: hint: {exc.hint}", file=sys.stderr)
     return exc.exit_code
 
 

@@ -106,7 +106,7 @@ def storage_error(exc: OSError, doing: str) -> RunnerError:
     """Translate a failed write into the kind that names its remedy."""
     where = exc.filename or ""
     if exc.errno in DISK_FULL_ERRNOS:
-        hint = "free space on that volume or lower --checkpoint-keep; earlier checkpoints are intact"
+        hint = "free space on that volume or choose another; earlier checkpoints are intact"
         return StorageError(f"no space left while {doing}", hint)
     if exc.errno in READ_ONLY_ERRNOS:
         return read_only_error(exc)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from devgw_runner.compiler_counts import signature
 from devgw_runner.task import walk_leaves
 
 StepFunction = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
@@ -85,7 +86,7 @@ class WholeStepGraph:
 
     def fits(self, batch: Any) -> bool:
         """Say whether a batch has the captured shapes and dtypes."""
-        return _signature(batch) == _signature(self._static_batch)
+        return signature(batch) == signature(self._static_batch)
 
     def replay(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Run one step; the returned tensors are copies, because the next replay overwrites the originals."""
@@ -107,10 +108,6 @@ def make_capturable(optimizer: Optimizer) -> None:
     for state in optimizer.state.values():
         if isinstance(state.get("step"), Tensor):
             state["step"] = state["step"].to(device)
-
-
-def _signature(batch: Any) -> list[tuple[torch.Size, torch.dtype]]:
-    return [(leaf.shape, leaf.dtype) for leaf in walk_leaves(batch) if isinstance(leaf, Tensor)]
 
 
 def _clone(batch: Any) -> Any:

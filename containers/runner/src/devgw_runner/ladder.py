@@ -4,26 +4,25 @@ The rung above, the whole-step CUDA graph, is `graphs`' and stands on whichever 
 A trial leaves no trace: gradients, buffers and random state are put back.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain, count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from devgw_runner.precision import PARITY_TOLERANCE, AutocastFactory
+from devgw_runner.compiler_counts import Compiled, CompilerCounts
+from devgw_runner.parity import STOCHASTIC_DRAWS, Draw, Reference, check_parity, take_reference
+from devgw_runner.precision import AutocastFactory
 from devgw_runner.randomness import untouched_randomness
 from devgw_runner.task import LossStep
 from devgw_runner.time_limit import CompileTimeoutError, time_limit
-
-STOCHASTIC_DRAWS = 16
-# Of a further draw beside sixteen (Student's t, 15 degrees of freedom), one in forty thousand lies beyond six.
-STOCHASTIC_ERRORS = 6.0
 
 
 class Rung(StrEnum):
@@ -54,10 +53,11 @@ class Climb:
     seconds: float = 0.0
     falls: list[Fall] = field(default_factory=list)
     eager_loss: float | None = None
+    compiled: Compiled = field(default_factory=Compiled)
 
 
-class ParityError(Exception):
-    """A rung computes another loss than the eager one."""
+class NoGraphError(Exception):
+    """The compiler raised nothing and compiled nothing: everything would run eager under another name."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,19 @@ class Trial:
 
 
 def climb(trial: Trial, agree: Callable[[bool], bool]) -> Climb:
-    """Find the highest rung that compiles in time and computes the eager loss; leave it compiled.
+    """Find the highest rung that compiles in time and computes the eager loss and gradients; leave it compiled.
 
     `agree` says whether every process succeeded. A stop signal (StopRequested) passes through.
     """
     started = time.perf_counter()
     result = Climb(rung=Rung.EAGER)
-    reference = _eager_losses(trial)
-    result.eager_loss = statistics.fmean(reference)
+    reference = _eager_reference(trial)
+    result.eager_loss = statistics.fmean(reference.losses)
     for rung in COMPILE_RUNGS:
-        fall = _try_rung(rung, trial, reference)
+        counts = CompilerCounts()
+        fall = _try_rung(rung, trial, reference, counts)
         if agree(fall is None):
-            result.rung = rung
+            result.rung, result.compiled = rung, counts.taken()
             break
         result.falls.append(fall or Fall(rung, "OtherProcess", "another process fell", 0.0))
         _undo_compile(trial)
@@ -93,18 +94,26 @@ def climb(trial: Trial, agree: Callable[[bool], bool]) -> Climb:
     return result
 
 
-def _try_rung(rung: Rung, trial: Trial, reference: list[float]) -> Fall | None:
+def _try_rung(rung: Rung, trial: Trial, reference: Reference, counts: CompilerCounts) -> Fall | None:
     started = time.perf_counter()
     try:
         _compile_targets(rung, trial)
-        with time_limit(trial.timeout_seconds):
-            loss = rehearse(trial.step, trial.batch, trial.autocast)
-        _check_parity(loss, reference, trial.precision)
+        with time_limit(trial.timeout_seconds), untouched_randomness():
+            first = draw(trial, trial.autocast)
+            _require_graphs(counts.taken())
+            draws = chain([first], (draw(trial, trial.autocast) for _ in count()))
+            check_parity(lambda: next(draws), reference, trial.precision)
     except torch.OutOfMemoryError:
         raise  # a smaller batch is the remedy, not a lower rung
     except (Exception, CompileTimeoutError) as exc:  # noqa: BLE001 - a compiler may fail in any way; each becomes a Fall
         return Fall(rung, *_first_cause(exc), seconds=time.perf_counter() - started)
     return None
+
+
+def _require_graphs(compiled: Compiled) -> None:
+    if compiled.graphs == 0:
+        reasons = "; ".join(reason for reason, _ in compiled.breaks)
+        raise NoGraphError(f"nothing was compiled: {reasons or 'the compiler skipped the whole step'}")
 
 
 def _compile_targets(rung: Rung, trial: Trial) -> None:
@@ -127,40 +136,58 @@ def _undo_compile(trial: Trial) -> None:
 
 def rehearse(step: LossStep, batch: Any, autocast: AutocastFactory) -> float:
     """Run forward and backward once, leave no trace, and return the loss."""
-    with untouched_randomness(), untouched_buffers(step.model):
+    with untouched_randomness(), _untraced(step):
+        return _forward_backward(step, batch, autocast)
+
+
+def draw(trial: Trial, autocast: AutocastFactory) -> Draw:
+    """Run forward and backward once on the trial's batch; only the random state moves on."""
+    step = trial.step
+    with _untraced(step):
+        loss = _forward_backward(step, trial.batch, autocast)
+        gradients = {name: _kept(parameter) for name, parameter in step.named_parameters() if parameter.requires_grad}
+    return Draw(loss, gradients)
+
+
+def _forward_backward(step: LossStep, batch: Any, autocast: AutocastFactory) -> float:
+    with autocast():
+        loss, _ = step(batch)
+    loss.backward()
+    return float(loss.detach())
+
+
+@contextmanager
+def _untraced(step: LossStep) -> Iterator[None]:
+    """Leave neither gradients nor running statistics behind."""
+    with untouched_buffers(step.model):
         try:
-            with autocast():
-                loss, _ = step(batch)
-            loss.backward()
-            return float(loss.detach())
+            yield
         finally:
             step.zero_grad(set_to_none=True)
 
 
-def _eager_losses(trial: Trial) -> list[float]:
-    """Return the eager loss: twice, and again under other random draws if the two differ."""
-    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+def _kept(parameter: nn.Parameter) -> Tensor:
+    """Return the gradient of this process's shard, in fp32 and in host memory, where there is room for copies."""
+    gradient = parameter.grad
+    if gradient is None:
+        gradient = torch.zeros_like(parameter)
+    whole = gradient.detach()
+    return (whole.to_local() if isinstance(whole, DTensor) else whole).float().cpu()
+
+
+def _eager_reference(trial: Trial) -> Reference:
+    """Take the eager loss twice, and again under other random draws if the two differ; then the gradients."""
+    with torch.compiler.set_stance("force_eager"), untouched_randomness():
         losses = []
-        with untouched_randomness(), untouched_buffers(trial.step.model):
+        with torch.no_grad(), untouched_buffers(trial.step.model):
             for _ in range(STOCHASTIC_DRAWS):
                 with trial.autocast():
                     losses.append(float(trial.step(trial.batch)[0]))
                 if len(losses) == 2 and losses[0] == losses[1]:
                     break
-    return losses
-
-
-def _check_parity(loss: float, reference: list[float], precision: str) -> None:
-    """Compare with the eager loss; where dropout makes that a random number, allow its measured spread.
-
-    Raises:
-        ParityError: it gives both losses and the tolerance.
-    """
-    expected = statistics.fmean(reference)
-    tolerance = PARITY_TOLERANCE[precision] * max(abs(expected), 1e-3)
-    tolerance += STOCHASTIC_ERRORS * statistics.stdev(reference) * math.sqrt(1 + 1 / len(reference))
-    if not abs(loss - expected) <= tolerance:
-        raise ParityError(f"loss {loss:.6g} differs from the eager {expected:.6g} by more than {tolerance:.2g}")
+        return take_reference(
+            losses, lambda: draw(trial, trial.autocast), lambda: draw(trial, nullcontext), trial.precision
+        )
 
 
 def _first_cause(exc: BaseException) -> tuple[str, str]:
@@ -182,8 +209,3 @@ def untouched_buffers(module: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, old in zip(buffers, before, strict=True):
                 buffer.copy_(old)
-
-
-def count_recompiles() -> int:
-    """Return how many graphs the compiler has made in this process."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])  # noqa: SLF001 - torch has no public name for it

@@ -17,7 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 from devgw_runner.checkpoint.state import collect_tensors
 from devgw_runner.errors import SIGNAL_EXIT_BASE, NotFiniteError, StopRequested
 from devgw_runner.graphs import LaunchMeter, WholeStepGraph, make_capturable
-from devgw_runner.ladder import count_recompiles
 from devgw_runner.loading import split_batch
 from devgw_runner.metrics.peak import model_flops_utilisation
 from devgw_runner.metrics.record import Record
@@ -74,7 +73,6 @@ def train_to_end(run: RunState) -> int:
     """
     stop_signal = evaluate(run) if owes_evaluation(run) else 0
     last_checkpoint = time.monotonic()
-    first_step = run.position.step
     while not stop_signal and not run.is_done:
         batch = next_batch(run)
         loss, metrics = step_within_memory(run, batch)
@@ -83,9 +81,10 @@ def train_to_end(run: RunState) -> int:
         run.state.position = run.order.after(run.position)
         step = run.position.step
         run.meter.add(loss, metrics, batch_samples(batch) * run.world.size)
-        if step == first_step + 1 and run.is_compiled:
+        if run.is_compiled and run.shapes.is_open:
             # From here an odd shape costs one eager step instead of minutes of recompiling.
             torch.compiler.set_stance("eager_on_recompile")
+            run.shapes.is_open = False
 
         if run.config.nan == "stop":
             run.watch.observe(loss, step)
@@ -130,6 +129,7 @@ def step_within_memory(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Ten
         except torch.OutOfMemoryError as exc:
             shrink_micro_batch(run, batch_samples(batch), exc)
             torch.compiler.set_stance("default")  # the new shape may compile once
+            run.shapes.is_open = True
 
 
 def choose_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -153,6 +153,7 @@ def optimizer_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]
     means: dict[str, Tensor] = {}
     for index, part in enumerate(parts):
         with gradient_sync(run, last=index == len(parts) - 1):
+            note_shape(run, part)
             with run.autocast():
                 loss, metrics = run.step(part)
             share = batch_samples(part) / samples
@@ -176,6 +177,13 @@ def optimizer_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]
     scaler.update()
     optimizer.zero_grad(set_to_none=run.launch_meter is None)  # a graph needs gradients at fixed addresses
     return total, means
+
+
+def note_shape(run: RunState, part: Any) -> None:
+    """Count what a compiled run executes eagerly, and say each shape of that once."""
+    shapes = run.shapes.note(part) if run.is_compiled else None
+    if shapes is not None:
+        run.recorder.event("eager-shape", f"batches of {shapes} run eager: that shape was not compiled")
 
 
 def add_means(means: dict[str, Tensor], values: dict[str, Tensor], share: float) -> None:
@@ -327,8 +335,11 @@ def report(run: RunState) -> None:
             mfu=model_flops_utilisation(rate / run.world.size, run.flops_per_sample, run.peak_flops),
             memory_bytes=memory_in_use(run.device),
             compile_seconds=climbed.seconds if climbed else 0.0,
-            recompiles=count_recompiles() - run.graphs_baseline if run.is_compiled else 0,
-            checkpoint_age_seconds=time.time() - run.writer.saved_at,
+            recompiles=run.recompiles.taken().graphs if run.recompiles and run.is_compiled else 0,
+            graphs=climbed.compiled.graphs if climbed else 0,
+            graph_breaks=climbed.compiled.break_count if climbed else 0,
+            eager_shape_parts=run.shapes.eager_parts,
+            checkpoint_age_seconds=time.monotonic() - run.writer.saved_at,
             skipped_steps=run.state.skipped_steps,
         )
     )

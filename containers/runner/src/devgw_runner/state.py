@@ -10,6 +10,7 @@ from torch import nn
 
 from devgw_runner.checkpoint.state import TrainState
 from devgw_runner.checkpoint.writer import CheckpointWriter
+from devgw_runner.compiler_counts import CompiledShapes, CompilerCounts
 from devgw_runner.config import TrainConfig
 from devgw_runner.graphs import LaunchMeter, WholeStepGraph
 from devgw_runner.ladder import Climb
@@ -131,7 +132,8 @@ class RunState:
     climb: Climb | None = None
     graph: WholeStepGraph | None = None
     launch_meter: LaunchMeter | None = None
-    graphs_baseline: int = 0
+    recompiles: CompilerCounts | None = None  # from the end of warm-up on
+    shapes: CompiledShapes = field(default_factory=CompiledShapes)
     infinite_by_design: frozenset[str] = frozenset()  # tensors that were so from the start, such as a mask of -inf
 
     @property

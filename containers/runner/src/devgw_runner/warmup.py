@@ -1,12 +1,16 @@
 """Warm-up: climb the ladder on one batch, report what it took, and leave training state untouched."""
 
+from typing import Any
+
 import torch
 
+from devgw_runner.compiler_counts import CompilerCounts
 from devgw_runner.errors import OutOfMemoryError
-from devgw_runner.ladder import Climb, Rung, Trial, climb, count_recompiles
+from devgw_runner.ladder import Climb, Rung, Trial, climb
 from devgw_runner.loading import split_batch
 from devgw_runner.metrics.progress import format_seconds
 from devgw_runner.parallel.wrapping import find_blocks
+from devgw_runner.plan.written import write_plan
 from devgw_runner.state import RunState
 from devgw_runner.task import batch_samples
 
@@ -20,11 +24,12 @@ def warm_up(run: RunState, batch: object) -> None:
     """
     if run.plan.compile.value == "off":
         run.climb = Climb(rung=Rung.EAGER)
+        _write_outcome(run, run.climb)
         return
     run.recorder.event("warm-up", "compiling; the first time can take minutes, later starts use the kept cache")
     result = _climb_within_memory(run, batch)
     run.climb = result
-    run.graphs_baseline = count_recompiles()
+    run.recompiles = CompilerCounts()
     for fall in result.falls:
         run.recorder.event(
             "fall",
@@ -34,13 +39,30 @@ def warm_up(run: RunState, batch: object) -> None:
             line=fall.line,
             seconds=fall.seconds,
         )
-    cache = _cache_words()
+    made = f" with {result.compiled.describe()}" if result.rung is not Rung.EAGER else ""
     run.recorder.event(
         "warm-up-done",
-        f"warm-up took {format_seconds(result.seconds)} ({cache}), running on rung {result.rung}",
-        rung=result.rung,
+        f"warm-up took {format_seconds(result.seconds)} ({_cache_words()}), running on rung {result.rung}{made}",
         seconds=result.seconds,
+        **_outcome(result),
     )
+    _write_outcome(run, result)
+
+
+def _outcome(result: Climb) -> dict[str, Any]:
+    return {
+        "rung": result.rung,
+        "graphs": result.compiled.graphs,
+        "graph_breaks": result.compiled.break_count,
+        "graph_break_reasons": [{"reason": reason, "count": count} for reason, count in result.compiled.breaks],
+    }
+
+
+def _write_outcome(run: RunState, result: Climb) -> None:
+    """Say in plan.json what became of the choice to compile."""
+    if run.world.is_main:
+        falls = [{"rung": fall.rung, "cause": fall.cause, "line": fall.line} for fall in result.falls]
+        write_plan(run.plan, run.paths, warm_up={**_outcome(result), "seconds": result.seconds, "falls": falls})
 
 
 def _climb_within_memory(run: RunState, batch: object) -> Climb:

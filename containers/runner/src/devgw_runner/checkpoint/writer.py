@@ -56,7 +56,7 @@ class CheckpointWriter:
         self._sealing: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.saved_step = -1
-        self.saved_at = time.time()
+        self.saved_at = time.monotonic()
         if world.is_main:
             store.sweep_unfinished(settings.root)
 
@@ -164,7 +164,7 @@ class CheckpointWriter:
                 final = store.step_directory(root, step, manifest.branch)
                 store.seal(store.temporary_directory(root, step), final, manifest)
                 store.prune(root, self._settings.keep, manifest.branch)
-            self.saved_step, self.saved_at = step, time.time()
+            self.saved_step, self.saved_at = step, time.monotonic()
         except BaseException as exc:  # noqa: BLE001 - it crosses to the main thread and is raised there
             self._failure = exc
             self._clear(step)

@@ -3,11 +3,14 @@
 A lost connection shows as an output that cannot be written; that is reported once, not raised.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
+from devgw_runner.errors import DISK_FULL_ERRNOS, storage_error
 from devgw_runner.metrics.record import Record
 
 
@@ -81,10 +84,20 @@ class Progress:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as exc:
             # EPIPE or EIO: sshd closed its end. ValueError: the stream object itself is closed.
             self._lost = True
+            if isinstance(exc, OSError) and exc.errno in DISK_FULL_ERRNOS:
+                self._drop_output()
+                raise storage_error(exc, "writing the output") from exc
             self._on_lost()
+
+    def _drop_output(self) -> None:
+        """Let go of what could not be written: Python's exit would try again, and give its own code."""
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 def _numbers(record: Record) -> str:
@@ -93,7 +106,7 @@ def _numbers(record: Record) -> str:
 
 def format_seconds(seconds: float) -> str:
     """Return a duration as `1h02m`, `3m20s` or `12s`."""
-    whole = round(seconds)
+    whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
     if hours:

@@ -24,6 +24,9 @@ GAUGES = {
     "epoch": "epochs done",
     "learning_rate": "learning rate of the first parameter group",
     "skipped_steps": "steps left out because the gradient was not finite",
+    "graphs": "graphs that the compiler made in warm-up",
+    "graph_breaks": "places where the compiler left the step to Python",
+    "eager_shape_parts": "batches, or parts of one, that ran eager because their shape was not compiled",
 }
 VAL_LOSS = "val_loss"
 TEXTFILE_SECONDS = 1.0

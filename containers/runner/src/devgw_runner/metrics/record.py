@@ -30,6 +30,9 @@ class Record:
     recompiles: int = 0
     checkpoint_age_seconds: float = 0.0
     skipped_steps: int = 0
+    graphs: int = 0
+    graph_breaks: int = 0
+    eager_shape_parts: int = 0
     batch_in_epoch: int = 0
 
     def to_json(self) -> dict[str, Any]:

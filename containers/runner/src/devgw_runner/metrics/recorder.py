@@ -39,6 +39,7 @@ class Recorder:
             for sink in self._sinks:
                 sink.write(record)
         except OSError as exc:
+            self._abandon()
             raise storage_error(exc, "writing metrics") from exc
         self._progress.show(record)
 
@@ -51,13 +52,31 @@ class Recorder:
             with (self._logs / EVENTS_JSONL).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
         except OSError as exc:
+            self._abandon()
             raise storage_error(exc, "writing events") from exc
         self._progress.say(text)
 
     def close(self) -> None:
+        """Write out what is still on its way.
+
+        Raises:
+            StorageError: the logs volume is full or gone.
+        """
         self._progress.close()
-        for sink in self._sinks:
-            sink.close()
+        failures = self._abandon()
+        if failures:
+            raise storage_error(failures[0], "writing metrics") from failures[0]
+
+    def _abandon(self) -> list[OSError]:
+        """Close every sink, also after one has failed: what it still holds would fail again at each try."""
+        failures = []
+        sinks, self._sinks = self._sinks, []
+        for sink in sinks:
+            try:
+                sink.close()
+            except OSError as exc:
+                failures.append(exc)
+        return failures
 
 
 def _open_sinks(config: TrainConfig, logs: Path, run: str) -> list[Sink]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -20,7 +21,7 @@ class JsonlSink:
     """One JSON object per line; a resumed run appends."""
 
     def __init__(self, path: Path) -> None:
-        self._stream = path.open("a", encoding="utf-8")
+        self._stream = _open_for_lines(path)
 
     def write(self, record: Record) -> None:
         self._stream.write(json.dumps(record.to_json()) + "\n")
@@ -52,11 +53,22 @@ class CsvSink:
 
     def _open(self, columns: list[str]) -> None:
         existing = self._path.read_text(encoding="utf-8").splitlines()[:1] if self._path.exists() else []
-        self._stream = self._path.open("a", encoding="utf-8", newline="")
+        self._stream = _open_for_lines(self._path)
         names = existing[0].split(",") if existing else columns
         self._writer = csv.DictWriter(self._stream, names, extrasaction="ignore", restval="")
         if not existing:
             self._writer.writeheader()
+
+
+def _open_for_lines(path: Path) -> TextIO:
+    """Open a file to append whole lines to; a line that a full disk cut short gets its end first."""
+    stream = path.open("a+", encoding="utf-8", newline="")
+    if stream.tell():
+        with path.open("rb") as written:
+            written.seek(-1, os.SEEK_END)
+            if written.read(1) != b"\n":
+                stream.write("\n")
+    return stream
 
 
 class TensorBoardSink:

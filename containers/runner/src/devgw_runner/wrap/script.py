@@ -46,10 +46,10 @@ def run_wrapped(command: Sequence[str], *, processes: int | None, tf32: bool) ->
     cpus = max(1, usable_cpus() // count)
     environment = {**process_environment(cache_root().absolute(), cpus), **_tf32(tf32), **os.environ}
     print(f"devgw-run: wrapped, {NOT_APPLIED}; output also in {logs / 'output.log'}", file=sys.stderr)
-    started = time.time()
+    started = time.monotonic()
     with GpuSidecar(logs):
         code = _run(_with_torchrun(list(command), count), environment, logs)
-    write_summary(logs, command=list(command), exit_code=code, seconds=time.time() - started, note=NOT_APPLIED)
+    write_summary(logs, command=list(command), exit_code=code, seconds=time.monotonic() - started, note=NOT_APPLIED)
     return code
 
 
