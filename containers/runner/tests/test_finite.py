@@ -169,6 +169,14 @@ def test_one_bad_element_is_found_whatever_the_dtype(value, dtype):
     assert not_finite(tensors) == ["bad"]
 
 
+@pytest.mark.parametrize(("value", "is_finite"), [(2.0, True), (math.nan, False)])
+def test_sparse_gradients_are_watched_too(value, is_finite):
+    table = nn.Embedding(5, 2, sparse=True)
+    (table(torch.tensor([1, 3, 1])).sum() * value).backward()
+    assert bool(torch.isfinite(largest_gradient(table.parameters()))) == is_finite
+    assert not_finite({"gradient": table.weight.grad}) == ([] if is_finite else ["gradient"])
+
+
 def test_a_large_finite_gradient_is_no_infinity():
     """The square of 1e30 is; the gradient is not."""
     parameter = nn.Parameter(torch.zeros(3))

@@ -171,7 +171,7 @@ def _kept(parameter: nn.Parameter) -> Tensor:
     gradient = parameter.grad
     if gradient is None:
         gradient = torch.zeros_like(parameter)
-    whole = gradient.detach()
+    whole = gradient.detach().to_dense() if gradient.is_sparse else gradient.detach()
     return (whole.to_local() if isinstance(whole, DTensor) else whole).float().cpu()
 
 

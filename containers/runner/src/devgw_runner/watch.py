@@ -93,4 +93,6 @@ def _magnitudes(tensors: list[Tensor]) -> list[Tensor]:
 
 def _local(tensor: Tensor) -> Tensor:
     detached = tensor.detach()
+    if detached.is_sparse:
+        return detached._values()  # noqa: SLF001 - values() would sort and wait first
     return detached.to_local() if isinstance(detached, DTensor) else detached
