@@ -10,6 +10,7 @@ from torch.optim import AdamW, Optimizer
 
 from devgw_runner import measure
 from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_evaluation
+from devgw_runner.checkpoint.hyperparameters import describe, foretell
 from devgw_runner.checkpoint.resume import Start, restore
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
@@ -49,6 +50,8 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
     if config.steps is None:
         total_steps = order.last_step(position, config.epochs)
     state = _make_state(prepared, total_steps)
+    settings = config.model_dump(mode="json") | {"precision": plan.precision.value, "compile": plan.compile.value}
+    state.built = describe(state.model, state.optimizer, state.scheduler, settings, total_steps)
     infinite_by_design = frozenset(not_finite(collect_tensors(state)))
     progress = Progress(total_steps, config.progress_seconds, lambda: signals.request_stop(1))  # 1: SIGHUP
     recorder = Recorder(config, prepared.paths.logs, progress, prepared.paths.run, is_main=world.is_main)
@@ -82,6 +85,8 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
     )
     try:
         _resume(run, prepared.start)
+        for text in foretell(state.scheduler, total_steps):
+            recorder.event("schedule", text)
         collect_trainer(run.state)  # what cannot be saved is told now, not after hours
         warm_batch = open_batches(run, prepared)
         if run.peak_flops:
@@ -172,9 +177,11 @@ def _resume(run: RunState, start: Start) -> None:
         "parallel": run.plan.parallel.value,
         "memory_format": run.plan.memory_format.value,
     }
-    reasons = restore(run.state, found, run.world, made)
+    restored = restore(run.state, found, run.world, made)
     run.recorder.event("resumed", f"resumed from {found.path.name}")
     _go_on(run)
-    for reason in reasons:
+    for reason in restored.not_exact:
         run.recorder.event("not-exact", reason)
+    for change in restored.changed:
+        run.recorder.event("changed", f"changed since the checkpoint: {change}")
     run.writer.begin_branch()

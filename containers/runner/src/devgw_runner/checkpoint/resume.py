@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from devgw_runner.checkpoint import lineage, store
+from devgw_runner.checkpoint.hyperparameters import check_same_optimizer
 from devgw_runner.checkpoint.lineage import Branch
 from devgw_runner.checkpoint.state import Conditions, TrainState, check_same_model, load_tensors, load_trainer
 from devgw_runner.errors import CheckpointError
@@ -133,8 +134,16 @@ def _others(root: Path, begun: str) -> str:
     return f"{begun}; {count} earlier checkpoints stay, --resume PATH goes on from one" if count else ""
 
 
-def restore(state: TrainState, found: Found, world: World, made: Mapping[str, Any]) -> list[str]:
-    """Bring `state` back to the checkpoint, and return why that could not be exact, nothing if it is.
+@dataclass(frozen=True)
+class Restored:
+    """What to say about a resume: why it is not exact, and which hyperparameters were changed."""
+
+    not_exact: list[str]
+    changed: list[str]
+
+
+def restore(state: TrainState, found: Found, world: World, made: Mapping[str, Any]) -> Restored:
+    """Bring `state` back to the checkpoint, and return what to say about it, nothing if it is exact.
 
     `made` says how this run is made: its device, parallelism and memory format.
 
@@ -156,12 +165,14 @@ def restore(state: TrainState, found: Found, world: World, made: Mapping[str, An
     own = found.path / f"trainer-{world.rank}.pt"
     source = own if own.is_file() and now.same_world else found.path / "trainer-0.pt"
     saved = torch.load(source, weights_only=True, map_location=_placing(device))
+    if state.built and saved.get("built"):
+        check_same_optimizer(saved["built"], state.built)
     load_tensors(state, found.path, saved, now)
-    load_trainer(state, saved, with_randomness=now.same_world)
+    changed = load_trainer(state, saved, with_randomness=now.same_world)
     reasons = [f"{name} is {made[name]}, was {there[name]}: not bit-exact" for name in sorted(differs)]
     if manifest.world != world.size:
         reasons.append(f"the checkpoint was made by {manifest.world} processes, these are {world.size}: not bit-exact")
-    return reasons
+    return Restored(reasons, changed)
 
 
 def _placing(device: torch.device) -> Callable[[Any, str], Any]:

@@ -4,7 +4,7 @@ torch's own `get_state_dict` is not used: on an optimizer without state it takes
 a checkpoint before the first step would no longer be exact.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from devgw_runner.checkpoint import hyperparameters
 from devgw_runner.checkpoint import optimizer as optimizer_state
 from devgw_runner.checkpoint.encoding import decode, encode
 from devgw_runner.checkpoint.layout import Layout, is_separate, lay_out_as_saved
@@ -43,6 +44,7 @@ class TrainState:
     position: Position
     evaluated_step: int = 0
     skipped_steps: int = 0
+    built: dict[str, Any] = field(default_factory=dict)  # what `hyperparameters.describe` says of it
 
 
 def collect_tensors(state: TrainState) -> dict[str, Tensor]:
@@ -70,6 +72,7 @@ def collect_trainer(state: TrainState) -> dict[str, Any]:
         "scheduler": encode(state.scheduler.state_dict() if state.scheduler else {}, "schedule"),
         "scaler": encode(state.scaler.state_dict(), "loss scaler"),
         "loader": encode(loader, "loader"),
+        "built": state.built,
     }
 
 
@@ -139,9 +142,14 @@ def load_tensors(state: TrainState, checkpoint: Path, saved: dict[str, Any], now
     optimizer_state.check_restored(state.optimizer, wanted, same_device=now.same_device)
 
 
-def load_trainer(state: TrainState, saved: dict[str, Any], *, with_randomness: bool) -> None:
-    """Put the trainer's other state back; `load_tensors` must have run before."""
-    if state.scheduler:
+def load_trainer(state: TrainState, saved: dict[str, Any], *, with_randomness: bool) -> list[str]:
+    """Put the trainer's other state back; return which hyperparameters changed. `load_tensors` must have run before."""
+    changed: list[str] = []
+    if state.built and saved.get("built"):
+        step = saved["position"]["step"]
+        old, new = saved["built"], state.built
+        changed = hyperparameters.take_over(state.optimizer, state.scheduler, saved["scheduler"], old, new, step)
+    elif state.scheduler:
         state.scheduler.load_state_dict(decode(saved["scheduler"]))
     state.scaler.load_state_dict(decode(saved["scaler"]))
     if isinstance(state.loader, StatefulLoader) and saved["loader"]:
@@ -151,6 +159,7 @@ def load_trainer(state: TrainState, saved: dict[str, Any], *, with_randomness: b
     state.skipped_steps = saved["skipped_steps"]
     if with_randomness:
         restore_random_state(saved["random"])
+    return changed
 
 
 def _model_tensors(model: nn.Module) -> dict[str, Tensor]:
