@@ -41,6 +41,7 @@ from gateway.store.users import Users
 from policies.limits import Allowance, limits_of
 
 if TYPE_CHECKING:
+    from gateway.audit.event_budget import EventBudget
     from gateway.audit.head_key import HeadKey
     from gateway.audit.head_signing import HeadSigner
     from gateway.audit.journal import Journal
@@ -118,6 +119,13 @@ class App:
         return Journal(self.settings.journal_dir)
 
     @cached_property
+    def event_budget(self) -> "EventBudget":
+        """The journal as those who come through SSH fill it."""
+        from gateway.audit.event_budget import EventBudget
+
+        return EventBudget(self.journal, self.settings.audit.user_event_rate)
+
+    @cached_property
     def head_key(self) -> "HeadKey":
         """What signs the journal's heads."""
         from gateway.audit.head_key import HeadKey
@@ -141,7 +149,7 @@ class App:
 
     @cached_property
     def gate(self) -> Gate:
-        return Gate(self.policy.decide, self.journal)
+        return Gate(self.policy.decide, self.event_budget, self.event_budget)
 
     # GPUs
 

@@ -131,6 +131,7 @@ class ServingProcess:
         if self._has_duties:
             app.gpu_sampling.stop()
         self._forget_connected()
+        app.event_budget.flush()
         app.journal.append(Event("gateway.stopped", _GATEWAY, detail=self._place))
         if self._has_duties:
             app.journal_maintenance.end()

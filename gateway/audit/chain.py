@@ -1,8 +1,10 @@
 """The end of the journal as one process writes it: locked against the others, repaired when torn, rolled when full.
 
+The newest segment owns the disk for megabytes that come, so that a full disk stops what is new and nothing else.
 Used by the writer thread alone; `journal` gathers events into the batches that come here.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,8 +17,18 @@ from pathlib import Path
 from gateway.audit.event import Event
 from gateway.audit.record import encode, finish
 from gateway.audit.segments import EMPTY_TAIL, Tail, first_record, read_tail, segment_path, segments
+from gateway.disk import give_back, is_full, owned_bytes, set_aside
 from gateway.errors import JournalError
 from gateway.model import Actor
+
+RESERVE_BYTES = 8 * 2**20
+"""What the newest segment owns ahead; it is renewed when half of it is used."""
+KEPT_BYTES = 4 * 2**20
+"""The end of the reserve: for ends, revocations and administrators, while what is new is refused."""
+_SPARE = ".spare"
+_SLACK_BYTES = 64 * 2**10  # what the file system itself takes of a file's blocks
+_UNLIMITED = 2**62
+_FRAME_BYTES = 128  # number and hash of a record, and its share of a seal
 
 JOURNAL = Actor("gateway", "journal")
 _FRESH = -1
@@ -37,17 +49,45 @@ class Chain:
         self._path = directory
         self._tail = EMPTY_TAIL
         self._began = datetime.now(UTC)
+        self.is_short = False
 
-    def append(self, bodies: Sequence[bytes]) -> None:
-        """Write and sync one batch; on failure nothing of it stays. Raises: OSError, JournalError."""
+    def append(self, entries: Sequence[tuple[bytes, bool]]) -> Sequence[bool]:
+        """Write and sync one batch; on failure nothing of it stays.
+
+        An entry is an event, and whether something new begins with it: that is left out where the disk is full. An
+        empty one only has the disk looked at.
+        Returns which were written. Raises: OSError, JournalError.
+        """
         with self._locked():
             self._catch_up()
-            self._write(bodies)
+            room = self._room(sum(len(body) + _FRAME_BYTES for body, _new in entries))
+            self.is_short = room < KEPT_BYTES
+            written = [not (self.is_short and is_new) for _body, is_new in entries]
+            bodies = [body for (body, _new), is_written in zip(entries, written, strict=True) if is_written and body]
+            if room < sum(len(body) + _FRAME_BYTES for body in bodies):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if bodies:
+                self._write(bodies)
+            return written
 
     def close(self) -> None:
         """Let go of the files."""
         self._forget()
         os.close(self._lock)
+
+    def _room(self, wanted_bytes: int) -> int:
+        """Return how much can be written whatever happens to the disk, after setting more of it aside if need be."""
+        size = self._tail.size_bytes
+        left = owned_bytes(self._file) - size - _SLACK_BYTES
+        if left < wanted_bytes + RESERVE_BYTES // 2:
+            try:
+                if not set_aside(self._file, size + wanted_bytes + RESERVE_BYTES):
+                    return _UNLIMITED
+            except OSError as exc:
+                if not is_full(exc):
+                    raise
+            left = owned_bytes(self._file) - size - _SLACK_BYTES
+        return max(0, left)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -138,10 +178,32 @@ class Chain:
 
     def _create(self, first: int) -> None:
         self._path = segment_path(self._directory, first)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        spare = self._directory / _SPARE
+        if spare.exists():
+            os.link(spare, self._path)  # fails where that segment is there
+            spare.unlink()
+        else:
+            flags |= os.O_CREAT | os.O_EXCL
         self._file = os.open(self._path, flags, 0o600)
         self._give_to_owner(self._file)
         os.fsync(self._lock)
+
+    def _has_spare(self) -> bool:
+        """Have the next segment's room ready before this one is sealed. False where the disk is full."""
+        spare = self._directory / _SPARE
+        descriptor = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.ftruncate(descriptor, 0)
+            set_aside(descriptor, RESERVE_BYTES)
+        except OSError as exc:
+            if not is_full(exc):
+                raise
+            spare.unlink()
+            return False
+        finally:
+            os.close(descriptor)
+        return True
 
     def _write(self, bodies: Sequence[bytes], *, may_seal: bool = True) -> None:
         lines: list[bytes] = []
@@ -152,8 +214,8 @@ class Chain:
             lines.append(line)
             size += len(line)
         code = ""
-        is_full = size >= self._segment_bytes or datetime.now(UTC) - self._began >= self._segment_age
-        if may_seal and is_full:
+        is_complete = size >= self._segment_bytes or datetime.now(UTC) - self._began >= self._segment_age
+        if may_seal and is_complete and self._has_spare():
             number += 1
             line, digest = finish(number, encode(Event("journal.sealed", JOURNAL)), digest)
             lines.append(line)
@@ -162,6 +224,7 @@ class Chain:
         self._put(b"".join(lines))
         self._tail = Tail(number, digest, code, size)
         if code:
+            give_back(self._file, size)
             os.fchmod(self._file, 0o400)
 
     def _put(self, block: bytes) -> None:

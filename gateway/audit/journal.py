@@ -5,7 +5,7 @@ One writer thread in each process commits whatever has gathered since its last s
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from gateway.audit.record import encode
 from gateway.errors import JournalError
 
 _LARGEST_BATCH = 4096
-_Entry = tuple[bytes, "Future[None]"]
+_Entry = tuple[bytes, bool, "Future[None]"]
 
 
 class Journal:
@@ -40,10 +40,15 @@ class Journal:
         self._writer: threading.Thread | None = None
         self._pid = os.getpid()
         self._closed = False
+        self.is_short = False
+        """Whether the disk is full, so that nothing new is allowed to begin."""
 
     def submit(self, event: Event) -> "Future[None]":
         """Queue an event. The future is done when it is durable, or carries a JournalError: then it must not count."""
-        body = encode(event)
+        return self.submit_encoded(event, encode(event))
+
+    def submit_encoded(self, event: Event, body: bytes) -> "Future[None]":
+        """Queue an event whose canonical form is known already."""
         durable: Future[None] = Future()
         durable.set_running_or_notify_cancel()  # a waiter that gives up does not unwrite what was decided
         with self._guard:
@@ -53,12 +58,21 @@ class Journal:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._run, name="journal", daemon=True)
                 self._writer.start()
-            self._queue.put((body, durable))
+            self._queue.put((body, _is_new(event), durable))
         return durable
 
     def append(self, event: Event) -> None:
         """Write an event and wait until it is durable. Raises: JournalError."""
         self.submit(event).result()
+
+    def look_for_room(self) -> None:
+        """Look whether a disk that was full has room again, without writing anything. Raises: JournalError."""
+        nothing: Future[None] = Future()
+        with self._guard:
+            if self._writer is None or self._closed:
+                return
+            self._queue.put((b"", False, nothing))
+        nothing.result()
 
     def close(self) -> None:
         """Write what is queued, then stop. Closing twice changes nothing."""
@@ -86,12 +100,12 @@ class Journal:
                 continue
             try:
                 chain = chain or Chain(self._directory, self._segment_bytes, self._segment_age, self._sync)
-                chain.append([body for body, _durable in batch])
+                written = chain.append([(body, is_new) for body, is_new, _durable in batch])
+                self.is_short = chain.is_short
             except Exception as exc:  # noqa: BLE001  # whatever went wrong, no waiter may hang
                 _fail(batch, exc, self._directory)
             else:
-                for _body, durable in batch:
-                    durable.set_result(None)
+                _settle(batch, written)
         if chain is not None:
             chain.close()
 
@@ -111,13 +125,27 @@ def _gather(queue: "SimpleQueue[_Entry | None]") -> tuple[list[_Entry], bool]:
     return batch, False
 
 
+def _is_new(event: Event) -> bool:
+    """Say whether an event lets a user begin something."""
+    return event.decision == "allowed" and event.actor.kind == "user"
+
+
+def _settle(batch: list[_Entry], written: Sequence[bool]) -> None:
+    for (_body, _is_new, durable), is_written in zip(batch, written, strict=True):
+        if is_written:
+            durable.set_result(None)
+        else:
+            message = "the gateway's disk is full: nothing new can begin until there is room again"
+            durable.set_exception(JournalError("journal.no-space", message, "tell an administrator"))
+
+
 def _fail(batch: list[_Entry], cause: Exception, directory: Path) -> None:
     """Tell every waiter. Each gets its own exception, since a traceback grows with each raise."""
     code, hint = "journal.unwritable", f"look at the disk that holds {directory}"
     message = f"the journal cannot be written: {getattr(cause, 'strerror', None) or cause}"
     if isinstance(cause, JournalError):
         code, message, hint = cause.code, cause.message, cause.hint
-    for _body, durable in batch:
+    for _body, _is_new, durable in batch:
         error = JournalError(code, message, hint)
         error.__cause__ = cause
         durable.set_exception(error)

@@ -47,9 +47,15 @@ def stamp(at: datetime) -> str:
 
 def _text(text: str) -> str:
     """Write a JSON string. ASCII's one control character that JSON lets through, DEL, is escaped too."""
-    if len(text) > _LONGEST_TEXT:
-        text = f"{text[:_LONGEST_TEXT]}... ({len(text)} characters)"
-    return encode_basestring_ascii(text).replace("\x7f", "\\u007f")
+    whole = len(text)
+    text = text[:_LONGEST_TEXT]
+    written = encode_basestring_ascii(text)
+    while len(written) > 2 * _LONGEST_TEXT:  # an escape is up to twelve times as long as what it stands for
+        text = text[: len(text) * 3 // 4]
+        written = encode_basestring_ascii(text)
+    if len(text) < whole:
+        written = encode_basestring_ascii(f"{text}... ({whole} characters)")
+    return written.replace("\x7f", "\\u007f")
 
 
 def _scalar(value: object) -> str:

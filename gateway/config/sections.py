@@ -85,6 +85,8 @@ class AuditSettings(_Section):
     """Command that takes a head on its standard input, such as ssh to a log host; the prudent anchor. Empty: none."""
     retention: Annotated[int, BeforeValidator(parse_duration), Field(ge=0)] = 0
     """Age at which sealed segments of the journal are removed; 0 keeps everything."""
+    user_event_rate: Size = Field(default=128 * 2**10)
+    """Bytes of journal a second that one user may cause for long, 32 times that at once; who causes more is slowed."""
     recording_cap: Size = Field(default=64 * 2**20)
     """Size at which the recording of a terminal stops."""
     record_input: bool = False

@@ -1,6 +1,6 @@
 """What a channel asks of the connection it is on; `client_connection` answers."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from gateway.audit.event import Event
@@ -27,6 +27,9 @@ class ChannelContext(Protocol):
 
     async def ask(self, request: Request) -> Answer:
         """Decide and journal. Raises: DevgwError."""
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[bool]:
+        """Decide several requests of one kind, and journal them together. Raises: DevgwError."""
 
     async def upstream(self, tell: Callable[[str], None]) -> UpstreamConnection:
         """Return the connection to the environment, waking it. Raises: DevgwError."""

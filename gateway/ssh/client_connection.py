@@ -1,7 +1,7 @@
 """One user's connection from accept to close: login, then every channel asked for, then the record of its end."""
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -123,6 +123,9 @@ class ClientConnection(asyncssh.SSHServer):
 
     async def ask(self, request: Request) -> Answer:
         return await self.runtime.services.gate.ask_async(request, self.identity.actor, str(self.identity.ref))
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[bool]:
+        return await self.runtime.services.gate.ask_all_async(requests, self.identity.actor, str(self.identity.ref))
 
     async def upstream(self, tell: Callable[[str], None]) -> UpstreamConnection:
         if not self._agent_allowed:

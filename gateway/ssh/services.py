@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, ParamSpec, Protocol, TypeVar
 
 from gateway.auth.throttle import Throttle
-from gateway.gate import Gate, Recorder
+from gateway.gate import Budget, Gate, NoBudget, Recorder
 from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from policies.limits import Allowance
 
@@ -94,6 +94,8 @@ class Services:
     host_keys: tuple[Path, ...]
     access: Access = field(default_factory=ServerLimitsOnly)
     recordings: RecordingSettings | None = None
+    budget: Budget = field(default_factory=NoBudget)
+    """How much a user may have written down; a channel that causes more is not read meanwhile."""
     connections_elsewhere: Callable[[UserName], int] | None = None
     """How many connections a user has in other processes of this gateway; None where there are no others."""
 

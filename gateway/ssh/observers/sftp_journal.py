@@ -1,19 +1,24 @@
 """Journals what sftp does with files, by reading requests and answers as they pass. Never alters or delays a byte.
 
+What a request will take in the journal is charged when it is read, so that its channel can be held back in time.
 A file is `sftp.opened` when the environment has said yes, and `sftp.closed` with what was read and written.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from hashlib import sha256
+from json.encoder import encode_basestring_ascii
 
 from gateway.audit.event import Event
+from gateway.gate import Budget, NoBudget
 from gateway.ssh.connection_registry import ClientIdentity
 from gateway.ssh.observers.sftp_packets import Fields, Framer, Packet
 
 PENDING_MAX = 4096
-"""Requests without an answer, and open files, that are remembered; the oldest is forgotten first."""
+"""Requests without an answer, and open files, that are remembered; then the oldest is journaled unfinished."""
+PATH_MAX = 1024
+"""Of a path, bytes in the journal; a longer one is cut and named by its hash."""
 _OPEN, _CLOSE, _READ, _WRITE, _SETSTAT, _FSETSTAT = 3, 4, 5, 6, 9, 10
 _REMOVE, _MKDIR, _RMDIR, _RENAME, _SYMLINK, _EXTENDED = 13, 14, 15, 18, 20, 200
 _STATUS, _HANDLE, _DATA = 101, 102, 103
@@ -30,8 +35,7 @@ _EXTENSIONS = {
     b"lsetstat@openssh.com": ("sftp.attributes-set", 1),
 }
 _APPEND_WRITE = 0x2 | 0x4 | 0x8 | 0x10  # SSH_FXF_WRITE, APPEND, CREAT, TRUNC
-K = TypeVar("K")
-V = TypeVar("V")
+_EVENT_BYTES = 500  # an event of no path
 _Detail = dict[str, str | int | float | bool | None]
 
 
@@ -53,13 +57,27 @@ class _Asked:
     detail: tuple[tuple[str, str], ...] = ()
     file: _File | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """About what its event takes in the journal; nothing for what is not journaled."""
+        if not self.code:
+            return 0
+        return _EVENT_BYTES + sum(len(encode_basestring_ascii(str(text))) for text in self.told().values())
+
+    def told(self) -> _Detail:
+        detail: _Detail = dict(self.detail)
+        return detail | ({"path": self.file.path, "mode": self.file.mode} if self.file else {})
+
 
 class SftpJournal:
     """The observer of one sftp channel."""
 
-    def __init__(self, identity: ClientIdentity, submit: Callable[[Event], object]) -> None:
+    def __init__(
+        self, identity: ClientIdentity, submit: Callable[[Event], object], budget: Budget | None = None
+    ) -> None:
         self._identity = identity
         self._submit = submit
+        self._budget = budget or NoBudget()
         self._requests, self._answers = Framer(), Framer()
         self._asked: OrderedDict[int, _Asked] = OrderedDict()
         self._files: OrderedDict[bytes, _File] = OrderedDict()
@@ -76,7 +94,9 @@ class SftpJournal:
         """There is no terminal."""
 
     def ended(self) -> None:
-        """Files still open end with the channel."""
+        """Files still open end with the channel, and requests that were never answered are told."""
+        while self._asked:
+            self._note_unanswered(self._asked.popitem(last=False)[1])
         for file in self._files.values():
             self._note_closed(file)
         self._files.clear()
@@ -121,19 +141,31 @@ class SftpJournal:
         asked = self._asked.pop(fields.number(), None) if packet.kind in {_STATUS, _HANDLE, _DATA} else None
         if asked is None:
             return
+        self._budget.charge(self._identity.actor, -asked.size_bytes)
         if packet.kind == _DATA and asked.file:
             asked.file.read_bytes += fields.number()
         elif packet.kind == _HANDLE and asked.file:
-            _bounded(self._files, fields.string(), asked.file)
-            self._note(asked.code, {"path": asked.file.path, "mode": asked.file.mode, "ok": True})
+            self._files[fields.string()] = asked.file
+            if len(self._files) > PENDING_MAX:
+                self._note_closed(self._files.popitem(last=False)[1])
+            self._note(asked.code, asked.told() | {"ok": True})
         elif packet.kind == _STATUS and asked.code:
-            detail: _Detail = dict(asked.detail)
-            if asked.file:
-                detail |= {"path": asked.file.path, "mode": asked.file.mode}
-            self._note(asked.code, detail | {"ok": fields.number() == 0})
+            self._note(asked.code, asked.told() | {"ok": fields.number() == 0})
 
     def _remember(self, number: int, asked: _Asked) -> None:
-        _bounded(self._asked, number, asked)
+        replaced = self._asked.pop(number, None)
+        if replaced is not None:
+            self._note_unanswered(replaced)
+        self._asked[number] = asked
+        self._budget.charge(self._identity.actor, asked.size_bytes)
+        if len(self._asked) > PENDING_MAX:
+            self._note_unanswered(self._asked.popitem(last=False)[1])
+
+    def _note_unanswered(self, asked: _Asked) -> None:
+        """Say what was asked for where the answer was not seen: `ok` is null."""
+        self._budget.charge(self._identity.actor, -asked.size_bytes)
+        if asked.code:
+            self._note(asked.code, asked.told() | {"ok": None})
 
     def _note_closed(self, file: _File) -> None:
         detail: _Detail = {"path": file.path, "mode": file.mode}
@@ -141,12 +173,6 @@ class SftpJournal:
 
     def _note(self, code: str, detail: _Detail) -> None:
         self._submit(Event(code, self._identity.actor, str(self._identity.ref), detail=detail))
-
-
-def _bounded(table: "OrderedDict[K, V]", key: K, value: V) -> None:
-    table[key] = value
-    while len(table) > PENDING_MAX:
-        table.popitem(last=False)
 
 
 def _survive(read: Callable[[Packet], None], packet: Packet) -> None:
@@ -158,4 +184,11 @@ def _survive(read: Callable[[Packet], None], packet: Packet) -> None:
 
 
 def _shown(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")[:4096]
+    """Return a path as the journal holds it, cut where it is long; then its hash says which it was."""
+    text = path.decode("utf-8", "backslashreplace")
+    if len(text) <= PATH_MAX and len(encode_basestring_ascii(text)) <= PATH_MAX + 2:
+        return text
+    text = text[:PATH_MAX]
+    while len(encode_basestring_ascii(text)) > PATH_MAX:
+        text = text[: len(text) * 7 // 8]
+    return f"{text}... ({len(path)} bytes, sha256 {sha256(path).hexdigest()[:16]})"

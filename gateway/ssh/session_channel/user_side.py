@@ -25,6 +25,8 @@ Kind = Literal["shell", "exec", "sftp"]
 Terminal = tuple[str, tuple[int, int, int, int], dict[int, int]]
 EXIT_GRACE_SECONDS: Final = 1.0
 """Between the end of a program's output and its exit status."""
+BUDGET_WAIT_SECONDS: Final = 5.0
+"""After this long it is looked again whether the user's file operations may go on."""
 LOST_TEXT = "the connection to your environment was lost"
 
 _log = logging.getLogger(__name__)
@@ -42,8 +44,11 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         self._early: list[bytes] = []
         self._early_eof = False
         self._held_back = False
+        self._far_is_full = False
+        self._budget_timer: asyncio.TimerHandle | None = None
         self._eof_timer: asyncio.TimerHandle | None = None
         self._observer: Observer | None = None
+        self._is_sftp = False
         self.exit_code: int | None = None
         self.exit_reason = ""
 
@@ -106,9 +111,24 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         if self._far and self._far.channel:
             self._observe(lambda observer: observer.typed(data))
             self._far.write(data)
+            self._wait_for_budget()
         else:
             self._early.append(data)
             self.pause_reading()
+
+    def _wait_for_budget(self) -> None:
+        """Read no further while file operations fill the journal faster than this user may."""
+        self._budget_timer = None
+        left = self._context.runtime.services.budget.hold_seconds(self._context.identity.actor) if self._is_sftp else 0
+        if self._channel and left > 0:
+            self._channel.pause_reading()
+            loop = asyncio.get_running_loop()
+            self._budget_timer = loop.call_later(min(left, BUDGET_WAIT_SECONDS), self._budget_is_over)
+
+    def _budget_is_over(self) -> None:
+        self._wait_for_budget()
+        if self._budget_timer is None and not self._far_is_full and self._channel:
+            self._channel.resume_reading()
 
     def eof_received(self) -> bool:
         if self._far and self._far.channel:
@@ -129,8 +149,9 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._channel = None
-        if self._eof_timer:
-            self._eof_timer.cancel()
+        for timer in (self._eof_timer, self._budget_timer):
+            if timer:
+                timer.cancel()
         if self._far and self._far.channel:
             self._far.channel.close()
         self._note_closed()
@@ -158,11 +179,13 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             self._channel.write_eof()
 
     def pause_reading(self) -> None:
+        self._far_is_full = True
         if self._channel:
             self._channel.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._channel:
+        self._far_is_full = False
+        if self._channel and self._budget_timer is None:
             self._channel.resume_reading()
 
     def tell(self, line: str) -> None:
@@ -263,14 +286,12 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         self.resume_reading()
 
     async def _allowed_variables(self) -> dict[bytes, bytes]:
-        """Ask for each variable the client sent; those refused are dropped silently, as sshd does (AcceptEnv)."""
-        allowed = {}
-        for name, value in dict(self._channel.get_environment_bytes() if self._channel else {}).items():
-            subject = self._context.identity.subject
-            request = VariableRequest(subject, datetime.now(UTC), name.decode("utf-8", "replace")[:128])
-            if (await self._context.ask(request)).allowed:
-                allowed[name] = value
-        return allowed
+        """Ask for the variables the client sent; those refused are dropped silently, as sshd does (AcceptEnv)."""
+        sent = dict(self._channel.get_environment_bytes() if self._channel else {})
+        subject, now = self._context.identity.subject, datetime.now(UTC)
+        requests = [VariableRequest(subject, now, name.decode("utf-8", "replace")[:128]) for name in sent]
+        allowed = await self._context.ask_all(requests)
+        return {name: sent[name] for name, is_allowed in zip(sent, allowed, strict=True) if is_allowed}
 
     # The record
 
@@ -278,7 +299,8 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         """Watch file operations, and terminals where the policy asks for that. Raises: JournalError."""
         identity, services = self._context.identity, self._context.runtime.services
         if kind == "sftp":
-            self._observer = SftpJournal(identity, services.recorder.submit)
+            self._is_sftp = True
+            self._observer = SftpJournal(identity, services.recorder.submit, services.budget)
         elif self._terminal and services.recordings and services.access.allowance(identity.user.name).record_sessions:
             size = self._terminal[1][:2]
             self._observer = TerminalRecorder(services.recordings, services.recorder, identity, size)

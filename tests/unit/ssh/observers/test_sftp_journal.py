@@ -2,13 +2,15 @@
 
 import tracemalloc
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit.event import Event
-from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.audit.record import encode
+from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.ssh.connection_registry import ClientIdentity
 from gateway.ssh.observers.sftp_journal import PENDING_MAX, SftpJournal
 from gateway.ssh.observers.sftp_packets import HEAD_BYTES, Framer
@@ -105,3 +107,57 @@ def test_requests_that_are_never_answered_are_forgotten() -> None:
             watching.shown(packet(102, number, string(number.to_bytes(4))))
     assert len(watching._asked) <= PENDING_MAX
     assert len(watching._files) <= PENDING_MAX
+
+
+class Purse:
+    """A budget that only adds up."""
+
+    def __init__(self) -> None:
+        self.charged = 0
+        self.most = 0
+
+    def debt_seconds(self, _actor: Actor) -> float:
+        return 0.0
+
+    def hold_seconds(self, _actor: Actor) -> float:
+        return 0.0
+
+    def charge(self, _actor: Actor, size_bytes: int) -> None:
+        self.charged += size_bytes
+        self.most = max(self.most, self.charged)
+
+
+@pytest.mark.attack("H5", "requests of sftp, small, to make large records")
+def test_what_requests_will_take_in_the_journal_is_charged_when_they_are_read() -> None:
+    """Before the environment has answered, so that the channel can wait; and given back, for then the event pays."""
+    purse, events = Purse(), []
+    journal = SftpJournal(IDENTITY, events.append, purse)
+    for number in range(100):
+        journal.typed(packet(18, number, string(b"a"), string(b"\xff" * 1020)))
+    assert purse.charged > 100 * 1000
+    for number in range(100):
+        journal.shown(packet(101, number, (2).to_bytes(4), string(b"no"), string(b"")))
+    assert (purse.charged, len(events)) == (0, 100)
+
+
+@pytest.mark.parametrize("unit", [b"\xff", b"\x01", "\U0001f980".encode(), b"a"], ids=["bytes", "control", "crab", "a"])
+def test_a_long_path_is_cut_and_named_by_its_hash(unit: bytes) -> None:
+    """However its bytes are escaped, a record stays small; the hash still says which path it was."""
+    path = (unit * 4096)[:4096]
+    journal, events = observer()
+    journal.typed(packet(13, 1, string(path)))
+    journal.shown(packet(101, 1, bytes(4), string(b""), string(b"")))
+    assert len(encode(events[0])) < 1600
+    assert sha256(path).hexdigest()[:16] in str(events[0].detail["path"])
+
+
+@pytest.mark.attack("H5", "more requests than are remembered, never answered")
+def test_what_is_never_answered_is_told_all_the_same() -> None:
+    """Not even a request whose number is used again is forgotten in silence."""
+    journal, events = observer()
+    for number in range(PENDING_MAX + 100):
+        journal.typed(packet(13, number, string(b"/x")))
+    journal.typed(packet(13, 200, string(b"/again")))
+    journal.ended()
+    assert len(events) == PENDING_MAX + 101
+    assert {event.detail["ok"] for event in events} == {None}
