@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gateway.audit.head_signing import HeadSigner
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
+    from gateway.auth.throttle import Throttle
     from gateway.background.environment_monitor import EnvironmentMonitor
     from gateway.background.gpu_sampling import GpuSampling
     from gateway.background.journal_maintenance import JournalMaintenance
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
+    from gateway.operations.bans import BanOperations
     from gateway.operations.diagnose import DiagnoseOperations
     from gateway.operations.images import ImageOperations
     from gateway.operations.run import RunOperations
@@ -254,6 +256,18 @@ class App:
     @cached_property
     def session_operations(self) -> SessionOperations:
         return SessionOperations(self.live_sessions, self.recorded)
+
+    @cached_property
+    def throttle(self) -> "Throttle":
+        from gateway.auth.shared_throttle import throttle_of
+
+        return throttle_of(self.settings)
+
+    @cached_property
+    def ban_operations(self) -> "BanOperations":
+        from gateway.operations.bans import BanOperations
+
+        return BanOperations(self.throttle, self.recorded)
 
     @cached_property
     def image_operations(self) -> "ImageOperations":

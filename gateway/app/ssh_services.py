@@ -1,13 +1,9 @@
 """Ties the SSH server to this gateway's store, environments and policy."""
 
-import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.auth.throttle import Throttle
-from gateway.auth.throttle_store import SharedFile
-from gateway.config import Settings
 from gateway.model import UserName
 from gateway.policy import PolicyInForce
 from gateway.process.ownership import this_process
@@ -40,16 +36,10 @@ def services_of(app: "App") -> Services:
         gate=app.gate,
         recorder=app.event_budget,
         budget=app.event_budget,
-        throttle=throttle_of(app.settings),
+        throttle=app.throttle,
         user_ca_key=app.authority.user_ca_key,
         host_keys=app.authority.host_keys,
         access=PolicyAccess(app.policy),
         recordings=RecordingSettings(app.settings.recordings_dir, audit.recording_cap, audit.record_input),
         connections_elsewhere=partial(app.live_sessions.count_of_others, this_process()) if has_others else None,
     )
-
-
-def throttle_of(settings: Settings) -> Throttle:
-    """Return what counts failed logins; it outlives this process and is every worker's."""
-    exempt = (str(network) for network in settings.server.per_source_penalty_exempt)
-    return Throttle(time.time, exempt=exempt, memory=SharedFile(settings.state_dir / "throttle.jsonl"))

@@ -69,7 +69,7 @@ FACTS: Final[dict[str, str]] = {
     "store.contradicted": "The database holds what no record explains, or lacks what one says; `kind` says which.",
     "gateway.started": "The gateway began to accept connections.",
     "gateway.stopped": "The gateway stopped, after a drain.",
-    "source.banned": "An address was shut out for a time after too many failures.",
+    "source.banned": "An address, or one user name from it, was shut out for a time; `reason` says why.",
     "source.unbanned": "A ban was lifted before its time.",
     "image.built": "An image was built.",
     "gpu.lost": "A GPU stopped answering.",

@@ -69,6 +69,25 @@ def login_refused(actor: Actor, user: str, offered_keys: str, reason: str) -> Ev
     return Event("login.refused", actor, decision="denied", reason=reason, detail=detail)
 
 
+def source_banned(address: str, user: str | None, seconds: float, bans: int, reason: str) -> Event:
+    """An address, or one user name from it, is shut out; `reason` says what for."""
+    detail: Detail = {"address": address, "user": user, "seconds": round(seconds), "bans": bans}
+    return Event("source.banned", Actor("gateway", "devgw"), decision="denied", reason=reason, detail=detail)
+
+
+def source_unbanned(
+    actor: Actor, address: str, user: str | None, left_seconds: float, banned_because: str, reason: str
+) -> Event:
+    """An administrator let it in again before its time."""
+    detail: Detail = {
+        "address": address,
+        "user": user,
+        "left_seconds": round(left_seconds),
+        "banned_because": banned_because,
+    }
+    return Event("source.unbanned", actor, reason=reason, detail=detail)
+
+
 def connection_closed(
     actor: Actor,
     environment: str,

@@ -1,14 +1,18 @@
-"""Slows down guessing: counts failed logins by address and by (address, user) and bans for a growing time.
+"""Slows down guessing: counts connections that proved no key, by address and by (address, user), and bans for a while.
 
-Never counts offered keys, so an agent with many keys does not ban its owner. Refusing is the caller's work.
+What is no guess never counts: a limit, a policy's no, the gateway's own trouble, a try during a ban. Keys are not
+counted one by one, so an agent with many does not ban its owner. Refusing is the caller's work.
 """
 
+import ast
 import ipaddress
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
+from gateway.auth.proofs import Proofs
 from gateway.auth.throttle_store import Memory, NoMemory, Tally
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,13 +35,42 @@ class Limits:
     """Beyond this many remembered sources the oldest are forgotten (invariant 10)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """A source that is shut out."""
+
+    address: str
+    user: str | None
+    """The one name that is refused from this address; None: every name is."""
+    until: float
+    left_seconds: float
+    bans: int
+    """How many this source has had of late, with this one."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a source may try to log in now."""
+
+    tries: Literal["all", "one", "none"] = "all"
+    """`one`: the first key that is refused ends the connection."""
+    ban_left_seconds: float = 0.0
+
+
 class Throttle:
     """Answers whether a source is banned. Thread-safe; `clock` is wall time so that bans survive a restart."""
 
     def __init__(
-        self, clock: Clock, limits: Limits | None = None, exempt: Iterable[str] = (), memory: Memory | None = None
+        self,
+        clock: Clock,
+        limits: Limits | None = None,
+        exempt: Iterable[str] = (),
+        memory: Memory | None = None,
+        proofs: Proofs | None = None,
     ) -> None:
         self._clock = clock
+        self._proofs = proofs or Proofs(clock)
         self._limits = limits or Limits()
         self._exempt: tuple[Network, ...] = tuple(ipaddress.ip_network(network) for network in exempt)
         self._memory = memory or NoMemory()
@@ -46,42 +79,80 @@ class Throttle:
         self._catch_up()
 
     def ban_left_seconds(self, address: str, user: str | None = None) -> float:
-        """Return for how long this address, or this user from it, is refused; 0 when it is not."""
+        """Return for how long this address, or this user from it, is banned; 0 when it is not."""
         if self._is_exempt(address):
             return 0.0
         with self._lock:
             self._catch_up()
-            return max((self._left(source) for source in _sources(address, user)), default=0.0)
+            return max(self._left(source) for source in _sources(address, user))
+
+    def verdict(self, address: str, user: str | None = None) -> Verdict:
+        """Say how a source may try to log in.
+
+        A ban is the guesser's, not that of everybody behind the same address: a user who has proved a key from there
+        goes on as ever. While a whole address is banned from which somebody has, other names may show one key.
+        """
+        left = self.ban_left_seconds(address, user)
+        if not left or (user is not None and self._proofs.has(_sources(address, user)[1])):
+            return Verdict("all", left)
+        is_own = user is not None and any(ban.user is not None for ban in self.bans(address, user))
+        return Verdict("one" if self.is_shared(address) and not is_own else "none", left)
+
+    def is_shared(self, address: str) -> bool:
+        """Say whether somebody has proved a key from this address of late."""
+        return self._proofs.has(_canonical(address))
 
     def failed(self, address: str, user: str | None = None) -> float:
-        """Count one connection that failed to log in; return the ban it brings, 0 for none."""
+        """Count a connection that proved no key; return the ban it brings, 0 for none. In a ban nothing counts."""
         if self._is_exempt(address):
             return 0.0
-        with self._changing(_sources(address, user)):
+        sources = _sources(address, user)
+        with self._changing(sources):
+            if any(self._left(source) for source in sources):
+                return 0.0
             limits = (self._limits.failures_per_address, self._limits.failures_per_user)
-            return max(
-                self._count(source, limit) for source, limit in zip(_sources(address, user), limits, strict=False)
-            )
+            return max(self._count(source, limit) for source, limit in zip(sources, limits, strict=False))
 
     def succeeded(self, address: str, user: str) -> None:
-        """Forget the failures of this user from this address; the address's own stay, else one key would reset all."""
-        source = _sources(address, user)[-1]
+        """Note a proof, and forget this user's failures from there; the address's own stay, else one key resets all."""
+        sources = _sources(address, user)
+        self._proofs.note(*sources)
         with self._lock:
             self._catch_up()
-            is_known = source in self._tallies
+            is_known = sources[-1] in self._tallies
         if is_known:
-            with self._changing([source]):
-                self._tallies.pop(source, None)
+            with self._changing(sources[-1:]):
+                self._tallies.pop(sources[-1], None)
 
-    def lift(self, address: str) -> bool:
-        """Forget all about an address, as an administrator may ask; say whether there was anything."""
+    def bans(self, address: str | None = None, user: str | None = None) -> list[Ban]:
+        """Return the bans in force: all, an address's and those of its users, or those that hold for one user."""
         with self._lock:
             self._catch_up()
-            known = [source for source in self._tallies if source.split(" ", 1)[0] == _canonical(address)]
+            wanted = self._known(address) if user is None else _sources(address or "", user)
+            return [self._ban(source) for source in wanted if self._left(source)]
+
+    def lift(self, address: str, user: str | None = None) -> bool:
+        """Forget all failures at an address, or one user's there, for an administrator; say if there were any."""
+        with self._lock:
+            self._catch_up()
+            known = [source for source in self._known(address) if user is None or source == _sources(address, user)[1]]
         with self._changing(known):
             for source in known:
                 self._tallies.pop(source, None)
         return bool(known)
+
+    def _known(self, address: str | None) -> list[str]:
+        wanted = None if address is None else _canonical(address)
+        return [source for source in self._tallies if wanted is None or source.split(" ", 1)[0] == wanted]
+
+    def _ban(self, source: str) -> Ban:
+        tally = self._tallies[source]
+        address, _, name = source.partition(" ")
+        limit = self._limits.failures_per_user if name else self._limits.failures_per_address
+        under = f" as {name}" if name else ""
+        reason = f"{limit} connections{under} proved no key within {self._limits.window_seconds:.0f} s"
+        user = ast.literal_eval(name) if name else None
+        return Ban(address, user, tally.banned_until, self._left(source), tally.bans, reason)
 
     @contextmanager
     def _changing(self, sources: Iterable[str]) -> Iterator[None]:

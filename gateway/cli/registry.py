@@ -43,6 +43,7 @@ REGISTRY: dict[str, Entry] = {
     "who-can": Entry("who_can", ACCESS),
     "audit": Entry("audit", ACCESS),
     "sessions": Entry("sessions", ACCESS),
+    "bans": Entry("bans", ACCESS),
     "init": Entry("init", SITE),
     "serve": Entry("serve", SITE),
     "gpus": Entry("gpus", SITE),

@@ -12,6 +12,7 @@ import typer
 from gateway.cli.invocation import invocation_of
 from gateway.cli.options import OutputOption, QuietOption, YesOption, command_app, complete_users
 from gateway.cli.output import Form, Output
+from gateway.cli.reason import require_line
 from gateway.errors import Exit, NotFoundError, TimedOutError, UsageError
 from gateway.model import parse_user_name
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 app = command_app(help="List, end and play sessions.")
 
 _HEADINGS = ("ID", "USER", "KEY", "ADDRESS", "ENVIRONMENT", "CHANNELS", "SENT", "RECEIVED", "SINCE")
-_REASON_CHARACTERS_MAX = 200
 _END_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 
@@ -65,7 +65,7 @@ def kill(
     quiet: QuietOption = False,
 ) -> None:
     """End connections; their users are shown why and may connect again."""
-    _require_line(reason)
+    require_line(reason)
     gateway = invocation_of(ctx).app
     chosen = _chosen(gateway.live_sessions, ids or [], user)
     out = Output(output, quiet=quiet)
@@ -115,16 +115,6 @@ def _chosen(table: "LiveSessionTable", ids: Sequence[str], user: str | None) -> 
                 "'devgw sessions list' shows those there are",
             )
     return [live[wanted] for wanted in dict.fromkeys(ids)]
-
-
-def _require_line(reason: str) -> None:
-    """Take only what can stand on a user's screen as it is. Raises: UsageError `reason.bad`."""
-    if not reason.isprintable() or len(reason) > _REASON_CHARACTERS_MAX:
-        raise UsageError(
-            "reason.bad",
-            f"--reason: not one line of at most {_REASON_CHARACTERS_MAX} printable characters",
-            "for example --reason 'maintenance until noon'",
-        )
 
 
 def _await_end(table: "LiveSessionTable", ended: "Sequence[OwnedSession]", pause: Callable[[float], None]) -> None:

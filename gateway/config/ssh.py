@@ -46,13 +46,13 @@ class SshSettings(BaseModel):
     """Key exchanges (KexAlgorithms). The first alone keeps out clients without ML-KEM: OpenSSH before 9.9."""
 
     max_auth_tries: int = Field(6, ge=1)
-    """Failed attempts, offered keys included, after which a connection is cut."""
+    """Failed attempts after which a connection is cut; a key that is only offered counts half."""
     login_grace_seconds: float = Field(120, gt=0)
     """Time to log in; 30 is prudent where users have no passphrases to type."""
     max_startups: MaxStartups = MaxStartups()
-    """Connections that have not logged in yet."""
+    """Connections that have not logged in yet, from addresses where no user has proved a key of late."""
     per_source_max_startups: int = Field(20, ge=1)
-    """The same for one address (PerSourceMaxStartups; sshd's default is none)."""
+    """The same for one address, known or not; a burst waits (PerSourceMaxStartups; sshd's default is none)."""
     per_source_max_connections: int = Field(200, ge=1)
     """Connections of one address, logged in or not."""
     per_source_penalty_exempt: tuple[Network, ...] = ()

@@ -7,18 +7,26 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, cast
 
 from gateway.auth.throttle import Throttle
 from gateway.config import SshSettings
+from gateway.ssh.startup_queue import StartupQueue, Waiting
 
 TURN_AWAY_SECONDS = 2.0
+HEARD_MAX_BYTES = 16 << 10
+"""Of a client that waits; none says so much before it is answered."""
 VERSION = "devgw"
 _DISCONNECT_TOO_MANY_CONNECTIONS = 12
 
 
 class Admission:
-    """Counts connections by state and source. Lives on the event loop."""
+    """Counts connections by state and source. Lives on the event loop.
+
+    MaxStartups is for strangers: where a user has proved a key, only the limits of that address hold, so that nobody
+    elsewhere can take the places of those who work.
+    """
 
     def __init__(self, settings: SshSettings, throttle: Throttle, chance: Callable[[], float] = random.random) -> None:
         self._settings = settings
@@ -27,19 +35,29 @@ class Admission:
         self._startups: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
         self._startups_total = 0
+        self.queue = StartupQueue()
         self.draining = False
 
     def why_not(self, address: str) -> str | None:
         """Return why an address is turned away now, or None."""
+        return self._why_never(address) or self._why_not_yet(address)
+
+    def _why_never(self, address: str) -> str | None:
+        """Return what waiting for other logins would not change."""
         if self.draining:
             return "this gateway is shutting down; connect again"
-        left = self._throttle.ban_left_seconds(address)
-        if left:
-            return f"too many failed logins from {address}; try again in {left:.0f} s"
-        if self._startups[address] >= self._settings.per_source_max_startups:
-            return f"too many connections from {address} that have not logged in"
+        verdict = self._throttle.verdict(address)
+        if verdict.tries == "none":
+            return f"too many failed logins from {address}; try again in {verdict.ban_left_seconds:.0f} s"
         if self._connections[address] >= self._settings.per_source_max_connections:
             return f"too many connections from {address}"
+        return None
+
+    def _why_not_yet(self, address: str) -> str | None:
+        if self._startups[address] >= self._settings.per_source_max_startups:
+            return f"too many connections from {address} that have not logged in"
+        if self._throttle.is_shared(address):
+            return None
         return "the gateway is busy; try again" if self._drop_early() else None
 
     def _drop_early(self) -> bool:
@@ -52,6 +70,30 @@ class Admission:
         share = (count - limit.begin) / (limit.full - limit.begin)
         return self._chance() * 100 < limit.rate_percent + (100 - limit.rate_percent) * share
 
+    def may_wait(self, address: str) -> bool:
+        """Say whether a connection that would be turned away may wait for logins from there that are under way."""
+        is_burst = self._why_never(address) is None and self._startups[address] > 0
+        return is_burst and self.queue.has_room(address, is_known=self._throttle.is_shared(address))
+
+    def _serve_waiting(self, address: str) -> None:
+        """A login from here has ended: who waits behind it goes on, or hears why not where no key was proved."""
+        while waiting := self.queue.first(address):
+            if never := self._why_never(address):
+                self.queue.refuse(waiting, never)
+            elif not self._throttle.is_shared(address):
+                self.queue.refuse(waiting)
+            elif self._why_not_yet(address) is None:
+                self.queue.leave(waiting)
+                waiting.go_on()
+            else:
+                return
+
+    def drain(self) -> None:
+        """Take nobody any more, nor who waits."""
+        self.draining = True
+        for address in self.queue.addresses():
+            self._serve_waiting(address)
+
     def enter(self, address: str) -> "Admitted":
         """Count a connection until it is closed."""
         self._connections[address] += 1
@@ -63,6 +105,7 @@ class Admission:
         """Count it no longer as one that has not logged in."""
         self._startups_total -= 1
         _take(self._startups, address)
+        self._serve_waiting(address)
 
     def left(self, address: str) -> None:
         """Forget a closed connection."""
@@ -104,11 +147,14 @@ class Accepted(Protocol):
 
 
 class AcceptProtocol(asyncio.Protocol):
-    """The first protocol of every accepted connection: hands it on or turns it away."""
+    """The first protocol of every accepted connection: hands it on, lets it wait or turns it away."""
 
     def __init__(self, admission: Admission, accept: Callable[[Admitted], asyncio.Protocol]) -> None:
         self._admission = admission
         self._accept = accept
+        self._waiting: Waiting | None = None
+        self._stream: asyncio.Transport | None = None
+        self._heard = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast("asyncio.Transport", transport)
@@ -116,11 +162,41 @@ class AcceptProtocol(asyncio.Protocol):
         if not peer:  # the client was gone before it was accepted
             stream.abort()
             return
+        self._stream = stream
         address = str(peer[0])
         reason = self._admission.why_not(address)
-        protocol = TurnedAway(reason) if reason else self._accept(self._admission.enter(address))
+        if reason is None:
+            self._go_on(stream, address)
+        elif self._admission.may_wait(address):
+            self._waiting = Waiting(
+                address, reason, partial(self._turn_away, stream), partial(self._go_on, stream, address)
+            )
+            self._admission.queue.enter(self._waiting)
+        else:
+            self._turn_away(stream, reason)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what a client says while it waits: its version and first packet (RFC 4253 §4.2, §7.1), no more."""
+        self._heard += data
+        if self._stream and len(self._heard) > HEARD_MAX_BYTES:
+            self._stream.abort()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        if self._waiting:
+            self._admission.queue.leave(self._waiting)
+
+    def _go_on(self, stream: asyncio.Transport, address: str) -> None:
+        self._hand_over(stream, self._accept(self._admission.enter(address)))
+
+    def _turn_away(self, stream: asyncio.Transport, reason: str) -> None:
+        self._hand_over(stream, TurnedAway(reason))
+
+    def _hand_over(self, stream: asyncio.Transport, protocol: asyncio.Protocol) -> None:
         stream.set_protocol(protocol)
         protocol.connection_made(stream)
+        if self._heard:
+            heard, self._heard = self._heard, b""
+            protocol.data_received(heard)
 
 
 class TurnedAway(asyncio.Protocol):

@@ -74,6 +74,7 @@ class ClientConnection(asyncssh.SSHServer):
         self._admitted.logged_in()
         self._live = LiveConnection(self.identity, self.end, self.notify)
         self.runtime.registry.add(self._live)
+        self._login.entered()
 
     # Channels
 

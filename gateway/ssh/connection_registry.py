@@ -6,6 +6,7 @@ for others to know; what is allowed is said by the decision function it is given
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -115,6 +116,7 @@ class ConnectionRegistry:
         self._environments = environments
         self._offload = offload
         self._live: dict[str, LiveConnection] = {}
+        self._admitting: Counter[UserName] = Counter()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -139,8 +141,13 @@ class ConnectionRegistry:
         return len(self._live)
 
     def count(self, user: UserName) -> int:
-        """Return how many connections a user has."""
-        return sum(live.identity.user.name == user for live in self._live.values())
+        """Return how many connections a user has, with those that are being admitted."""
+        return sum(live.identity.user.name == user for live in self._live.values()) + self._admitting[user]
+
+    def admitting(self, user: UserName) -> Callable[[], None]:
+        """Count a connection that is about to be added; return what counts it no longer, to be called once."""
+        self._admitting[user] += 1
+        return lambda: _take(self._admitting, user)
 
     def subjects(self) -> list[Subject]:
         """Return who is connected, once for each connection."""
@@ -216,3 +223,9 @@ def _why_out(identity: ClientIdentity, current: _CurrentAccounts, decide: Decide
         return "the key was removed"
     decision = decide(LoginRequest(identity.subject, now))
     return None if decision.allowed else f"{decision.reason} (rule: {decision.rule})"
+
+
+def _take(counter: "Counter[UserName]", user: UserName) -> None:
+    counter[user] -= 1
+    if not counter[user]:
+        del counter[user]

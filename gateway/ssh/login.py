@@ -8,29 +8,37 @@ import hashlib
 import logging
 import secrets
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import asyncssh
 from asyncssh.public_key import SSHOpenSSHCertificate
 
 from gateway.audit.event import Event, new_reference
+from gateway.audit.events import source_banned
 from gateway.auth.keys import fingerprint_of
 from gateway.errors import DevgwError, UsageError
 from gateway.model import Actor, EnvironmentRef, PublicKey, User, UserName
 from gateway.ssh.connection_registry import ClientIdentity
 from gateway.ssh.runtime import Runtime
+from gateway.ssh.transport.log_rate_limiter import LogRateLimiter
 from gateway.ssh.user_certificates import read_certificate
 from policies.requests import Certificate, LoginRequest
 
 FAIL_DELAY_SECONDS = 0.012
 """The least time after which a refused key is answered; a lookup takes a part of it."""
 FINGERPRINTS_MAX = 6
+ROOM_SECONDS = 1.0
+"""How long a login waits for another connection of its user to end, where they have as many as they may."""
+_ROOM_LOOK_SECONDS = 0.05
 KEY_USE_GRAIN = timedelta(minutes=1)
 """How exactly the last use of a key is kept; the journal has each login."""
 _PLACEHOLDER = UserName("a-user-that-does-not-exist")
 _DELAY_SALT = secrets.token_bytes(16)
 
 _log = logging.getLogger(__name__)
+_troubles = LogRateLimiter(60)
 
 
 class Login:
@@ -44,6 +52,12 @@ class Login:
         self._certified: tuple[bytes, Certificate, PublicKey] | None = None
         self._known: tuple[str, str] | None = None
         self._refused_already = False
+        self._is_guess = False
+        self._has_proved = False
+        self._is_in_trouble = False
+        self._only_try_left_seconds = 0.0
+        self._is_over = False
+        self._release: Callable[[], None] | None = None
         self.attempts = 0
         self.identity: ClientIdentity | None = None
 
@@ -55,17 +69,35 @@ class Login:
         """
         self._name = name
         self.attempts += 1
-        left = self._runtime.services.throttle.ban_left_seconds(self._address, name)
-        if left:
+        verdict = self._runtime.services.throttle.verdict(self._address, name)
+        self._only_try_left_seconds = verdict.ban_left_seconds if verdict.tries == "one" else 0.0
+        if verdict.tries == "none":
+            self._refused_already = True  # the ban is in the journal, each try in it need not be
             raise asyncssh.DisconnectError(
                 asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE,
-                f"too many failed logins of this user from {self._address}; try again in {left:.0f} s",
+                f"too many failed logins of this user from {self._address}; "
+                f"try again in {verdict.ban_left_seconds:.0f} s",
             )
 
     def misnamed(self, name: str) -> None:
         """Note an attempt under a name that can be nobody's."""
         self._name = name
         self.attempts += 1
+        self._is_guess = True
+
+    def unproved(self) -> None:
+        """Note that a key was refused, or another method tried: a guess, unless a key is proved yet.
+
+        Raises:
+            asyncssh.DisconnectError: at an address that is banned, where this was the only try.
+        """
+        self._is_guess = True
+        if self._only_try_left_seconds:
+            self._refused_already = True
+            raise asyncssh.DisconnectError(
+                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE,
+                f"too many failed logins from {self._address}; try again in {self._only_try_left_seconds:.0f} s",
+            )
 
     async def is_known(self, name: str, key: asyncssh.SSHKey) -> bool:
         """Say whether a key is one of this user's: the answer to an unsigned offer and the first half of a login."""
@@ -74,7 +106,8 @@ class Login:
             self._offered.append(fingerprint)
         if self._known == (name, fingerprint):
             return True  # offered a moment ago, now signed for; whether it still is theirs `admit` reads anew
-        found = await self._look_up(name, fingerprint) is not None
+        with self._troubles_told():
+            found = await self._look_up(name, fingerprint) is not None
         self._known = (name, fingerprint) if found else None
         return found
 
@@ -87,22 +120,51 @@ class Login:
         if len(self._offered) < FINGERPRINTS_MAX and key.fingerprint not in self._offered:
             self._offered.append(key.fingerprint)
         self._certified = (certificate.public_data, said, key)
-        return await self._look_up_certified(name) is not None
+        with self._troubles_told():
+            return await self._look_up_certified(name) is not None
 
     async def admit(self, name: str, key_data: bytes) -> str | None:
         """After a good signature: ask the gate. Return None when they are in, else why not, for their screen."""
-        fingerprint = fingerprint_of(key_data)
-        identity = await self._identify(name, fingerprint, key_data)
-        if identity is None:
-            return ""
-        refusal = await self._why_not(identity)
+        with self._troubles_told():
+            identity = await self._identify(name, fingerprint_of(key_data), key_data)
+            if identity is None:
+                return ""
+            self._proved(name)
+            refusal = await self._why_not(identity)
         if refusal is not None:
             self._refused_already = True
+            self.entered()
             return refusal
         self.identity = identity
-        self._runtime.services.throttle.succeeded(self._address, name)
         self._note_use(identity)
         return None
+
+    def _proved(self, name: str) -> None:
+        """From here on nothing that happens to this connection is a failed login: whoever it is has the key."""
+        self._is_guess = False
+        self._has_proved = True
+        self._runtime.services.throttle.succeeded(self._address, name)
+
+    @contextmanager
+    def _troubles_told(self) -> Iterator[None]:
+        """Tell the client what the gateway cannot do now, the same to everybody; it is not theirs to answer for.
+
+        Raises:
+            asyncssh.DisconnectError: in place of whatever went wrong.
+        """
+        try:
+            yield
+        except Exception as error:
+            self._refused_already = True
+            self._is_in_trouble = True
+            reference = new_reference()
+            if (held_back := _troubles.tell(type(error).__name__)) is not None:
+                what = error.message if isinstance(error, DevgwError) else type(error).__name__
+                _log.error("logins cannot be decided (reference %s, %d more before): %s", reference, held_back, what)
+            raise asyncssh.DisconnectError(
+                asyncssh.DISC_BY_APPLICATION,
+                f"the gateway cannot decide logins at the moment; try again (reference {reference})",
+            ) from error
 
     async def _identify(self, name: str, fingerprint: str, key_data: bytes) -> ClientIdentity | None:
         if self._certified and self._certified[0] == key_data:
@@ -115,7 +177,7 @@ class Login:
         if identity.user.disabled:
             return self._refuse(identity.actor, "the user is disabled")
         limit = connections_max(self._runtime, identity.user.name)
-        if await self._count_connections(identity.user.name) >= limit:
+        if not await self._has_room(identity.user.name, limit):
             return self._refuse(identity.actor, f"you have too many connections open ({limit} are permitted)")
         try:
             request = LoginRequest(identity.subject, datetime.now(UTC))
@@ -125,6 +187,24 @@ class Login:
             return error.message
         return None if answer.allowed else str(answer)
 
+    async def _has_room(self, user: UserName, limit: int) -> bool:
+        """Say whether a user may have one connection more; the end of their last one may take a moment to arrive."""
+        deadline = asyncio.get_running_loop().time() + ROOM_SECONDS
+        while await self._count_connections(user) >= limit:
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(_ROOM_LOOK_SECONDS)
+        if self._is_over:
+            return False
+        self._release = self._runtime.registry.admitting(user)
+        return True
+
+    def entered(self) -> None:
+        """The connection is in the registry, or comes to nothing: it is counted there, or no longer."""
+        release, self._release = self._release, None
+        if release:
+            release()
+
     async def _count_connections(self, user: UserName) -> int:
         """Count them in this process and, as of half a second ago, in the others."""
         elsewhere = self._runtime.services.connections_elsewhere
@@ -132,12 +212,23 @@ class Login:
         return self._runtime.registry.count(user) + others
 
     def closed(self) -> None:
-        """The connection is over: one that tried and did not get in counts as one failure, however many keys it had."""
+        """The connection is over: one in which no key was proved counts as one failure, however many it offered."""
+        self._is_over = True
+        self.entered()
         if self.identity is not None or not self.attempts:
             return
-        self._runtime.services.throttle.failed(self._address, self._name)
+        if self._is_guess and not self._has_proved and not self._is_in_trouble:
+            self._count_failure()
         if not self._refused_already:
             self._refuse(Actor("user", self._name[:64], "", self._address), "no key of this user was offered")
+
+    def _count_failure(self) -> None:
+        throttle = self._runtime.services.throttle
+        if not throttle.failed(self._address, self._name):
+            return
+        for ban in throttle.bans(self._address, self._name):  # just begun: in a ban nothing counts
+            event = source_banned(ban.address, ban.user, ban.left_seconds, ban.bans, ban.reason)
+            self._runtime.services.recorder.submit(event)
 
     async def delay(self, started: float) -> None:
         """Wait until a time that depends on the name alone, so that it says nothing about the name."""

@@ -92,7 +92,7 @@ class SshServer:
 
     async def drain(self) -> None:
         """Take no more connections; give those there are their time, then end them."""
-        self._admission.draining = True
+        self._admission.drain()
         if self._listener:
             self._listener.close()
         await self.registry.wait_empty(self.settings.drain_seconds)
@@ -100,6 +100,7 @@ class SshServer:
 
     async def close(self) -> None:
         """End everything now."""
+        self._admission.drain()
         if self._listener:
             self._listener.close()
         if self._touching:

@@ -202,6 +202,9 @@ class Site:
                 connect(App().live_sessions, user)
             case ["the", "gateway", "is", "killed", "and", user, "was", "connected"]:
                 connect(App().live_sessions, user, is_alive=False)
+            case [count, "connections", "as", user, "from", address, "prove", "no", "key"]:
+                for _ in range(int(count)):
+                    App().throttle.failed(address, user)
             case _:
                 raise ValueError(f"nobody knows how {sentence!r} happens")
 

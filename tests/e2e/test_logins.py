@@ -49,8 +49,8 @@ def test_refusals_take_the_same_time(laboratory: Laboratory) -> None:
 
 
 @pytest.mark.attack("A5", "many keys on one connection: cut at MaxAuthTries, and nobody is banned")
-def test_the_seventh_key_is_not_looked_at(laboratory: Laboratory) -> None:
-    """MaxAuthTries cuts a connection that offers sixty keys, the right one last; and bans nobody."""
+def test_the_thirteenth_key_is_not_looked_at(laboratory: Laboratory) -> None:
+    """MaxAuthTries cuts a connection that offers twelve wrong keys before the right one; and bans nobody."""
     gateway = laboratory.gateway
     keys = [gateway.make_key(f"many-{number}") for number in range(12)]
     identities = [part for key in keys for part in ("-i", str(key))]

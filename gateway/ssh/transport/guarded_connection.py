@@ -15,6 +15,7 @@ from gateway.config import SshSettings
 from gateway.ssh.transport import algorithms
 from gateway.ssh.transport.channels import AgentChannel, SessionChannel
 from gateway.ssh.transport.guard import ConnectionGuard
+from gateway.ssh.transport.key_exchange import KeyExchangeOffer
 from gateway.ssh.transport.relay import ChannelEnd
 
 WINDOW_MIN_BYTES = 64 << 10
@@ -36,6 +37,9 @@ class LoginJudge(Protocol):
     async def delay(self, started: float) -> None:
         """Wait out the time of a refusal."""
 
+    def unproved(self) -> None:
+        """Note that a key was refused, or another method tried. Raises: asyncssh.DisconnectError."""
+
     def misnamed(self, name: str) -> None:
         """Note an attempt under a name that can be nobody's; the connection ends."""
 
@@ -51,7 +55,8 @@ class GuardedServerConnection(ConnectionGuard, SSHServerConnection):
         self._settings = settings
         self._judge = judge
         self._auth_method = b""
-        self._auth_failures = 0
+        self._auth_failures = 0.0
+        self._is_offer = False
         self._asked_none = False
         self._quick_ciphers: list[bytes] = []
         self._bulk_left = BULK_BYTES
@@ -81,22 +86,25 @@ class GuardedServerConnection(ConnectionGuard, SSHServerConnection):
 
     async def _finish_userauth(self, begin_auth: bool, method: bytes, packet: SSHPacket) -> None:
         self._auth_method = method
+        self._is_offer = False
         await super()._finish_userauth(begin_auth, method, packet)
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """Check a key, its signature's algorithm and the gate; refuse in a time that does not depend on the user."""
         started = self._loop.time()
+        self._is_offer = not msg
         self._cert_options = None  # of a certificate that was offered before, when this is a plain key
         good = not msg or SSHPacket(signature).get_string() in _SIGNATURES
         good = await super().validate_public_key(username, key_data, msg, signature) and good
-        if good and msg:
-            refusal = await self._judge.admit(username, key_data)
-            if refusal:
-                self.send_auth_banner(f"devgw: {refusal}\r\n")
-            good = refusal is None
-        if not good:
-            await self._judge.delay(started)
-        return good
+        refusal = await self._judge.admit(username, key_data) if good and msg else None
+        if refusal:
+            self.send_auth_banner(f"devgw: {refusal}\r\n")
+        if good and refusal is None:
+            return True
+        await self._judge.delay(started)
+        if not refusal:
+            self._judge.unproved()
+        return False
 
     async def _validate_openssh_certificate(self, username: str, cert: SSHOpenSSHCertificate) -> asyncssh.SSHKey | None:
         """Let the judge look at a certificate; what it does not permit asyncssh refuses later: pty, forwarding."""
@@ -107,11 +115,16 @@ class GuardedServerConnection(ConnectionGuard, SSHServerConnection):
         return cert.key
 
     def send_userauth_failure(self, partial_success: bool) -> None:
-        """Count failures as sshd does: every refused offer but the first `none`."""
+        """Count failures as sshd does: every refusal but that of the first `none`.
+
+        A key that was only offered counts half: nothing was guessed, and the right one may be an agent's tenth.
+        """
         if self._auth_method == b"none" and not self._asked_none:
             self._asked_none = True
         else:
-            self._auth_failures += 1
+            self._auth_failures += 0.5 if self._is_offer else 1
+        if self._auth_method not in {b"none", b"publickey"}:
+            self._judge.unproved()
         if self._auth_failures >= self._settings.max_auth_tries:
             raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Too many authentication failures")
         super().send_userauth_failure(partial_success)
@@ -119,13 +132,15 @@ class GuardedServerConnection(ConnectionGuard, SSHServerConnection):
     # Ciphers (ADR 0010)
 
     async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """Note which of the quick ciphers the client would take too (RFC 4253 §7.1)."""
-        offer = SSHPacket(packet.get_full_payload())
-        offer.get_bytes(1 + 16)
-        _kex, _host_keys, inward, outward = (offer.get_namelist() for _ in range(4))
+        """Note what the client offers beyond what is chosen (RFC 4253 §7.1)."""
+        offer = KeyExchangeOffer.read(packet.get_full_payload())
         quick = map(str.encode, algorithms.QUICK_CIPHERS)
-        self._quick_ciphers = [name for name in quick if name in inward and name in outward]
+        self._quick_ciphers = [name for name in quick if name in offer.inward and name in offer.outward]
         await super()._process_kexinit(pkttype, pktid, packet)
+        # asyncssh ignores a guess only where it missed what was chosen; it is wrong as soon as first choices differ
+        self._ignore_first_kex = offer.guess_follows and not offer.has_first_choices(
+            self._kex_algs, self._server_host_key_algs or ()
+        )
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Take input; see `_count_bulk`."""

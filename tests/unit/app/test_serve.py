@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.ssh_services import throttle_of
+from gateway.auth.shared_throttle import throttle_of
 from gateway.config import load_settings
 
 
