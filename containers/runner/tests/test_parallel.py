@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from devgw_runner.blocks import find_blocks
 from devgw_runner.checkpoint.export import read_weights
 from devgw_runner.errors import ShardingError
 from devgw_runner.parallel.sharding import check_sharding, find_refusals
-from devgw_runner.parallel.wrapping import find_blocks
 from torch import nn
 
 from conftest import RunPaths

@@ -6,20 +6,24 @@ Each function makes one layer; `assemble` calls them in the order in which they 
 from contextlib import suppress
 from typing import Any
 
-from torch.optim import AdamW, Optimizer
+import torch
 
 from devgw_runner import measure
+from devgw_runner.activation_checkpointing import recompute_blocks
 from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_evaluation
 from devgw_runner.checkpoint.hyperparameters import describe, foretell
 from devgw_runner.checkpoint.resume import Start, restore
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
-from devgw_runner.errors import RunnerError, TaskError
+from devgw_runner.errors import RunnerError
+from devgw_runner.hooks import Hooks
 from devgw_runner.loading import split_batch
 from devgw_runner.metrics.peak import peak_flops
 from devgw_runner.metrics.progress import Progress
 from devgw_runner.metrics.record import Meter
 from devgw_runner.metrics.recorder import Recorder
+from devgw_runner.monitor import make_monitor
+from devgw_runner.optimizers import follows_metric, make_optimizer, make_schedule
 from devgw_runner.parallel.world import StopConsensus
 from devgw_runner.parallel.wrapping import shard_model
 from devgw_runner.plan.throughput import count_steps
@@ -27,6 +31,7 @@ from devgw_runner.plan.written import write_plan
 from devgw_runner.precision import autocast_for, convert_to_fp8, scaler_for, set_matmul_precision
 from devgw_runner.probe import Prepared
 from devgw_runner.profiling import Profiler
+from devgw_runner.randomness import untouched_randomness
 from devgw_runner.sampler import Position
 from devgw_runner.signals import Signals
 from devgw_runner.state import UNSPLIT, RunState, StreamOrder
@@ -49,9 +54,12 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
     total_steps = count_steps(config, order.batches_per_epoch)
     if config.steps is None:
         total_steps = order.last_step(position, config.epochs)
-    state = _make_state(prepared, total_steps)
+    evaluation = open_evaluation(prepared)
+    state = _make_state(prepared, total_steps, has_evaluation=evaluation is not None)
     settings = config.model_dump(mode="json") | {"precision": plan.precision.value, "compile": plan.compile.value}
     state.built = describe(state.model, state.optimizer, state.scheduler, settings, total_steps)
+    hooks = Hooks(prepared.task, config, state, world, device, total_steps)
+    hooks.setup()
     infinite_by_design = frozenset(not_finite(collect_tensors(state)))
     progress = Progress(total_steps, config.progress_seconds, lambda: signals.request_stop(1))  # 1: SIGHUP
     recorder = Recorder(config, prepared.paths.logs, progress, prepared.paths.run, is_main=world.is_main)
@@ -66,12 +74,13 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         world=world,
         device=device,
         state=state,
+        hooks=hooks,
         loss_step=step,
         step=step,
         autocast=autocast_for(plan.precision.value, device, sharded=plan.parallel.value == "fsdp"),
         order=order,
         total_steps=total_steps,
-        evaluation=open_evaluation(prepared),
+        evaluation=evaluation,
         signals=signals,
         requests=StopConsensus(world),
         writer=_open_writer(prepared),
@@ -88,6 +97,7 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         for text in foretell(state.scheduler, total_steps):
             recorder.event("schedule", text)
         collect_trainer(run.state)  # what cannot be saved is told now, not after hours
+        _check_monitor(run)
         warm_batch = open_batches(run, prepared)
         if run.peak_flops:
             run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or _count_flops(run, prepared, warm_batch)
@@ -107,7 +117,9 @@ def _count_flops(run: RunState, prepared: Prepared, warm_batch: Any) -> float:
 
 def _lay_out(prepared: Prepared) -> None:
     """Convert, lay out and shard the model in place."""
-    model, plan = prepared.model, prepared.plan
+    model, plan, task = prepared.model, prepared.plan, prepared.task
+    if prepared.config.activation_checkpointing == "blocks":
+        recompute_blocks(task.blocks(model), type(task).__name__)
     if plan.precision.value == "fp8":
         convert_to_fp8(model)
     if plan.parallel.value == "fsdp":
@@ -116,27 +128,22 @@ def _lay_out(prepared: Prepared) -> None:
         model.to(memory_format=MEMORY_FORMATS[plan.memory_format.value])  # type: ignore[call-overload]  # torch's stub lacks the keyword-only form
 
 
-def _make_state(prepared: Prepared, total_steps: int) -> TrainState:
+def _make_state(prepared: Prepared, total_steps: int, *, has_evaluation: bool) -> TrainState:
     task, config = prepared.task, prepared.config
-    optimizer = _make_optimizer(prepared)
+    optimizer = make_optimizer(task, prepared.model, config)
+    scheduler = make_schedule(task, optimizer, config, total_steps)
+    needs_evaluation = "ReduceLROnPlateau" if follows_metric(scheduler) else ""
     return TrainState(
         model=prepared.model,
         optimizer=optimizer,
-        scheduler=task.schedule(optimizer, config, total_steps),
+        scheduler=scheduler,
         scaler=scaler_for(prepared.plan.precision.value, prepared.device),
         loader=prepared.data,
         position=Position(),
+        task=task,
+        rank=prepared.world.rank,
+        monitor=make_monitor(config, has_evaluation=has_evaluation, needs_evaluation=needs_evaluation),
     )
-
-
-def _make_optimizer(prepared: Prepared) -> Optimizer:
-    task, config = prepared.task, prepared.config
-    trainable = [p for p in prepared.model.parameters() if p.requires_grad]
-    own = task.optimizer(iter(trainable), config)
-    if own is not None and not isinstance(own, Optimizer):
-        kind = type(task).__name__
-        raise TaskError(f"{kind}.optimizer returned a {type(own).__name__}", "return a torch.optim.Optimizer")
-    return own or AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
 
 def _open_writer(prepared: Prepared) -> CheckpointWriter:
@@ -148,6 +155,7 @@ def _open_writer(prepared: Prepared) -> CheckpointWriter:
         asynchronous=config.checkpoint_async,
         branch=prepared.start.branch,
         made={"device": prepared.device.type, "parallel": prepared.plan.parallel.value},
+        keep_best=config.checkpoint_best,
     )
     return CheckpointWriter(settings, prepared.world)
 
@@ -161,6 +169,24 @@ def _go_on(run: RunState) -> None:
         left = max(0, run.total_steps - there.step)
         text = f"a step takes {size} samples, {there.batch} before; epochs are counted in samples"
         run.recorder.event("not-exact", f"{text}: {left} steps are left, not bit-exact")
+
+
+def _check_monitor(run: RunState) -> None:
+    """Compute one evaluation batch now, so that a metric that does not exist is told before hours of training.
+
+    Raises:
+        TaskError: the evaluation has no such metric.
+    """
+    first = next(iter(run.evaluation), None) if run.evaluation and run.config.monitor != "loss" else None
+    if first is None:
+        return
+    model = run.task.evaluation_model(run.state.model)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), untouched_randomness(), run.autocast():
+        _, metrics = LossStep(run.task, model)(first)
+        run.state.monitor.require({"loss": 0.0, **metrics, **run.task.metrics(model, first)})
+    model.train(was_training)
 
 
 def _resume(run: RunState, start: Start) -> None:

@@ -31,7 +31,9 @@ commands:
   stop           save a checkpoint and end a job
   checkpoint     ask every live run for a checkpoint now
   checkpoints    list and verify a directory of checkpoints
-  export         write a checkpoint's weights as safetensors
+  evaluate       compute loss and metrics of a checkpoint
+  predict        write a checkpoint's outputs to a file
+  export         write weights as safetensors, or the model as torch.export, ONNX or for Triton
   feature-maps   draw a convolutional network's layers for one image"""
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -41,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stop": ("devgw_runner.commands.jobs", "stop"),
     "checkpoint": ("devgw_runner.commands.jobs", "checkpoint_now"),
     "checkpoints": ("devgw_runner.commands.checkpoints", "list_checkpoints"),
+    "evaluate": ("devgw_runner.commands.inference", "evaluate"),
+    "predict": ("devgw_runner.commands.inference", "predict"),
     "export": ("devgw_runner.commands.checkpoints", "export"),
     "feature-maps": ("devgw_runner.commands.feature_maps", "run"),
 }

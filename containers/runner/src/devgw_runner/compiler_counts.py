@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from devgw_runner.task import walk_leaves
+from devgw_runner.batch_tree import walk_leaves
 
 Signature = tuple[tuple[torch.Size, torch.dtype], ...]
 

@@ -55,6 +55,12 @@ class TrainConfig(BaseModel):
     parallel: Literal["auto", "single", "ddp", "fsdp"] = Field(
         default="auto", description="how several processes share the work"
     )
+    find_unused_parameters: bool = Field(
+        default=False, description="DDP: some parameters take no part in some steps; costs a walk through the graph"
+    )
+    activation_checkpointing: Literal["off", "blocks"] = Field(
+        default="off", description="compute the blocks' activations again instead of keeping them; the bits stay"
+    )
     cpu_offload: bool = Field(default=False, description="keep FSDP's parameters in host memory")
     deterministic: bool = Field(default=False, description="the same bits every time, at some speed")
     seed: int = Field(default=0, ge=0, description="seed of initialisation, order and augmentation")
@@ -65,6 +71,14 @@ class TrainConfig(BaseModel):
         description="an incomplete last training batch: left out, filled up, or run uncompiled",
     )
     eval_every: int = Field(default=0, ge=0, description="steps between evaluations; 0 means after each epoch")
+    monitor: str = Field(default="loss", min_length=1, description="evaluation metric that decides what is best")
+    monitor_mode: Literal["auto", "min", "max"] = Field(
+        default="auto", description="whether smaller or larger is better; auto goes by the metric's name"
+    )
+    early_stop: int = Field(
+        default=0, ge=0, description="evaluations without progress after which the run ends; 0 is never"
+    )
+    early_stop_delta: float = Field(default=0.0, ge=0, description="smallest change that counts as progress")
     nan: Literal["stop", "skip", "ignore"] = Field(
         default="stop",
         description="what a loss or gradient that is not finite does; skip costs a synchronisation per step",
@@ -80,6 +94,11 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(default=0, ge=0, description="steps between checkpoints; 0 leaves it to minutes")
     checkpoint_minutes: float = Field(default=10.0, ge=0, description="minutes between checkpoints; 0 is never")
     checkpoint_keep: Count = Field(default=3, description="newest checkpoints kept")
+    checkpoint_best: int = Field(
+        default=0,
+        ge=0,
+        description="best checkpoints by --monitor kept beside the newest; each is saved when it occurs",
+    )
     checkpoint_async: bool = Field(default=True, description="write checkpoints behind the training's back")
     resume: str = Field(
         default="auto",

@@ -91,6 +91,11 @@ class InUseError(RunnerError):
     exit_code = 21
 
 
+class ExportError(RunnerError):
+    code = "export"
+    exit_code = 21
+
+
 class StopRequested(BaseException):
     """Raised by a signal handler to leave a long compilation.
 

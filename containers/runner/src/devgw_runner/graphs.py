@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from devgw_runner.batch_tree import map_leaves, walk_leaves
 from devgw_runner.compiler_counts import signature
-from devgw_runner.task import walk_leaves
 
 StepFunction = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
 
@@ -111,12 +111,4 @@ def make_capturable(optimizer: Optimizer) -> None:
 
 
 def _clone(batch: Any) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.clone()
-    if isinstance(batch, dict):
-        return {key: _clone(value) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_clone(value) for value in batch))
-    if isinstance(batch, tuple | list):
-        return type(batch)(_clone(value) for value in batch)
-    return batch
+    return map_leaves(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)

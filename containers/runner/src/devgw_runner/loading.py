@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
+from devgw_runner.batch_tree import map_leaves, moves_itself, walk_leaves
 from devgw_runner.errors import DataError
 from devgw_runner.loader_processes import end_processes
 from devgw_runner.randomness import seeded_for_batch
@@ -127,18 +128,19 @@ def load_first_batch(data: Any, order: SampleOrder) -> Any:
 
 
 def move_batch(batch: Any, device: torch.device, memory_format: torch.memory_format) -> Any:
-    """Copy a batch to the device without waiting (pinned memory), 4-D floating tensors in `memory_format`."""
-    if isinstance(batch, Tensor):
-        if batch.dim() == 4 and batch.is_floating_point():
-            return batch.to(device, non_blocking=True, memory_format=memory_format)
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {key: move_batch(value, device, memory_format) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(move_batch(value, device, memory_format) for value in batch))
-    if isinstance(batch, tuple | list):
-        return type(batch)(move_batch(value, device, memory_format) for value in batch)
-    return batch
+    """Copy a batch to the device without waiting (pinned memory), 4-D floating tensors in `memory_format`.
+
+    Objects move themselves by their own `.to`; what is neither stays as it is.
+    """
+
+    def move(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            if leaf.dim() == 4 and leaf.is_floating_point():
+                return leaf.to(device, non_blocking=True, memory_format=memory_format)
+            return leaf.to(device, non_blocking=True)
+        return leaf.to(device) if moves_itself(leaf) else leaf
+
+    return map_leaves(batch, move)
 
 
 class DevicePrefetch:
@@ -187,14 +189,9 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
 
 def _keep_for_stream(batch: Any, stream: torch.cuda.Stream) -> None:
     """Tell the allocator that `stream` uses the batch, so that its memory is not reused too early."""
-    if isinstance(batch, Tensor):
-        batch.record_stream(stream)
-    elif isinstance(batch, dict):
-        for value in batch.values():
-            _keep_for_stream(value, stream)
-    elif isinstance(batch, tuple | list):
-        for value in batch:
-            _keep_for_stream(value, stream)
+    for leaf in walk_leaves(batch):
+        if isinstance(leaf, Tensor) or callable(getattr(leaf, "record_stream", None)):
+            leaf.record_stream(stream)  # type: ignore[attr-defined]  # asked for in the line above
 
 
 def split_batch(batch: Any, micro_batch: int, samples: int) -> list[Any]:

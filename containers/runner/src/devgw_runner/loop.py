@@ -13,18 +13,21 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from devgw_runner.checkpoint.state import collect_tensors
 from devgw_runner.errors import SIGNAL_EXIT_BASE, NotFiniteError, StopRequested
 from devgw_runner.graphs import LaunchMeter, WholeStepGraph, make_capturable
+from devgw_runner.hooks import take_task_stop, wished_stop
 from devgw_runner.loading import split_batch
 from devgw_runner.metrics.peak import model_flops_utilisation
 from devgw_runner.metrics.record import Record
+from devgw_runner.optimizers import JointOptimizer, step_schedule, step_schedule_metric
 from devgw_runner.own_loader import OwnLoader
 from devgw_runner.parallel.wrapping import wrap_ddp
 from devgw_runner.randomness import untouched_randomness
 from devgw_runner.state import RunState
-from devgw_runner.task import batch_samples
+from devgw_runner.task import LossStep, batch_samples
 from devgw_runner.usage import memory_in_use
 from devgw_runner.warmup import shrink_micro_batch, warm_up
 from devgw_runner.watch import HINT as NOT_FINITE_HINT
@@ -50,7 +53,7 @@ def train(run: RunState, warm_batch: Any) -> int:
             warm_up(run, warm_batch)
     except StopRequested as stop:
         return stop_with_checkpoint(run, stop.signal_number)
-    run.step = wrap_ddp(run.loss_step, run.device) if run.plan.parallel.value == "ddp" else run.loss_step
+    run.step = wrap_data_parallel(run) if run.plan.parallel.value == "ddp" else run.loss_step
     if run.plan.graphs.value != "off":
         run.launch_meter = LaunchMeter()
     try:
@@ -61,8 +64,15 @@ def train(run: RunState, warm_batch: Any) -> int:
     if stop_signal:
         return stop_with_checkpoint(run, stop_signal)
     saved = save(run, wait=True)
-    run.recorder.event("done", f"finished at step {run.position.step}; {saved}")
+    run.recorder.event("done", f"{why_finished(run)} at step {run.position.step}; {saved}")
+    run.hooks.train_end()
     return 0
+
+
+def wrap_data_parallel(run: RunState) -> DistributedDataParallel:
+    """Exchange gradients between processes; losses in turns leave each other's parameters unused."""
+    unused = run.config.find_unused_parameters or bool(run.task.turns)
+    return wrap_ddp(run.loss_step, run.device, find_unused=unused)
 
 
 def train_to_end(run: RunState) -> int:
@@ -71,16 +81,17 @@ def train_to_end(run: RunState) -> int:
     Raises:
         StopRequested: a stop signal came, and the batch that was waited for did not.
     """
+    run.hooks.train_start()
     stop_signal = evaluate(run) if owes_evaluation(run) else 0
     last_checkpoint = time.monotonic()
     while not stop_signal and not run.is_done:
         batch = next_batch(run)
         loss, metrics = step_within_memory(run, batch)
-        if run.state.scheduler is not None:
-            run.state.scheduler.step()
+        step_schedule(run.state.scheduler)
         run.state.position = run.order.after(run.position)
         step = run.position.step
         run.meter.add(loss, metrics, batch_samples(batch) * run.world.size)
+        run.hooks.step_end(loss, metrics)
         if run.is_compiled and run.shapes.is_open:
             # From here an odd shape costs one eager step instead of minutes of recompiling.
             torch.compiler.set_stance("eager_on_recompile")
@@ -97,11 +108,13 @@ def train_to_end(run: RunState) -> int:
 
         overdue = 0 < run.config.checkpoint_minutes * 60 <= time.monotonic() - last_checkpoint
         wanted = run.signals.take_checkpoint_request() or (overdue and run.world.is_main)
-        stop_signal = run.requests.exchange(run.signals.stop_signal, checkpoint=wanted)
+        stop_signal = run.requests.exchange(wished_stop(run.state, run.signals.stop_signal), checkpoint=wanted)
+        stop_signal = take_task_stop(run.state, stop_signal)
         if not stop_signal and owes_evaluation(run):
             stop_signal = evaluate(run)
         every = run.config.checkpoint_every
-        if not stop_signal and (run.requests.take_checkpoint() or (every and step % every == 0)):
+        wanted = run.requests.take_checkpoint() or bool(every and step % every == 0) or is_new_best(run)
+        if not stop_signal and wanted:
             save(run, wait=False)  # SYNC: copies the state to host memory; writing goes on behind
             last_checkpoint = time.monotonic()
         run.writer.poll()
@@ -145,8 +158,26 @@ def choose_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def optimizer_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Update the model by one batch: once, or once for each of the task's turns."""
+    joint = run.state.optimizer
+    if not run.task.turns or not isinstance(joint, JointOptimizer):
+        return update(run, batch, joint)
+    losses: list[Tensor] = []
+    seen: dict[str, Tensor] = {}
+    for turn in run.task.turns:
+        loss, metrics = update(run, batch, joint[turn], turn)
+        joint.note_member_step()
+        joint.zero_grad(set_to_none=True)  # gradients that this turn's loss left with the other optimizers
+        losses.append(loss)
+        seen |= {f"loss_{turn}": loss, **metrics}
+    return torch.stack(losses).sum(), seen
+
+
+def update(
+    run: RunState, batch: Any, optimizer: Optimizer, turn: str | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Forward, backward and update on one batch; all of it is enqueued, nothing is waited for."""
-    optimizer, scaler = run.state.optimizer, run.state.scaler
+    scaler = run.state.scaler
     samples = batch_samples(batch)
     parts = split_batch(batch, run.micro_batch, samples)
     buffers = copies_of_buffers(run) if run.config.nan == "skip" else []
@@ -155,7 +186,7 @@ def optimizer_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]
         with gradient_sync(run, last=index == len(parts) - 1):
             note_shape(run, part)
             with run.autocast():
-                loss, metrics = run.step(part)
+                loss, metrics = run.step(part) if turn is None else run.step(part, turn)
             share = batch_samples(part) / samples
             loss = loss if len(parts) == 1 else loss * share
             scaler.scale(loss).backward()
@@ -164,15 +195,17 @@ def optimizer_step(run: RunState, batch: Any) -> tuple[Tensor, dict[str, Tensor]
     total = means.pop("")
 
     gradient: Tensor | None = None
-    if run.config.grad_clip or run.config.nan == "skip":
+    if run.config.grad_clip or run.config.nan == "skip" or run.hooks.see_gradients:
         scaler.unscale_(optimizer)
-        gradient = clip_gradients(run)
+    if run.config.grad_clip or run.config.nan == "skip":
+        gradient = clip_gradients(run, optimizer)
         # SYNC: with --nan skip every step, which is its price
         if run.config.nan == "skip" and not math.isfinite(gradient.item()):  # SYNC
             skip_step(run, buffers)
             return torch.nan_to_num(total, nan=0.0, posinf=0.0, neginf=0.0), means
     if run.config.nan == "stop" and not scaler.is_enabled():  # the scaler leaves out overflows itself
         run.watch.note_gradient(largest_gradient(run.state.model.parameters()) if gradient is None else gradient)
+    run.hooks.before_optimizer_step()
     scaler.step(optimizer)  # SYNC: with fp16 only, whose scaler asks for overflows
     scaler.update()
     optimizer.zero_grad(set_to_none=run.launch_meter is None)  # a graph needs gradients at fixed addresses
@@ -202,9 +235,10 @@ def gradient_sync(run: RunState, *, last: bool) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def clip_gradients(run: RunState) -> Tensor:
-    """Clip to --grad-clip and return the norm over all processes."""
-    norm = torch.nn.utils.clip_grad_norm_(run.state.model.parameters(), run.config.grad_clip or math.inf)
+def clip_gradients(run: RunState, optimizer: Optimizer) -> Tensor:
+    """Clip what this optimizer trains to --grad-clip and return the norm over all processes."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, run.config.grad_clip or math.inf)
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
@@ -269,6 +303,7 @@ def evaluate(run: RunState) -> int:
     everyones_samples, *totals = run.world.totals([samples, *own])
     means = {name: total / max(1.0, everyones_samples) for name, total in zip(sums, totals, strict=True)}
     run.state.evaluated_step = run.position.step
+    conclude_evaluation(run, means)
     loss_mean = means.pop("loss", math.nan)
     run.recorder.record(Record("val", run.position.step, run.position.epoch, loss_mean, means))
     return 0
@@ -279,25 +314,27 @@ def sum_over_evaluation(run: RunState) -> tuple[int, dict[str, Tensor], int]:
     assert run.evaluation is not None  # noqa: S101 - narrows a type that the caller guarantees
     sums = {"loss": torch.zeros((), device=run.device)}
     samples = 0
+    evaluated = evaluated_step(run)
     compiles = run.is_compiled and (run.evaluation.batches or 0) >= EVALUATION_COMPILE_BATCHES
     with torch.no_grad(), untouched_randomness(), closing(iter(run.evaluation)) as batches:
         for index, batch in enumerate(batches):
             # Eager, unless there is enough to repay a graph: then the first batch makes it.
             stance = "force_eager" if not compiles else "default" if index == 0 else "eager_on_recompile"
             with torch.compiler.set_stance(stance):
-                means = evaluate_batch(run, batch)
+                means = evaluate_batch(run, evaluated, batch)
             weight = batch_samples(batch)
             samples += weight
             for name, value in means.items():
                 weighted = value.float() * weight
                 sums[name] = sums[name] + weighted if name in sums else weighted
-            stop_signal = run.requests.exchange(run.signals.stop_signal, checkpoint=False)
+            stop_signal = run.requests.exchange(wished_stop(run.state, run.signals.stop_signal), checkpoint=False)
+            stop_signal = take_task_stop(run.state, stop_signal)
             if stop_signal:
                 return stop_signal, sums, samples
     return 0, sums, samples
 
 
-def evaluate_batch(run: RunState, batch: Any) -> dict[str, Tensor]:
+def evaluate_batch(run: RunState, step: LossStep, batch: Any) -> dict[str, Tensor]:
     """Return the means of loss and metrics over one batch; out of memory, in smaller parts."""
     samples = batch_samples(batch)
     while True:
@@ -305,14 +342,42 @@ def evaluate_batch(run: RunState, batch: Any) -> dict[str, Tensor]:
         try:
             for part in split_batch(batch, run.micro_batch, samples):
                 with run.autocast():
-                    loss, metrics = run.loss_step(part)
-                    metrics = {"loss": loss, **metrics, **run.task.metrics(run.state.model, part)}
+                    loss, metrics = step(part)
+                    metrics = {"loss": loss, **metrics, **run.task.metrics(step.model, part)}
                 share = batch_samples(part) / samples
                 add_means(means, {name: value.detach() for name, value in metrics.items()}, share)
         except torch.OutOfMemoryError as exc:
             shrink_micro_batch(run, samples, exc)
         else:
             return means
+
+
+def evaluated_step(run: RunState) -> LossStep:
+    """Return the step to evaluate with: the trained one, or the task's loss on another model of its own."""
+    model = run.task.evaluation_model(run.state.model)
+    return run.loss_step if model is run.state.model else LossStep(run.task, model).eval()
+
+
+def conclude_evaluation(run: RunState, means: dict[str, float]) -> None:
+    """Let what follows the monitored metric follow it: best checkpoints, early stopping, schedules, the task."""
+    value = run.state.monitor.observe(means, run.position.step)
+    step_schedule_metric(run.state.scheduler, value)
+    run.hooks.evaluation_end(means)
+
+
+def is_new_best(run: RunState) -> bool:
+    """Say whether the evaluation at this very step is among the best to keep."""
+    return run.state.evaluated_step == run.position.step and run.state.monitor.is_among_best(run.position.step)
+
+
+def why_finished(run: RunState) -> str:
+    """Say why the run is over."""
+    if run.state.ended:
+        return f"ended by the task ({run.state.ended})"
+    if run.state.monitor.is_exhausted:
+        monitor = run.state.monitor
+        return f"stopped early: {monitor.stale} evaluations without progress, {monitor.words()}; finished"
+    return "finished"
 
 
 def report(run: RunState) -> None:
@@ -384,4 +449,5 @@ def stop_with_checkpoint(run: RunState, stop_signal: int) -> int:
     saved = save(run, wait=True)
     name = signal.Signals(stop_signal).name
     run.recorder.event("stopped", f"stopped by {name} at step {run.position.step}; {saved}", signal=name)
+    run.hooks.train_end()
     return SIGNAL_EXIT_BASE + stop_signal

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from devgw_runner.activation_checkpointing import keeps_statistics
+from devgw_runner.batch_tree import walk_leaves
 from devgw_runner.errors import PreflightError
 from devgw_runner.ladder import rehearse, untouched_buffers
 from devgw_runner.plan.facts import DeviceFacts, ModelFacts
 from devgw_runner.precision import AutocastFactory
 from devgw_runner.randomness import untouched_randomness
-from devgw_runner.task import LossStep, batch_samples, check_loss, walk_leaves
+from devgw_runner.task import LossStep, batch_samples, check_loss
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 TIMED_STEPS = 3
@@ -61,6 +63,7 @@ def model_facts(model: nn.Module) -> ModelFacts:
     return ModelFacts(
         parameters=sum(p.numel() for p in parameters),
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        keeps_statistics=keeps_statistics(model),
         convolutions=sum(isinstance(module, CONVOLUTIONS) for module in model.modules()),
         linear_shapes=tuple(
             (module.in_features, module.out_features) for module in model.modules() if isinstance(module, nn.Linear)

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from devgw_runner.batch_tree import walk_leaves
 from devgw_runner.errors import DataError
 from devgw_runner.generators import read_states, set_states
 from devgw_runner.loader_processes import end_processes, forget_iterator
 from devgw_runner.loading import StatefulLoader, loader_length
 from devgw_runner.randomness import seeded_for_batch
 from devgw_runner.sampler import batch_seed
-from devgw_runner.task import batch_samples, walk_leaves
+from devgw_runner.task import batch_samples
 
 LOADER_STREAM = -2  # beside the ranks, in the seeds of `sampler`
 DIGESTED_ELEMENTS = 64

@@ -27,7 +27,7 @@ from devgw_runner.precision import autocast_for
 from devgw_runner.randomness import make_deterministic, seed_everything
 from devgw_runner.resources import read_resources
 from devgw_runner.sampler import SampleOrder
-from devgw_runner.task import LossStep, Task, batch_samples, check_batch
+from devgw_runner.task import LossStep, Task, batch_samples, check_batch, is_overridden
 
 FIRST_LOOK_SAMPLES = 16  # where the batch size is not decided yet: enough to time a sample
 LARGEST_FIRST_LOOK = 64
@@ -147,7 +147,9 @@ def _find_facts(
         world=world.size,
         local_world=world.local_size,
         has_compiler=measure.has_cpp_compiler(),
-        has_own_optimizer=type(task).optimizer is not Task.optimizer,
+        has_own_optimizer=is_overridden(task, "optimizer") or is_overridden(task, "optimizers"),
+        has_gradient_hook=is_overridden(task, "on_before_optimizer_step"),
+        has_turns=bool(task.turns),
         has_torchao=measure.has_torchao(),
     )
     return _measure_within_memory(task, LossStep(task, model), first_look, facts, config, device)

@@ -13,6 +13,7 @@ from devgw_runner.checkpoint.writer import CheckpointWriter
 from devgw_runner.compiler_counts import CompiledShapes, CompilerCounts
 from devgw_runner.config import TrainConfig
 from devgw_runner.graphs import LaunchMeter, WholeStepGraph
+from devgw_runner.hooks import Hooks
 from devgw_runner.ladder import Climb
 from devgw_runner.metrics.record import Meter
 from devgw_runner.metrics.recorder import Recorder
@@ -112,6 +113,7 @@ class RunState:
     world: World
     device: torch.device
     state: TrainState
+    hooks: Hooks
     loss_step: LossStep
     step: nn.Module
     autocast: AutocastFactory
@@ -142,7 +144,7 @@ class RunState:
 
     @property
     def is_done(self) -> bool:
-        return self.position.step >= self.total_steps
+        return self.position.step >= self.total_steps or bool(self.state.ended) or self.state.monitor.is_exhausted
 
     def close(self) -> None:
         """End loader processes, and write out what is still on its way.

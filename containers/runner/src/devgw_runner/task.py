@@ -3,8 +3,8 @@
 The task says what to compute; precision, layout, compilation, parallelism and checkpoints are the runner's.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
+from devgw_runner.batch_tree import count_samples, walk_leaves
+from devgw_runner.blocks import find_blocks
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import DataError, TaskError
 
+if TYPE_CHECKING:
+    from devgw_runner.hooks import HookContext
+
 BatchT = TypeVar("BatchT")
+LABELS = frozenset({"label", "labels", "target", "targets", "y"})
 
 
 class LossOut(NamedTuple):
@@ -29,6 +35,8 @@ class Task(Generic[BatchT]):
     """One training job. `model`, `loss` and `data` are required, the rest has defaults."""
 
     config: ClassVar[type[TrainConfig]] = TrainConfig
+    turns: ClassVar[tuple[str, ...]] = ()
+    """Names of `optimizers` that take turns within a step, each with its own loss (`turn_loss`), as in a GAN."""
 
     def model(self, cfg: Any) -> nn.Module:
         """Return a plain module on the CPU; the runner moves, lays out, compiles and shards it."""
@@ -50,17 +58,95 @@ class Task(Generic[BatchT]):
         """Return your optimizer over `params`, or None for a fused AdamW."""
         return None
 
-    def schedule(self, optimizer: Optimizer, cfg: Any, total_steps: int) -> LRScheduler | None:  # noqa: ARG002 - part of the contract
-        """Return a scheduler that is stepped once per optimizer step, or None."""
+    def optimizers(self, model: nn.Module, cfg: Any) -> Optimizer | Mapping[str, Optimizer] | None:  # noqa: ARG002 - part of the contract
+        """Return optimizers by name over the model's parameters, chosen by their names; None asks `optimizer`."""
         return None
+
+    def schedule(
+        self,
+        optimizer: Optimizer,  # noqa: ARG002 - part of the contract
+        cfg: Any,  # noqa: ARG002 - part of the contract
+        total_steps: int,  # noqa: ARG002 - part of the contract
+    ) -> LRScheduler | list[LRScheduler] | dict[str, LRScheduler] | None:
+        """Return a scheduler, or several, or None.
+
+        Each is stepped once per optimizer step, ReduceLROnPlateau after each evaluation with `--monitor`.
+        With several optimizers `optimizer["name"]` is one of them.
+        """
+        return None
+
+    def turn_loss(self, turn: str, model: nn.Module, batch: BatchT) -> Tensor | LossOut:
+        """Return the loss of one of `turns`; only that optimizer is stepped with its gradients."""
+        raise NotImplementedError
 
     def metrics(self, model: nn.Module, batch: BatchT) -> dict[str, Tensor]:  # noqa: ARG002 - part of the contract
         """Return further scalar tensors, computed in evaluation only."""
         return {}
 
+    def setup(self, ctx: "HookContext") -> None:
+        """Make what the task keeps beside the model; the model is on its device, no checkpoint is loaded yet."""
+
+    def on_train_start(self, ctx: "HookContext") -> None:
+        """Do something after a checkpoint was loaded, before the first step."""
+
+    def on_before_optimizer_step(self, ctx: "HookContext") -> None:
+        """Look at the gradients, or change them, before the optimizer uses them; whole-step graphs are then off."""
+
+    def on_step_end(self, ctx: "HookContext") -> None:
+        """Do something after each optimizer step; `ctx.loss` and `ctx.metrics` are on the device."""
+
+    def on_epoch_end(self, ctx: "HookContext") -> None:
+        """Do something after the last step of an epoch, before its evaluation."""
+
+    def on_evaluation_end(self, ctx: "HookContext", means: Mapping[str, float]) -> None:
+        """Do something with the means of a whole evaluation; the loss is among them."""
+
+    def on_train_end(self, ctx: "HookContext") -> None:
+        """Do something after the last checkpoint; what is changed here is not saved."""
+
+    def evaluation_model(self, model: nn.Module) -> nn.Module:
+        """Return the module to evaluate with: an average kept beside the model, say."""
+        return model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the task keeps beside the model: tensors, numbers, strings, nested as you like."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned when the checkpoint was saved."""
+
+    def blocks(self, model: nn.Module) -> list[nn.Module]:
+        """Return the repeated layers, for `--activation-checkpointing`; by default the members of its ModuleLists."""
+        return find_blocks(model)
+
+    def samples(self, batch: BatchT) -> int:
+        """Return how many samples a batch holds; the default counts what usual batches hold."""
+        return count_samples(batch)
+
+    def inputs(self, batch: BatchT) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what of a batch the model is called with, for `predict` and `devgw-run export`.
+
+        The default leaves out what it is compared with: the first of a tuple; of a mapping all but its labels.
+        """
+        if isinstance(batch, Mapping):
+            return (), {str(name): value for name, value in batch.items() if name not in LABELS}
+        if isinstance(batch, tuple | list):
+            return (batch[0],), {}
+        return (batch,), {}
+
+    def predict(self, model: nn.Module, batch: BatchT) -> Any:
+        """Return the model's outputs for a batch, for `devgw-run predict`: a tensor, or several in a mapping."""
+        arguments, keywords = self.inputs(batch)
+        return model(*arguments, **keywords)
+
     def flops_per_sample(self, batch: BatchT) -> float | None:  # noqa: ARG002 - part of the contract
         """Return floating-point operations per sample, forward and backward; None has them counted."""
         return None
+
+
+def is_overridden(task: Task[Any], name: str) -> bool:
+    """Say whether the task defines `name` itself."""
+    return getattr(type(task), name) is not getattr(Task, name)
 
 
 class LossStep(nn.Module):
@@ -69,11 +155,13 @@ class LossStep(nn.Module):
     def __init__(self, task: Task[Any], model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self._first_turn = next(iter(type(task).turns), "")
         self._task = (task,)  # a tuple, because a Task may itself be a module and must not be registered
 
-    def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the scalar loss and the detached metrics of one batch."""
-        out = self._task[0].loss(self.model, batch)
+    def forward(self, batch: Any, turn: str | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar loss and the detached metrics of one batch, for the first turn unless one is named."""
+        turn = self._first_turn if turn is None else turn
+        out = self._task[0].turn_loss(turn, self.model, batch) if turn else self._task[0].loss(self.model, batch)
         if isinstance(out, LossOut):
             return out.loss, {name: value.detach() for name, value in out.metrics.items()}
         return out, {}
@@ -88,7 +176,7 @@ def check_task(task: object) -> None:
     if not isinstance(task, Task):
         name = getattr(task, "__name__", type(task).__name__)
         raise TaskError(f"{name} is not a Task", "derive your class from devgw_runner.Task")
-    for method in ("model", "loss", "data"):
+    for method in ("model", "turn_loss" if type(task).turns else "loss", "data"):
         if getattr(type(task), method) is getattr(Task, method):
             kind = type(task).__name__
             raise TaskError(f"task {kind} has no '{method}'", f"define {kind}.{method}; see the runner's reference")
@@ -131,18 +219,6 @@ def check_batch(batch: object) -> None:
             f"the tensors of a batch disagree on its size: {sorted(sizes)}",
             "each tensor's first dimension counts the samples",
         )
-
-
-def walk_leaves(batch: object) -> Iterator[object]:
-    """Yield what stands inside nested tuples, lists and dicts, in order."""
-    if isinstance(batch, dict):
-        for value in batch.values():
-            yield from walk_leaves(value)
-    elif isinstance(batch, tuple | list):
-        for value in batch:
-            yield from walk_leaves(value)
-    else:
-        yield batch
 
 
 def batch_samples(batch: object) -> int:

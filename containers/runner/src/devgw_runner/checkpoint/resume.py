@@ -14,6 +14,7 @@ from devgw_runner.checkpoint import lineage, store
 from devgw_runner.checkpoint.hyperparameters import check_same_optimizer
 from devgw_runner.checkpoint.lineage import Branch
 from devgw_runner.checkpoint.state import Conditions, TrainState, check_same_model, load_tensors, load_trainer
+from devgw_runner.checkpoint.task_state import restore_task
 from devgw_runner.errors import CheckpointError
 from devgw_runner.parallel.world import World
 from devgw_runner.sampler import Position
@@ -168,6 +169,8 @@ def restore(state: TrainState, found: Found, world: World, made: Mapping[str, An
     if state.built and saved.get("built"):
         check_same_optimizer(saved["built"], state.built)
     load_tensors(state, found.path, saved, now)
+    if state.task is not None:
+        restore_task(state.task, saved, found.path, device)
     changed = load_trainer(state, saved, with_randomness=now.same_world)
     reasons = [f"{name} is {made[name]}, was {there[name]}: not bit-exact" for name in sorted(differs)]
     if manifest.world != world.size:

@@ -17,17 +17,20 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from devgw_runner.checkpoint import hyperparameters
 from devgw_runner.checkpoint import optimizer as optimizer_state
 from devgw_runner.checkpoint.encoding import decode, encode
 from devgw_runner.checkpoint.layout import Layout, is_separate, lay_out_as_saved
 from devgw_runner.checkpoint.optimizer import OPTIMIZER_PREFIX
+from devgw_runner.checkpoint.task_state import take_task_apart
 from devgw_runner.errors import CheckpointError, OtherModelError
 from devgw_runner.loading import StatefulLoader
+from devgw_runner.monitor import Monitor
+from devgw_runner.optimizers import Schedule
 from devgw_runner.randomness import capture_random_state, restore_random_state
 from devgw_runner.sampler import Position
+from devgw_runner.task import Task
 
 MODEL_PREFIX = "model."
 
@@ -38,19 +41,24 @@ class TrainState:
 
     model: nn.Module
     optimizer: Optimizer
-    scheduler: LRScheduler | None
+    scheduler: Schedule | None
     scaler: torch.amp.GradScaler
     loader: object
     position: Position
     evaluated_step: int = 0
     skipped_steps: int = 0
     built: dict[str, Any] = field(default_factory=dict)  # what `hyperparameters.describe` says of it
+    task: Task[Any] | None = None
+    rank: int = 0
+    monitor: Monitor = field(default_factory=Monitor)
+    stop_reason: str = ""  # what a hook gave, before all processes agreed
+    ended: str = ""  # why the task ended the run before its last step
 
 
 def collect_tensors(state: TrainState) -> dict[str, Tensor]:
     """Return every tensor of model and optimizer under a flat name; the tensors are the live ones."""
     model = {MODEL_PREFIX + name: value for name, value in _model_tensors(state.model).items()}
-    return model | optimizer_state.take_apart(state.optimizer)[1]
+    return model | optimizer_state.take_apart(state.optimizer)[1] | take_task_apart(state.task, state.rank)[1]
 
 
 def collect_trainer(state: TrainState) -> dict[str, Any]:
@@ -73,6 +81,9 @@ def collect_trainer(state: TrainState) -> dict[str, Any]:
         "scaler": encode(state.scaler.state_dict(), "loss scaler"),
         "loader": encode(loader, "loader"),
         "built": state.built,
+        "task": take_task_apart(state.task, state.rank)[0],
+        "monitor": state.monitor.state_dict(),
+        "ended": state.ended,
     }
 
 
@@ -157,6 +168,8 @@ def load_trainer(state: TrainState, saved: dict[str, Any], *, with_randomness: b
     state.position = Position(**saved["position"])
     state.evaluated_step = saved["evaluated_step"]
     state.skipped_steps = saved["skipped_steps"]
+    state.monitor.load_state_dict(saved.get("monitor", {}))
+    state.ended = saved.get("ended", "")
     if with_randomness:
         restore_random_state(saved["random"])
     return changed

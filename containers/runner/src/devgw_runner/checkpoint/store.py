@@ -8,9 +8,11 @@ of the same step, the name ends in the branch's: `step-00001200.1f2e3d4c/`.
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ class Manifest:
     branch: str = ""
     lineage: tuple[tuple[str, int], ...] = ()
     position: dict[str, int] = field(default_factory=dict)
+    monitored: dict[str, Any] = field(default_factory=dict)  # the evaluation at this step, where there was one
     version: int = MANIFEST_VERSION
 
 
@@ -110,10 +113,26 @@ def seal(temporary: Path, final: Path, manifest: Manifest) -> None:
     durable.put_in_place(temporary, final)
 
 
-def prune(root: Path, keep: int, branch: str = "") -> None:
-    """Delete all but the newest `keep` checkpoints of a branch."""
+def best_checkpoints(checkpoints: list[Path], monitored: dict[str, Any], count: int) -> list[Path]:
+    """Return the `count` best of these by the metric that `monitored` names, best first."""
+    found = []
+    for path in checkpoints:
+        try:
+            seen = read_manifest(path).monitored
+        except CheckpointError:
+            continue
+        same = all(seen.get(word) == monitored.get(word) for word in ("name", "mode"))
+        if same and seen.get("step") == step_of(path) and not math.isnan(seen["value"]):
+            found.append((seen["value"] if seen["mode"] == "min" else -seen["value"], step_of(path), path))
+    return [path for _, _, path in sorted(found)[:count]]
+
+
+def prune(root: Path, keep: int, branch: str = "", spared: Collection[Path] = ()) -> None:
+    """Delete all but the newest `keep` checkpoints of a branch, and those `spared`."""
     own = [path for path in list_checkpoints(root) if branch_of(path) == branch]
     for path in own[keep:]:
+        if path in spared:
+            continue
         # Renamed first: a kill in the middle must not leave a directory that looks complete.
         doomed = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
         os.rename(path, doomed)  # noqa: PTH104 - tests watch the calls of os

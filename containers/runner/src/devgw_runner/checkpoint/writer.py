@@ -43,6 +43,7 @@ class WriterSettings:
     asynchronous: bool
     made: dict[str, str] = field(default_factory=dict)
     branch: Branch = field(default_factory=Branch)
+    keep_best: int = 0
 
 
 class CheckpointWriter:
@@ -98,6 +99,7 @@ class CheckpointWriter:
             branch=self._settings.branch.name,
             lineage=self._settings.branch.lineage,
             position=asdict(state.position),
+            monitored=state.monitor.describe(),
         )
         # Not a daemon: the interpreter must not exit before the seal.
         self._sealing = threading.Thread(target=self._finish, args=(upload, manifest), name="checkpoint-seal")
@@ -163,7 +165,9 @@ class CheckpointWriter:
             if self._world.is_main:
                 final = store.step_directory(root, step, manifest.branch)
                 store.seal(store.temporary_directory(root, step), final, manifest)
-                store.prune(root, self._settings.keep, manifest.branch)
+                own = store.list_branch(root, manifest.branch) if self._settings.keep_best else []
+                best = store.best_checkpoints(own, manifest.monitored, self._settings.keep_best)
+                store.prune(root, self._settings.keep, manifest.branch, spared=best)
             self.saved_step, self.saved_at = step, time.monotonic()
         except BaseException as exc:  # noqa: BLE001 - it crosses to the main thread and is raised there
             self._failure = exc

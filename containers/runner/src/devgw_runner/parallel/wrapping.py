@@ -8,15 +8,16 @@ from torch import nn
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from devgw_runner.blocks import find_blocks
 from devgw_runner.parallel.sharding import check_sharding
 from devgw_runner.precision import AUTOCAST_DTYPES
 from devgw_runner.task import LossStep
 
 
-def wrap_ddp(step: LossStep, device: torch.device) -> DistributedDataParallel:
+def wrap_ddp(step: LossStep, device: torch.device, *, find_unused: bool = False) -> DistributedDataParallel:
     """Wrap the (already compiled) step; gradients are averaged over processes in its backward pass."""
     device_ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(step, device_ids=device_ids)
+    return DistributedDataParallel(step, device_ids=device_ids, find_unused_parameters=find_unused)
 
 
 def shard_model(model: nn.Module, precision: str, *, cpu_offload: bool) -> None:
@@ -32,17 +33,3 @@ def shard_model(model: nn.Module, precision: str, *, cpu_offload: bool) -> None:
     for block in find_blocks(model):
         fully_shard(block, mp_policy=policy, offload_policy=offload)
     fully_shard(model, mp_policy=policy, offload_policy=offload)
-
-
-def find_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the repeated blocks: the members of the model's ModuleLists, the usual home of layers.
-
-    A list inside such a member is that block's own affair.
-    """
-    blocks: list[nn.Module] = []
-    for child in model.children():
-        if isinstance(child, nn.ModuleList):
-            blocks.extend(member for member in child if any(True for _ in member.parameters()))
-        else:
-            blocks.extend(find_blocks(child))
-    return blocks

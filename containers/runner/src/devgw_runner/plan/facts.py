@@ -32,6 +32,7 @@ class ModelFacts:
     parameters: int
     parameter_bytes: int
     convolutions: int = 0
+    keeps_statistics: bool = False  # a forward pass in training changes buffers, as batch norm's does
     linear_shapes: tuple[tuple[int, int], ...] = ()
 
 
@@ -61,6 +62,8 @@ class Facts:
     local_world: int = 1
     has_compiler: bool = True
     has_own_optimizer: bool = False
+    has_gradient_hook: bool = False
+    has_turns: bool = False
     has_torchao: bool = False
     bytes_per_sample: int | None = None
     eager_seconds_per_sample: float = 0.0

@@ -94,10 +94,16 @@ def choose_memory_format(config: TrainConfig, facts: Facts, parallel: str) -> Ch
     return Choice("channels_last", f"{count} convolutions; their fast kernels read channels last")
 
 
-def choose_compile(config: TrainConfig, facts: Facts, samples: int) -> Choice[str]:
+def choose_compile(  # noqa: PLR0911 - one line per reason reads best
+    config: TrainConfig, facts: Facts, samples: int
+) -> Choice[str]:
     """Choose whether torch.compile is tried, for a run of so many samples; the ladder decides whether it stays."""
     if config.compile != "auto":
         return Choice(config.compile, "asked for")
+    if facts.has_turns:
+        return Choice("off", "losses take turns, and the parity gate compares the first only; --compile default tries")
+    if config.activation_checkpointing != "off" and facts.model.keeps_statistics:
+        return Choice("off", "compiled, a repeated forward pass would move batch norm's statistics twice")
     if not facts.has_compiler:
         return Choice("off", "no C++ compiler was found, and generated code needs one")
     if facts.device.kind == "cuda":
@@ -139,4 +145,6 @@ def _graph_obstacle(  # noqa: PLR0911 - one line per obstacle reads best
         return "--nan skip decides on the host after each step"
     if facts.has_own_optimizer:
         return "the task's own optimizer may not be capturable"
+    if facts.has_gradient_hook:
+        return "the task looks at the gradients on the host before each update"
     return ""
