@@ -65,6 +65,7 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
     recorder = Recorder(config, prepared.paths.logs, progress, prepared.paths.run, is_main=world.is_main)
     if world.is_main:
         write_plan(plan, prepared.paths)
+        recorder.add_loggers(prepared.task.loggers(config))
     step = LossStep(prepared.task, prepared.model)
     run = RunState(
         task=prepared.task,

@@ -113,6 +113,12 @@ class TrainConfig(BaseModel):
     )
     csv: bool = Field(default=True, description="write metrics.csv beside metrics.jsonl")
     tensorboard: bool = Field(default=False, description="write TensorBoard events")
+    logger: str = Field(default="off", description="experiment trackers, with commas: wandb, mlflow, aim")
+    logger_project: str = Field(default="devgw", min_length=1, description="project or experiment in the trackers")
+    logger_uri: str | None = Field(default=None, description="MLflow's server or Aim's repository; the logs by default")
+    logger_secrets: Path | None = Field(
+        default=None, description="file of NAME=value lines with the trackers' keys, readable by its owner alone"
+    )
     prometheus: str = Field(
         default="textfile",
         pattern=r"^(off|textfile|[1-9][0-9]{0,4})$",

@@ -105,6 +105,8 @@ def train_to_end(run: RunState) -> int:
             report(run)  # SYNC: once per interval
         if trace := run.profiler.step():
             run.recorder.event("trace", f"trace of {run.config.profile} steps written to {trace}")
+            if run.profiler.summary is not None:
+                run.recorder.event("profile", run.profiler.summary.words())
 
         overdue = 0 < run.config.checkpoint_minutes * 60 <= time.monotonic() - last_checkpoint
         wanted = run.signals.take_checkpoint_request() or (overdue and run.world.is_main)

@@ -1,11 +1,15 @@
 """Trace a few steps with torch.profiler and write one file that Perfetto opens."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from devgw_runner.profile_summary import Summary, summarise
+
 TRACE_NAME = "trace.json"
+SUMMARY_NAME = "profile.json"
 WARM_STEPS = 2
 
 
@@ -18,6 +22,7 @@ class Profiler:
         self._steps = steps
         self._device = device
         self._profile: Any = None
+        self.summary: Summary | None = None
 
     def step(self) -> Path | None:
         """Count one training step; return the trace's path when it has just been written."""
@@ -44,6 +49,9 @@ class Profiler:
     def _finish(self) -> Path:
         self._profile.__exit__(None, None, None)
         self._profile.export_chrome_trace(str(self._path))
+        self.summary = summarise(self._profile.key_averages(), self._steps)
+        text = json.dumps(self.summary.to_json(), indent=1)
+        self._path.with_name(SUMMARY_NAME).write_text(text + "\n", encoding="utf-8")
         self._profile = None
         self._remaining = 0
         return self._path

@@ -19,6 +19,7 @@ from devgw_runner.errors import DataError, TaskError
 
 if TYPE_CHECKING:
     from devgw_runner.hooks import HookContext
+    from devgw_runner.metrics.sinks import Sink
 
 BatchT = TypeVar("BatchT")
 LABELS = frozenset({"label", "labels", "target", "targets", "y"})
@@ -114,6 +115,10 @@ class Task(Generic[BatchT]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned when the checkpoint was saved."""
+
+    def loggers(self, cfg: Any) -> "Iterable[Sink]":  # noqa: ARG002 - part of the contract
+        """Return loggers of your own: objects with `write(record)` and `close()`; only the main process asks."""
+        return ()
 
     def blocks(self, model: nn.Module) -> list[nn.Module]:
         """Return the repeated layers, for `--activation-checkpointing`; by default the members of its ModuleLists."""

@@ -2,11 +2,13 @@
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import storage_error
+from devgw_runner.metrics.loggers import Guarded, TrackedRun, logger_names, open_trackers, read_secrets, shown_settings
 from devgw_runner.metrics.progress import Progress
 from devgw_runner.metrics.prometheus import PrometheusSink
 from devgw_runner.metrics.record import Record
@@ -26,6 +28,26 @@ class Recorder:
         self._logs = logs
         self._is_main = is_main
         self._sinks: list[Sink] = _open_sinks(config, logs, run) if is_main else []
+        if is_main:
+            self._sinks += self._open_trackers(config, run)
+
+    def add_loggers(self, loggers: Iterable[Sink]) -> None:
+        """Send the records to loggers of the task's own too; one that fails is said once and left."""
+        if self._is_main:
+            self._sinks += [Guarded(type(logger).__name__, logger, self._say_lost) for logger in loggers]
+
+    def _open_trackers(self, config: TrainConfig, run: str) -> list[Guarded]:
+        names = logger_names(config.logger)
+        if config.logger_secrets is not None:
+            read_secrets(config.logger_secrets)
+        if not names:
+            return []
+        settings = shown_settings(config.model_dump(mode="json", exclude={"logger_secrets"}))
+        described = TrackedRun(run, config.logger_project, self._logs, settings, config.logger_uri)
+        return open_trackers(names, described, self._say_lost)
+
+    def _say_lost(self, text: str) -> None:
+        self.event("logger-lost", text)
 
     def record(self, record: Record) -> None:
         """Write one record everywhere.
