@@ -18,6 +18,7 @@ from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
 from devgw_runner.errors import RunnerError
 from devgw_runner.hooks import Hooks
 from devgw_runner.loading import split_batch
+from devgw_runner.metrics.loggers import shown_settings
 from devgw_runner.metrics.peak import peak_flops
 from devgw_runner.metrics.progress import Progress
 from devgw_runner.metrics.record import Meter
@@ -56,7 +57,10 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         total_steps = order.last_step(position, config.epochs)
     evaluation = open_evaluation(prepared)
     state = _make_state(prepared, total_steps, has_evaluation=evaluation is not None)
-    settings = config.model_dump(mode="json") | {"precision": plan.precision.value, "compile": plan.compile.value}
+    settings = shown_settings(config.model_dump(mode="json")) | {
+        "precision": plan.precision.value,
+        "compile": plan.compile.value,
+    }
     state.built = describe(state.model, state.optimizer, state.scheduler, settings, total_steps)
     hooks = Hooks(prepared.task, config, state, world, device, total_steps)
     hooks.setup()

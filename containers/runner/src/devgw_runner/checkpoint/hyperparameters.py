@@ -35,6 +35,7 @@ UNTOLD = frozenset(
         *("log_every", "progress_seconds", "csv", "tensorboard", "prometheus", "eval_every", "workers", "oom"),
         *("epochs", "steps", "batch_size", "micro_batch", "device", "memory_format", "parallel"),
         "compile_timeout_seconds",
+        *("logger", "logger_project", "logger_uri", "logger_secrets"),
     }
 )
 OPTIMIZER_SETTINGS = ("learning_rate", "weight_decay")
