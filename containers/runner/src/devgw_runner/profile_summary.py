@@ -6,6 +6,7 @@ from typing import Any
 
 # The first word that an operation's name contains decides; the order matters.
 KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("fused kernels of the compiler", ("triton", "inductor", "compiledfunction", "torch-compiled", "cpp_fused")),
     ("waiting for data", ("dataloader", "pin_memory")),
     (
         "communication between processes",
@@ -22,7 +23,6 @@ KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("embeddings and indexing", ("embedding", "index", "gather", "scatter", "select", "slice")),
     ("pooling and resampling", ("pool", "upsample", "interpolate")),
     ("random numbers", ("dropout", "bernoulli", "rand", "normal_")),
-    ("fused kernels of the compiler", ("triton", "inductor", "compiledfunction", "torch-compiled", "cpp_fused")),
 )
 OTHER = "elementwise and other operations"
 
