@@ -202,3 +202,7 @@ class Actor:
     name: str
     key_fingerprint: str = ""
     address: str = ""
+
+
+GATEWAY = Actor("gateway", "devgw")
+"""The gateway, where it acts by itself."""

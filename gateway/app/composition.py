@@ -204,7 +204,7 @@ class App:
             start_timeout=self.settings.environments.start_timeout,
             stop_timeout=self.settings.environments.stop_timeout,
         )
-        return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, chosen)
+        return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, chosen, self.journal)
 
     @cached_property
     def reconciler(self) -> Reconciler:

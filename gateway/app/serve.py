@@ -14,7 +14,7 @@ from gateway.background.access_watch import AccessWatch, GrantNotice
 from gateway.background.environment_monitor import Notify
 from gateway.background.session_publisher import SessionPublisher
 from gateway.errors import DevgwError
-from gateway.model import Actor, EnvironmentRef
+from gateway.model import GATEWAY, EnvironmentRef
 from gateway.process.ownership import this_process
 from gateway.process.supervisor import Supervisor, reserve
 from gateway.process.systemd import ServiceManager
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from gateway.app.composition import App
 
 _log = logging.getLogger(__name__)
-_GATEWAY = Actor("gateway", "devgw")
 _COLLECTION = (700, 10, 10)
 """Python's own thresholds; a command that ends soon has higher ones."""
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -104,7 +103,7 @@ class ServingProcess:
             app.gpu_sampling.start()
             works.append(app.environment_monitor.run(self._notify_by(server)))
         self._tasks = {asyncio.create_task(work) for work in works}
-        app.journal.submit(Event("gateway.started", _GATEWAY, detail=self._place | {"port": port}))
+        app.journal.submit(Event("gateway.started", GATEWAY, detail=self._place | {"port": port}))
         self._manager.ready()
 
     async def _on_reload(self, _server: SshServer) -> None:
@@ -132,7 +131,7 @@ class ServingProcess:
             app.gpu_sampling.stop()
         self._forget_connected()
         app.event_budget.flush()
-        app.journal.append(Event("gateway.stopped", _GATEWAY, detail=self._place))
+        app.journal.append(Event("gateway.stopped", GATEWAY, detail=self._place))
         if self._has_duties:
             app.journal_maintenance.end()
         app.journal.close()

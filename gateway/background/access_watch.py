@@ -12,12 +12,11 @@ from gateway.background.expiry import Expiry, GrantExpiry
 from gateway.background.policy_reload import PolicyReloader
 from gateway.background.session_publisher import SessionPublisher
 from gateway.gate import Decide, Recorder
-from gateway.model import Actor
+from gateway.model import GATEWAY
 from gateway.policy import PolicyInForce
 from policies.requests import Subject
 
 _log = logging.getLogger(__name__)
-_GATEWAY = Actor("gateway", "devgw")
 _LOOK_SECONDS = 0.5
 
 
@@ -41,7 +40,7 @@ class GrantNotice:
     def write(self, user: str, rule: str, end: datetime) -> None:
         """Journal that a user's last grant is over."""
         reason = f"the last grant of {user} ended at {end:%Y-%m-%d %H:%M} UTC"
-        self.recorder.submit(Event("user.expired", _GATEWAY, rule=rule, reason=reason, detail={"user": user}))
+        self.recorder.submit(Event("user.expired", GATEWAY, rule=rule, reason=reason, detail={"user": user}))
 
 
 class AccessWatch:

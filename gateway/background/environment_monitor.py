@@ -18,10 +18,9 @@ from gateway.errors import DevgwError
 from gateway.gate import Recorder
 from gateway.gpus.activity import watch_xids
 from gateway.gpus.reading import Reading
-from gateway.model import Actor, EnvironmentRef, GpuUuid
+from gateway.model import GATEWAY, EnvironmentRef, GpuUuid
 
 _log = logging.getLogger(__name__)
-_GATEWAY = Actor("gateway", "devgw")
 _ROUND_SECONDS = 15
 _ROUNDS_TO_TIDY = 4
 _POLL_SECONDS = 0.5
@@ -108,7 +107,7 @@ class EnvironmentMonitor:
         try:
             for uuid in self._gpus.missing():
                 _log.error("GPU %s: %s", uuid, _NOT_SHOWN)
-                self._write(Event("gpu.lost", _GATEWAY, reason=_NOT_SHOWN, detail={"gpu": uuid}))
+                self._write(Event("gpu.lost", GATEWAY, reason=_NOT_SHOWN, detail={"gpu": uuid}))
             self._journal(self._reconciler().run())
         except DevgwError as exc:
             _log.error("environments could not be looked after: %s (%s)", exc.message, exc.hint)
@@ -133,12 +132,12 @@ class EnvironmentMonitor:
         for uuid in self._quarantines.add_after_xid(index, xid):
             _log.error("GPU %s is out of use: Xid %d", uuid, xid)
             reason = f"critical error Xid {xid}"
-            self._write(Event("gpu.quarantined", _GATEWAY, reason=reason, detail={"gpu": uuid}))
+            self._write(Event("gpu.quarantined", GATEWAY, reason=reason, detail={"gpu": uuid}))
 
     def _journal(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
             _log.info("%s %s: %s", finding.code, finding.ref, finding.detail)
-            self._write(Event(finding.code, _GATEWAY, str(finding.ref), reason=finding.detail))
+            self._write(Event(finding.code, GATEWAY, str(finding.ref), reason=finding.detail))
 
     def _write(self, event: Event) -> None:
         self._recorder.submit(event).result()

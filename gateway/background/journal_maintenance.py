@@ -18,11 +18,10 @@ from gateway.audit.schedule import HeadKeeper, Sink, to_command, to_file, to_sys
 from gateway.audit.store_comparison import Discrepancy, compare
 from gateway.config import AuditSettings
 from gateway.errors import DevgwError
-from gateway.model import Actor
+from gateway.model import GATEWAY
 from gateway.store.users import Users
 
 _log = logging.getLogger(__name__)
-_GATEWAY = Actor("gateway", "devgw")
 _PRUNE_SECONDS = 6 * 3600.0
 
 
@@ -103,7 +102,7 @@ class JournalMaintenance:
         while True:
             try:
                 before = datetime.now(UTC) - timedelta(seconds=self._retention_seconds)
-                removal = prune(self._journal, self._plan.signer, before, _GATEWAY)
+                removal = prune(self._journal, self._plan.signer, before, GATEWAY)
                 _log.info("pruned %d segments of the journal", len(removal.paths))
                 if removal.note:
                     self._keeper().hand_on(removal.note)
@@ -136,4 +135,4 @@ def _contradicted(found: Discrepancy) -> Event:
         "subject": found.subject,
         "certain": found.certain,
     }
-    return Event("store.contradicted", _GATEWAY, reason=found.message, detail=detail)
+    return Event("store.contradicted", GATEWAY, reason=found.message, detail=detail)

@@ -10,13 +10,12 @@ from gateway.audit.event import Event
 from gateway.audit.policy_history import in_force_between, keep, loaded_event
 from gateway.errors import ConfigError, JournalError
 from gateway.gate import Recorder
-from gateway.model import Actor
+from gateway.model import GATEWAY
 from gateway.policy import LoadedPolicy, PolicyInForce
 from policies.diff import diff
 from policies.model import Policy
 
 _log = logging.getLogger(__name__)
-_GATEWAY = Actor("gateway", "devgw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class PolicyReloader:
         except (ConfigError, JournalError) as exc:
             _log.error("the policy stays as it was: %s", exc.message)
             detail: dict[str, str | int | float | bool | None] = {"file": str(self._policy.file)}
-            self._recorder.submit(Event("policy.refused", _GATEWAY, reason=exc.message, detail=detail)).result()
+            self._recorder.submit(Event("policy.refused", GATEWAY, reason=exc.message, detail=detail)).result()
             return self._follow_peers()
         self._policy.adopt(new)
         _log.info("policy loaded from %s", self._policy.file)
@@ -110,7 +109,7 @@ class PolicyReloader:
     def _write_down(self, loaded: LoadedPolicy, old: Policy | None) -> None:
         """Keep the text and journal the change, both durable before the policy decides anything."""
         digest = keep(self._archive.policies_dir, loaded.text)
-        event = loaded_event(_GATEWAY, self._policy.file, digest, old, loaded.policy)
+        event = loaded_event(GATEWAY, self._policy.file, digest, old, loaded.policy)
         self._recorder.submit(event).result()
 
     def _require_one_notebook_port(self, policy: Policy) -> None:

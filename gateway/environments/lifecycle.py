@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from gateway.audit import events
 from gateway.engines.interface import Engine, Progress, ignore_progress
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.layout import Layout
@@ -20,7 +21,18 @@ from gateway.environments.readiness import wait_until_ready
 from gateway.environments.sockets import SocketName, dial
 from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
 from gateway.errors import ConflictError, DevgwError, NotFoundError
-from gateway.model import Environment, EnvironmentRef, EnvironmentSpec, EnvironmentState, GpuUuid, User
+from gateway.gate import Recorder
+from gateway.model import (
+    GATEWAY,
+    Actor,
+    Environment,
+    EnvironmentRef,
+    EnvironmentSpec,
+    EnvironmentState,
+    GpuUuid,
+    User,
+    UserName,
+)
 from gateway.store.environments import EnvironmentTable
 from gateway.store.users import Users
 
@@ -31,8 +43,14 @@ class Leasing(Protocol):
     def hold(self, ref: EnvironmentRef, request: str) -> tuple[GpuUuid, ...]:
         """Keep or lease what was asked for. Raises: LeaseError, UsageError."""
 
+    def held_by(self, ref: EnvironmentRef) -> tuple[GpuUuid, ...]:
+        """Return what the environment holds."""
+
     def release(self, ref: EnvironmentRef) -> None:
         """Give back what the environment holds."""
+
+    def end_of(self, user: UserName) -> datetime | None:
+        """Return when a lease that is given now ends at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +75,23 @@ class EnvironmentLifecycle:
         engine: Callable[[], Engine],
         leases: Leasing,
         settings: LifecycleSettings,
+        recorder: Recorder,
     ) -> None:
         self._table = table
         self._users = users
         self._engine = engine
         self._leases = leases
         self._settings = settings
+        self._recorder = recorder
         self.locks = Locks(settings.state_dir / "locks")
 
-    def create(self, environment: Environment, bcrypt_hash: str, progress: Progress = ignore_progress) -> Environment:
+    def create(
+        self,
+        environment: Environment,
+        bcrypt_hash: str,
+        progress: Progress = ignore_progress,
+        actor: Actor = GATEWAY,
+    ) -> Environment:
         """Make and start an environment whose user is in the store; on failure nothing is left but old volumes.
 
         Raises:
@@ -85,10 +111,10 @@ class EnvironmentLifecycle:
                 progress("making directories")
                 layout.make(*self._ids(user))
                 write_password_hash(layout, bcrypt_hash, *self._ids(user))
-                self._start(environment, user, progress)
+                self._start(environment, user, progress, actor)
             return self._table.require(ref)
 
-    def start(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> Environment:
+    def start(self, ref: EnvironmentRef, progress: Progress = ignore_progress, actor: Actor = GATEWAY) -> Environment:
         """Start a stopped environment; a running one is left alone. Raises: NotFoundError, DevgwError."""
         with self.locks.hold(ref):
             environment = self._table.require(ref)
@@ -97,20 +123,20 @@ class EnvironmentLifecycle:
                     "environment.half-made", f"{ref} was never finished", f"'devgw delete {ref}', then create it again"
                 )
             if not self._is_running(environment):
-                self._start(environment, self._users.require(ref.user), progress)
+                self._start(environment, self._users.require(ref.user), progress, actor)
             return self._table.require(ref)
 
-    def stop(self, ref: EnvironmentRef) -> None:
+    def stop(self, ref: EnvironmentRef, actor: Actor = GATEWAY) -> None:
         """Stop an environment and give its GPUs back; its files stay. Raises: NotFoundError, EngineError."""
         with self.locks.hold(ref):
             environment = self._table.require(ref)
             self._table.set_state(ref, environment.state, should_run=False)  # so that a stop cut off is finished later
             self._engine().stop(ref, self._settings.stop_timeout)
             self._engine().delete(ref)
-            self._leases.release(ref)
+            self._give_back(ref, actor, "the environment was stopped")
             self._table.set_state(ref, EnvironmentState.STOPPED, should_run=False)
 
-    def delete(self, ref: EnvironmentRef, *, force: bool = False, purge: bool = False) -> None:
+    def delete(self, ref: EnvironmentRef, *, force: bool = False, purge: bool = False, actor: Actor = GATEWAY) -> None:
         """Remove an environment; with `purge` its volumes too, for good.
 
         Raises:
@@ -123,6 +149,7 @@ class EnvironmentLifecycle:
             self._table.set_state(ref, EnvironmentState.DELETING, should_run=False)
             self._engine().stop(ref, self._settings.stop_timeout)
             self._engine().delete(ref)
+            self._give_back(ref, actor, "the environment was deleted")
             self._layout(ref).remove()
             if purge:
                 self._layout(ref).remove_volumes()
@@ -146,7 +173,7 @@ class EnvironmentLifecycle:
         with self.locks.hold(ref):
             environment = self._table.require(ref)
             self._engine().stop(ref, self._settings.stop_timeout)
-            self._start(environment, self._users.require(ref.user), progress)
+            self._start(environment, self._users.require(ref.user), progress, GATEWAY)
 
     def status(self, ref: EnvironmentRef, now: datetime) -> Status | None:
         """Return what the environment reports of itself, if it does."""
@@ -166,13 +193,14 @@ class EnvironmentLifecycle:
         found = self._table.get(ref)
         return found is not None and found.state not in {EnvironmentState.CREATING, EnvironmentState.DELETING}
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> None:
-        """Wake a stopped environment for someone who connects. Raises: NotFoundError, DevgwError."""
+    def ensure_running(self, ref: EnvironmentRef, progress: Progress = ignore_progress, actor: Actor = GATEWAY) -> bool:
+        """Wake a stopped environment for someone who connects; say whether it had to be. Raises: DevgwError."""
         environment = self._table.require(ref)
         if environment.state is EnvironmentState.RUNNING and self._answers_now(ref):
-            return
+            return False
         progress(f"starting your environment {ref}, this takes a moment")
-        self.start(ref)
+        self.start(ref, actor=actor)
+        return True
 
     def dial(self, ref: EnvironmentRef, name: SocketName) -> socket.socket:
         """Return a connected, non-blocking stream to one of the environment's services. Raises: EngineError."""
@@ -195,14 +223,14 @@ class EnvironmentLifecycle:
         """Return the environment's pinned public host key."""
         return host_key_line(self._layout(ref))
 
-    def _start(self, environment: Environment, user: User, progress: Progress) -> None:
+    def _start(self, environment: Environment, user: User, progress: Progress, actor: Actor) -> None:
         ref, engine, layout = environment.ref, self._engine(), self._layout(environment.ref)
         with _undo_on_error() as undo:
             undo.callback(
                 self._table.set_state, ref, EnvironmentState.FAILED, should_run=False, detail="the last start failed"
             )
             engine.delete(ref)
-            gpus = self._lease(environment, undo, progress)
+            gpus = self._lease(environment, undo, progress, actor)
             layout.make(*self._ids(user))
             account = EnvironmentAccount(ref, *self._ids(user), gpus, self._settings.ca_line())
             write_account(layout, account)
@@ -216,12 +244,32 @@ class EnvironmentLifecycle:
             self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
             self._table.touch(ref)
 
-    def _lease(self, environment: Environment, undo: ExitStack, progress: Progress) -> tuple[GpuUuid, ...]:
-        if environment.gpu_request in {"", "0"}:
+    def _lease(
+        self, environment: Environment, undo: ExitStack, progress: Progress, actor: Actor
+    ) -> tuple[GpuUuid, ...]:
+        ref, asked = environment.ref, environment.gpu_request
+        if asked in {"", "0"}:
             return ()
-        progress(f"leasing GPU {environment.gpu_request}")
-        undo.callback(self._leases.release, environment.ref)
-        return self._leases.hold(environment.ref, environment.gpu_request)
+        progress(f"leasing GPU {asked}")
+        undo.callback(self._give_back, ref, actor, "the environment did not start")
+        before = self._leases.held_by(ref)
+        gpus = self._leases.hold(ref, asked)
+        if set(gpus) != set(before):
+            self._note_lease("lease.granted", ref, actor, gpus, f"asked for {asked}")
+        return gpus
+
+    def _give_back(self, ref: EnvironmentRef, actor: Actor, reason: str) -> None:
+        held = self._leases.held_by(ref)
+        self._leases.release(ref)
+        if held:
+            self._note_lease("lease.released", ref, actor, held, reason)
+
+    def _note_lease(
+        self, code: events.Change, ref: EnvironmentRef, actor: Actor, gpus: tuple[GpuUuid, ...], reason: str
+    ) -> None:
+        end = self._leases.end_of(ref.user) if code == "lease.granted" else None
+        text = "" if end is None else end.isoformat(timespec="seconds")
+        self._recorder.submit(events.lease_changed(code, actor, str(ref), ",".join(gpus), reason, text)).result()
 
     def _spec(self, environment: Environment, account: EnvironmentAccount, layout: Layout) -> EnvironmentSpec:
         ref = environment.ref

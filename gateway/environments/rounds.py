@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.reconcile import Finding
+from gateway.environments.refusals import Refusals
 from gateway.environments.status import Status
 from gateway.environments.warning_schedule import (
     Ending,
@@ -73,6 +74,7 @@ class Rounds:
         self._allowance = allowance
         self._schedule = schedule
         self._now = now
+        self._refusals = Refusals(now())
 
     def walk(self, tell: Tell) -> Iterator[Finding]:
         """Look at each running environment; yield what must be journaled. A failure of one costs no other its turn."""
@@ -104,6 +106,8 @@ class Rounds:
         ref, now = environment.ref, self._now()
         status = self._environments.status(ref, now)
         notice = self._records.notice.get(ref)
+        if status is not None:
+            yield from self._refusals.news(ref, status)
         if status is not None and status.gpu_error and environment.gpus:
             yield from self._heal(environment, notice, status.gpu_error, tell)
             return

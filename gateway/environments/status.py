@@ -19,15 +19,21 @@ STATUS = "status.json"
 NOTICE = "notice.json"
 _MOST_BYTES = 4096
 _FRESH = timedelta(minutes=2)
+_MOST_REFUSALS = 10**9  # a user writes the report, and may write anything
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A report not older than two minutes. `gpu_error` is what the probe inside saw, empty when all is well."""
+    """A report not older than two minutes. `gpu_error` is what the probe inside saw, empty when all is well.
+
+    `refused_logins` counts wrong notebook passwords since the environment started, `refused_at` is the last one's time.
+    """
 
     cpu_percent: float = 0.0
     busy_kernels: int = 0
     gpu_error: str = ""
+    refused_logins: int = 0
+    refused_at: datetime | None = None
 
 
 def read_status(run_directory: Path, uid: int, now: datetime) -> Status | None:
@@ -40,6 +46,8 @@ def read_status(run_directory: Path, uid: int, now: datetime) -> Status | None:
                 cpu_percent=float(document["cpu_percent"]),
                 busy_kernels=int(document["busy_kernels"]),
                 gpu_error=str(document["gpu_error"])[:200],
+                refused_logins=max(0, min(int(document.get("refused_logins", 0)), _MOST_REFUSALS)),
+                refused_at=datetime.fromtimestamp(float(document.get("refused_at", 0.0)), UTC),
             )
     return None
 

@@ -130,11 +130,15 @@ class Leases:
 
         So an environment that is started again after a crash or a reboot cannot lose its GPUs in between.
         """
-        held = tuple(gpu for gpu, holder in self._store.holders().items() if holder == ref)
+        held = self.held_by(ref)
         if held and self._still_fits(ref, held, parse_gpu_request(request)):
             return held
         self.release(ref)
         return self.lease(ref, request)
+
+    def held_by(self, ref: EnvironmentRef) -> tuple[GpuUuid, ...]:
+        """Return what the environment holds."""
+        return tuple(gpu for gpu, holder in self._store.holders().items() if holder == ref)
 
     def release(self, ref: EnvironmentRef) -> None:
         """Give back what the environment holds; nothing held changes nothing."""

@@ -89,7 +89,9 @@ class EnvironmentOperations:
                 made = self._served(
                     order.ref,
                     order.gpu_request,
-                    lambda: self._environments.create(self._row(order), order.bcrypt_hash(), progress),
+                    lambda: self._environments.create(
+                        self._row(order), order.bcrypt_hash(), progress, self._recorded.actor
+                    ),
                     progress if wait else None,
                 )
             except (Exception, KeyboardInterrupt, SystemExit):
@@ -106,19 +108,21 @@ class EnvironmentOperations:
         """Start a stopped environment; with `wait` in the queue for its GPU."""
         asked = self._table.require(ref).gpu_request
         with self._recorded.act("environment.started", str(ref)):
-            return self._served(ref, asked, lambda: self._environments.start(ref, progress), progress if wait else None)
+            actor = self._recorded.actor
+            attempt = lambda: self._environments.start(ref, progress, actor)  # noqa: E731
+            return self._served(ref, asked, attempt, progress if wait else None)
 
     def stop(self, ref: EnvironmentRef) -> None:
         """Stop an environment; its files stay, its GPUs are free."""
         self._table.require(ref)
         with self._recorded.act("environment.stopped", str(ref)):
-            self._environments.stop(ref)
+            self._environments.stop(ref, self._recorded.actor)
 
     def delete(self, ref: EnvironmentRef, *, force: bool = False, purge: bool = False) -> None:
         """Remove an environment, with `purge` also what its user wrote."""
         self._table.require(ref)
         with self._recorded.act("environment.deleted", str(ref), purged=purge):
-            self._environments.delete(ref, force=force, purge=purge)
+            self._environments.delete(ref, force=force, purge=purge, actor=self._recorded.actor)
 
     def reap(self, ref: EnvironmentRef) -> bool:
         """Remove what the engine has and the store does not know; False where that is no longer so."""

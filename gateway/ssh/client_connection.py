@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncssh
 
+from gateway.audit import events
 from gateway.audit.event import Event, new_reference
 from gateway.errors import DevgwError
 from gateway.gate import Answer
@@ -21,9 +22,6 @@ from gateway.ssh.transport.guarded_connection import GuardedServerConnection
 from gateway.ssh.transport.relay import ChannelEnd
 from gateway.ssh.upstream.pool import UpstreamConnection
 from policies.requests import AgentForwardingRequest, Request
-
-ASKED_MAX = 255
-"""Of what was asked for and refused, characters that are kept."""
 
 _log = logging.getLogger(__name__)
 
@@ -130,10 +128,11 @@ class ClientConnection(asyncssh.SSHServer):
 
     async def upstream(self, tell: Callable[[str], None]) -> UpstreamConnection:
         if not self._agent_allowed:
-            return await self.runtime.upstreams.acquire(self.identity.ref, tell)
+            return await self.runtime.upstreams.acquire(self.identity.ref, self.identity.actor, tell)
         if self._private is None or self._private.is_ending():
             # An agent is asked for by connection, so those of two laptops must not share one.
-            self._private = await self.runtime.upstreams.connect(self.identity.ref, tell, self._open_agent)
+            identity = self.identity
+            self._private = await self.runtime.upstreams.connect(identity.ref, identity.actor, tell, self._open_agent)
             if self._live is None:  # the client left meanwhile
                 self._private.close()
         return self._private
@@ -170,11 +169,8 @@ class ClientConnection(asyncssh.SSHServer):
 
     def refused(self, kind: str, asked: str) -> None:
         identity = self.identity
-        reason = "this gateway has no such thing, or there can be none of that name"
-        detail: dict[str, str | int | float | bool | None] = {"kind": kind, "asked": asked[:ASKED_MAX]}
-        self.runtime.services.recorder.submit(
-            Event("channel.refused", identity.actor, str(identity.ref), "denied", "gateway", reason, detail)
-        )
+        event = events.channel_refused(identity.actor, str(identity.ref), kind, asked)
+        self.runtime.services.recorder.submit(event)
 
     def tell(self, line: str) -> None:
         for session in self._sessions:
@@ -229,20 +225,15 @@ class ClientConnection(asyncssh.SSHServer):
         report = live.report()
         for channel in live.channels:
             channel.end("")
-        detail: dict[str, str | int | float | bool | None] = {
-            "connection": live.id,
-            "sent_bytes": report.sent_bytes,
-            "received_bytes": report.received_bytes,
-            "seconds": round((datetime.now(UTC) - live.since).total_seconds(), 3),
-        }
         reason, reference = self._closing
-        reason = reason or (type(exc).__name__ if exc else "closed by the client")
-        event = Event(
-            "connection.closed",
+        event = events.connection_closed(
             self.identity.actor,
             str(self.identity.ref),
-            reason=reason,
-            detail=detail,
-            reference=reference,
+            live.id,
+            report.sent_bytes,
+            report.received_bytes,
+            (datetime.now(UTC) - live.since).total_seconds(),
+            reason or (type(exc).__name__ if exc else "closed by the client"),
+            reference,
         )
         self.runtime.services.recorder.submit(event)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from gateway.gate import Decide
+from gateway.audit import events
+from gateway.gate import Decide, Recorder
 from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.ssh.services import Directory, EnvironmentAccess, Offload
 from gateway.ssh.transport.relay import Traffic
-from policies.requests import Certificate, LoginRequest, Request, Subject
+from policies.requests import Certificate, Decision, LoginRequest, Request, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,13 @@ class ConnectionReport:
 class ConnectionRegistry:
     """All live connections of this process. Its methods are called on the event loop."""
 
-    def __init__(self, directory: Directory, environments: EnvironmentAccess, offload: Offload) -> None:
+    def __init__(
+        self, directory: Directory, environments: EnvironmentAccess, offload: Offload, recorder: Recorder
+    ) -> None:
         self._directory = directory
         self._environments = environments
         self._offload = offload
+        self._recorder = recorder
         self._live: dict[str, LiveConnection] = {}
         self._admitting: Counter[UserName] = Counter()
         self._empty = asyncio.Event()
@@ -181,16 +185,25 @@ class ConnectionRegistry:
         ended = []
         for live in list(self._live.values()):
             now = datetime.now(UTC)
-            why = _why_out(live.identity, current, decide, now)
-            if why is not None:
-                live.end(why)
+            refusal = _refusal_of(live.identity, current, decide, now)
+            if refusal is not None:
+                self._revoke(live, "connection", refusal, live.end)
                 ended.append(live.id)
                 continue
             for channel in list(live.channels):
                 decision = decide(replace(channel.request, at=now))
                 if not decision.allowed:
-                    channel.end(f"{decision.reason} (rule: {decision.rule})")
+                    what = f"{channel.request.action} {channel.detail}".strip()
+                    self._revoke(live, what, decision, channel.end)
         return ended
+
+    def _revoke(self, live: LiveConnection, what: str, refusal: Decision, end: Callable[[str], None]) -> None:
+        """Write down that something which was allowed is not any more, and end it."""
+        who = live.identity
+        self._recorder.submit(
+            events.session_revoked(who.actor, str(who.ref), live.id, what, refusal.reason, refusal.rule)
+        )
+        end(f"{refusal.reason} (rule: {refusal.rule})" if refusal.rule != _STORE else refusal.reason)
 
     def _current_accounts(self, identities: list[ClientIdentity]) -> "_CurrentAccounts":
         """Read once for all: each user, their keys, and which environments there are."""
@@ -209,20 +222,24 @@ class _CurrentAccounts:
     environments: set[EnvironmentRef] = field(default_factory=set)
 
 
-def _why_out(identity: ClientIdentity, current: _CurrentAccounts, decide: Decide, now: datetime) -> str | None:
+_STORE = "store"
+"""The rule of what no policy decides: a user or key that the store has no more, or has disabled."""
+
+
+def _refusal_of(identity: ClientIdentity, current: _CurrentAccounts, decide: Decide, now: datetime) -> Decision | None:
     """Return why a connection may not go on, or None. Someone who logged in a moment ago was decided on just then."""
     name = identity.user.name
     if name not in current.users:
         return None
     user = current.users[name]
     if user is None:
-        return "the user was deleted"
+        return Decision(False, _STORE, "the user was deleted")
     if user.disabled:
-        return "the user is disabled"
+        return Decision(False, _STORE, "the user is disabled")
     if identity.certificate is None and identity.key.fingerprint not in current.keys[name]:
-        return "the key was removed"
+        return Decision(False, _STORE, "the key was removed")
     decision = decide(LoginRequest(identity.subject, now))
-    return None if decision.allowed else f"{decision.reason} (rule: {decision.rule})"
+    return None if decision.allowed else decision
 
 
 def _take(counter: "Counter[UserName]", user: UserName) -> None:

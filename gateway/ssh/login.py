@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 import asyncssh
 from asyncssh.public_key import SSHOpenSSHCertificate
 
-from gateway.audit.event import Event, new_reference
-from gateway.audit.events import source_banned
+from gateway.audit import events
+from gateway.audit.event import new_reference
 from gateway.auth.keys import fingerprint_of
 from gateway.errors import DevgwError, UsageError
 from gateway.model import Actor, EnvironmentRef, PublicKey, User, UserName
@@ -227,7 +227,7 @@ class Login:
         if not throttle.failed(self._address, self._name):
             return
         for ban in throttle.bans(self._address, self._name):  # just begun: in a ban nothing counts
-            event = source_banned(ban.address, ban.user, ban.left_seconds, ban.bans, ban.reason)
+            event = events.source_banned(ban.address, ban.user, ban.left_seconds, ban.bans, ban.reason)
             self._runtime.services.recorder.submit(event)
 
     async def delay(self, started: float) -> None:
@@ -263,14 +263,9 @@ class Login:
         return ClientIdentity(ref, user, key, self._address, said) if ref and user and trusted else None
 
     def _refuse(self, actor: Actor, reason: str) -> str:
-        reference = new_reference()
-        detail: dict[str, str | int | float | bool | None] = {
-            "user": self._name[:64],
-            "offered_keys": " ".join(self._offered),
-        }
-        event = Event("login.refused", actor, decision="denied", reason=reason, detail=detail, reference=reference)
+        event = events.login_refused(actor, self._name, " ".join(self._offered), reason)
         self._runtime.services.recorder.submit(event)
-        return f"{reason} (reference {reference})"
+        return f"{reason} (reference {event.reference})"
 
     def _note_use(self, identity: ClientIdentity) -> None:
         """Note when the key was used, to the minute: a write to the store costs more than the login."""

@@ -43,8 +43,10 @@ class SshServer:
         self._services = services
         self._offload = Offload()
         self._admission = Admission(settings, services.throttle)
-        self.registry = ConnectionRegistry(services.directory, services.environments, self._offload)
-        dialer = EnvironmentDialer(services.environments, self._offload, settings.start_timeout_seconds)
+        self.registry = ConnectionRegistry(services.directory, services.environments, self._offload, services.recorder)
+        dialer = EnvironmentDialer(
+            services.environments, self._offload, services.recorder, settings.start_timeout_seconds
+        )
         authority = CertificateAuthority(services.user_ca_key)
         upstreams = UpstreamPool(services.environments, dialer, self._offload, authority, settings)
         self._runtime = Runtime(settings, services, self._offload, dialer, upstreams, self.registry)

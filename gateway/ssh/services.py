@@ -13,7 +13,7 @@ from typing import Literal, ParamSpec, Protocol, TypeVar
 
 from gateway.auth.throttle import Throttle
 from gateway.gate import Budget, Gate, NoBudget, Recorder
-from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from policies.limits import Allowance
 
 Service = Literal["ssh", "notebook"]
@@ -39,8 +39,11 @@ class EnvironmentAccess(Protocol):
     def exists(self, ref: EnvironmentRef) -> bool:
         """Say whether there is such an environment, running or not."""
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Progress) -> None:
-        """Return when its services answer, starting it if need be; `progress` is called only if it takes a moment."""
+    def ensure_running(self, ref: EnvironmentRef, progress: Progress, actor: Actor) -> bool:
+        """Return when its services answer, starting it for `actor` if need be; say whether it had to be started.
+
+        `progress` is called only if it takes a moment.
+        """
 
     def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
         """Return a connected, non-blocking Unix stream socket (invariant 5)."""

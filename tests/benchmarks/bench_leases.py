@@ -32,6 +32,7 @@ from gateway.store.queue import QueueTable
 from gateway.store.schema import ENVIRONMENTS, LEASES, QUEUE, SHARES, USERS
 from gateway.store.users import Users
 from tests.fakes.engine import FakeContainer, FakeDaemon, FakeEngine
+from tests.fakes.recorder import MemoryRecorder
 
 NOW = datetime.now(UTC)
 BOUNDS = {
@@ -133,7 +134,9 @@ def bench_reconcile() -> dict[str, dict[str, float]]:
             daemon.containers["one", ref] = FakeContainer(spec, running=True)
         table, ledger, engine = EnvironmentTable(site.database), LeaseTable(site.database), FakeEngine(daemon)
         places = LifecycleSettings(site.root, {}, lambda: "", read_only_root=True, start_timeout=5, stop_timeout=1)
-        environments = EnvironmentLifecycle(table, Users(site.database), lambda: engine, Leases(ledger, Many()), places)
+        environments = EnvironmentLifecycle(
+            table, Users(site.database), lambda: engine, Leases(ledger, Many()), places, MemoryRecorder()
+        )
         reconciler = Reconciler(table, ledger, engine, environments)
         changed = measure(lambda: list(reconciler.run()), 1)
         assert len(ledger.held()) == 500

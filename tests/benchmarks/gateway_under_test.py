@@ -22,7 +22,7 @@ from gateway.auth.keys import parse_public_key
 from gateway.auth.throttle import Throttle
 from gateway.config import SshSettings
 from gateway.gate import Gate
-from gateway.model import EnvironmentRef, UserName
+from gateway.model import Actor, EnvironmentRef, UserName
 from gateway.policy import PolicyInForce
 from gateway.ssh.server import SshServer, serve
 from gateway.ssh.services import Services
@@ -40,8 +40,9 @@ class OneEnvironment:
     def exists(self, ref: EnvironmentRef) -> bool:
         return True
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None]) -> None:
+    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None], actor: Actor) -> bool:
         """It runs."""
+        return False
 
     def dial(self, ref: EnvironmentRef, service: str) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)

@@ -111,9 +111,7 @@ def break_journal(gateway: TestGateway) -> None:
     gateway.recorder.submit = fails  # type: ignore[method-assign, assignment]
 
 
-@pytest.mark.attack(
-    "G6", "hours, a disabled user, a broken database, a full disk: a valid key is never banned"
-)
+@pytest.mark.attack("G6", "hours, a disabled user, a broken database, a full disk: a valid key is never banned")
 @pytest.mark.parametrize(
     ("fault", "told"),
     [

@@ -9,6 +9,7 @@ from gateway.auth.authority import Authority
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
 from gateway.ssh.upstream.captured_exec import Completed, run_captured
+from gateway.ssh.upstream.environment_login import Door
 from tests.support.gateway_process import GatewayProcess
 from tests.support.ssh_environment import SshEnvironment
 
@@ -32,7 +33,7 @@ def environment(authority: Authority) -> Iterator[SshEnvironment]:
 
 def run(environment: SshEnvironment, authority: Authority, *command: str, host_key: str = "") -> Completed:
     key = host_key or environment.host_key
-    return run_captured(environment.dial("ssh"), ALICE, key, authority.user_ca_key, command, 30)
+    return run_captured(environment.dial("ssh"), Door(ALICE, key, authority.user_ca_key), command, 30)
 
 
 def test_a_command_runs_as_the_user_and_its_exit_code_and_both_streams_come_back(
@@ -65,8 +66,9 @@ def test_an_environment_with_another_host_key_is_not_asked(environment: SshEnvir
 
 
 def test_a_command_that_does_not_end_is_given_up(environment: SshEnvironment, authority: Authority) -> None:
+    door = Door(ALICE, environment.host_key, authority.user_ca_key)
     with pytest.raises(EngineError, match="within 1 s"):
-        run_captured(environment.dial("ssh"), ALICE, environment.host_key, authority.user_ca_key, ("sleep", "600"), 1)
+        run_captured(environment.dial("ssh"), door, ("sleep", "600"), 1)
 
 
 @pytest.mark.engine

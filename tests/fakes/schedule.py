@@ -26,6 +26,7 @@ from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.users import Users
 from tests.fakes.engine import Crash, FakeContainer, FakeDaemon, FakeEngine
+from tests.fakes.recorder import MemoryRecorder
 
 GPUS = tuple(Gpu(GpuUuid(f"GPU-{n:08d}-0000-4000-8000-000000000000"), "NVIDIA H200", 1, str(n)) for n in range(8))
 REFS = tuple(EnvironmentRef.parse(f"user{n}") for n in range(50))
@@ -106,7 +107,9 @@ class Host:
             self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1
         )
         leases = Leases(self.ledger, EightGpus(), around=Surroundings(containers=self._in_containers))
-        self.environments = EnvironmentLifecycle(self.table, self.users, lambda: self.engine, leases, settings)
+        self.environments = EnvironmentLifecycle(
+            self.table, self.users, lambda: self.engine, leases, settings, MemoryRecorder()
+        )
         self.environments.locks = OneThreadLocks(self.root / "locks")
         self.reconciler = Reconciler(self.table, self.ledger, self.engine, self.environments)
 

@@ -5,21 +5,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
-from gateway.audit.event import Event
 from gateway.auth.authority import ensure_key
 from gateway.auth.keys import parse_public_key
 from gateway.auth.throttle import Limits, Throttle
 from gateway.config import SshSettings
 from gateway.errors import EngineError, NotFoundError
 from gateway.gate import Gate
-from gateway.model import EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.ssh.server import SshServer
 from gateway.ssh.services import ServerLimitsOnly, Services
 from policies.requests import (
@@ -31,6 +29,7 @@ from policies.requests import (
     StreamlocalRequest,
     VariableRequest,
 )
+from tests.fakes.recorder import MemoryRecorder
 from tests.support.ssh_environment import SshEnvironment
 
 T = TypeVar("T")
@@ -76,36 +75,6 @@ class MemoryDirectory:
         self.used.append((user, fingerprint))
 
 
-class MemoryRecorder:
-    """A journal in a list; each event is durable at once."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def submit(self, event: Event) -> "Future[None]":
-        self.events.append(event)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
-
-    def codes(self) -> list[str]:
-        return [event.code for event in self.events]
-
-    def mark(self) -> int:
-        """Return a point in time for `find`."""
-        return len(self.events)
-
-    def find(self, code: str, since: int = 0, timeout_seconds: float = 5, *, saying: str = "") -> Event:
-        """Return the first event of a code after a mark whose reason holds `saying`, waiting for it."""
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            for event in self.events[since:]:
-                if event.code == code and saying in event.reason:
-                    return event
-            assert time.monotonic() < deadline, f"no event {code} {saying!r} in {self.events[since:]}"
-            time.sleep(0.01)
-
-
 class MemoryEnvironments:
     """Environments of `SshEnvironment`s; a stopped one starts when asked."""
 
@@ -117,12 +86,13 @@ class MemoryEnvironments:
     def exists(self, ref: EnvironmentRef) -> bool:
         return ref in self.by_ref
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None]) -> None:
+    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None], actor: Actor) -> bool:
         if ref not in self.by_ref:
             raise NotFoundError("environment.not-found", f"there is no environment '{ref}'", "devgw list")
         progress("starting your environment …")
         self.starts += 1
         self.by_ref[ref].start()
+        return True
 
     def dial(self, ref: EnvironmentRef, service: str) -> Any:
         if ref not in self.by_ref:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import asyncssh
 
-from gateway.audit.event import Event, new_reference
+from gateway.audit import events
 from gateway.errors import DevgwError
 from gateway.ssh.channel_context import ChannelContext
 from gateway.ssh.connection_registry import LiveChannel
@@ -82,12 +82,11 @@ class Forwarder:
 
     def _refuse(self, shown: str, reason: str) -> None:
         """Refuse what no policy could allow, and write that down too."""
-        identity, reference = self._context.identity, new_reference()
-        detail: dict[str, str | int | float | bool | None] = {"destination": shown}
-        self._context.runtime.services.recorder.submit(
-            Event("forward.denied", identity.actor, str(identity.ref), "denied", "gateway", reason, detail, reference)
-        )
-        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, f"{reason} (reference {reference})")
+        identity = self._context.identity
+        event = events.forward_refused(identity.actor, str(identity.ref), shown, reason)
+        self._context.runtime.services.recorder.submit(event)
+        message = f"{reason} (reference {event.reference})"
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, message)
 
     def _through(
         self, open_far: Callable[[ChannelEnd], Awaitable[ChannelEnd]]
@@ -101,7 +100,8 @@ class Forwarder:
 
     async def _notebook(self, traffic: Traffic) -> SocketEnd:
         """Make the far end the notebook's own socket: one decryption, no second handshake."""
-        sock = await self._context.runtime.dialer.dial(self._context.identity.ref, "notebook")
+        identity = self._context.identity
+        sock = await self._context.runtime.dialer.dial(identity.ref, "notebook", identity.actor)
         loop = asyncio.get_running_loop()
         _, far = await loop.create_unix_connection(lambda: SocketEnd(counter(traffic, "sent_bytes")), sock=sock)
         return far
@@ -142,22 +142,15 @@ class Forwarder:
             near.close()
 
         live = LiveChannel(request, end, traffic, detail=shown)
-        self._context.opened(live, self._event("forward.opened", live, ""))
+        identity = self._context.identity
+        who, where, kind = identity.actor, str(identity.ref), request.action
+        self._context.opened(live, events.forward_opened(who, where, kind, shown))
 
         def closed(_far: "asyncio.Future[None]") -> None:
-            self._context.closed(live, self._event("forward.closed", live, "".join(reasons[:1])))
+            sent, received, reason = traffic.sent_bytes, traffic.received_bytes, "".join(reasons[:1])
+            self._context.closed(live, events.forward_closed(who, where, kind, shown, sent, received, reason))
 
         far.closed.add_done_callback(closed)
-
-    def _event(self, code: str, live: LiveChannel, reason: str) -> Event:
-        identity = self._context.identity
-        detail: dict[str, str | int | float | bool | None] = {
-            "kind": live.request.action,
-            "destination": live.detail,
-            "sent_bytes": live.traffic.sent_bytes,
-            "received_bytes": live.traffic.received_bytes,
-        }
-        return Event(code, identity.actor, str(identity.ref), reason=reason, detail=detail)
 
 
 def counter(traffic: Traffic, name: str) -> Callable[[int], None]:

@@ -1,23 +1,21 @@
-"""A session channel (RFC 4254 §6): shell, exec or sftp, bridged byte for byte to the environment's sshd.
+"""The side of a session channel (RFC 4254 §6) that faces the user: shell, exec or sftp, bridged byte for byte.
 
 Whether it may start is asked of the gate; how the environment is reached is `upstream`'s.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 import asyncssh
 
-from gateway.audit.event import Event
-from gateway.errors import DevgwError, JournalError
+from gateway.errors import DevgwError
 from gateway.ssh.channel_context import ChannelContext
-from gateway.ssh.connection_registry import LiveChannel
-from gateway.ssh.observers.observer import Observer, TerminalRecorder
-from gateway.ssh.observers.sftp_journal import SftpJournal
-from gateway.ssh.transport.channels import EnvironmentChannel, SessionChannel
+from gateway.ssh.session_channel.environment_side import EnvironmentSession
+from gateway.ssh.session_channel.record import SessionRecord
+from gateway.ssh.transport.channels import SessionChannel
 from gateway.ssh.upstream.pool import UpstreamConnection
 from policies.requests import SessionRequest, VariableRequest
 
@@ -39,7 +37,6 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         self._context = context
         self._channel: SessionChannel | None = None
         self._far: EnvironmentSession | None = None
-        self._live: LiveChannel | None = None
         self._terminal: Terminal | None = None
         self._early: list[bytes] = []
         self._early_eof = False
@@ -47,10 +44,10 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         self._far_is_full = False
         self._budget_timer: asyncio.TimerHandle | None = None
         self._eof_timer: asyncio.TimerHandle | None = None
-        self._observer: Observer | None = None
         self._is_sftp = False
         self.exit_code: int | None = None
         self.exit_reason = ""
+        self._record = SessionRecord(context, self.end, self.tell)
 
     # What the user's client asks
 
@@ -87,7 +84,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         return await self._context.allow_agent()
 
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
-        self._observe(lambda observer: observer.resized(width, height))
+        self._record.observe(lambda observer: observer.resized(width, height))
         if self._far and self._far.channel:
             self._far.channel.change_terminal_size(width, height, pixwidth, pixheight)
         elif self._terminal:
@@ -106,10 +103,9 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
     # Bytes from the user
 
     def data_received(self, data: bytes, _datatype: int | None) -> None:
-        if self._live:
-            self._live.traffic.received_bytes += len(data)
+        self._record.received(len(data))
         if self._far and self._far.channel:
-            self._observe(lambda observer: observer.typed(data))
+            self._record.observe(lambda observer: observer.typed(data))
             self._far.write(data)
             self._wait_for_budget()
         else:
@@ -154,17 +150,16 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
                 timer.cancel()
         if self._far and self._far.channel:
             self._far.channel.close()
-        self._note_closed()
+        self._record.closed(self.exit_code, self.exit_reason)
 
     # Bytes to the user, called by the far side and by the connection
 
     def write(self, data: bytes, datatype: int | None) -> None:
         """Pass output on."""
         if self._channel and not self._channel.is_closing():
-            if self._live:
-                self._live.traffic.sent_bytes += len(data)
+            self._record.sent(len(data))
             if datatype is None or self._terminal:
-                self._observe(lambda observer: observer.shown(data))
+                self._record.observe(lambda observer: observer.shown(data))
             self._channel.write(data, datatype)
 
     def write_eof(self) -> None:
@@ -243,8 +238,9 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             upstream = await self._context.upstream(self.tell)
             if self._channel is None:
                 return  # the user left while the environment started
-            self._begin_observing(kind)
-            self._note_opened(request, command)
+            self._is_sftp = kind == "sftp"
+            self._record.begin(kind, self._terminal[1][:2] if self._terminal else None)
+            self._record.opened(request, (command or "").encode("utf-8", "backslashreplace").decode())
             await self._connect(upstream, kind, command)
         except DevgwError as error:
             self.end(error.message)
@@ -267,7 +263,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         )
         self._far_ready(far)
 
-    def _far_ready(self, far: "EnvironmentSession") -> None:
+    def _far_ready(self, far: EnvironmentSession) -> None:
         """The program runs: hand over what came before."""
         channel = far.start()
         if channel is None:
@@ -276,7 +272,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             channel.close()
             return
         for data in self._early:
-            self._observe(lambda observer, data=data: observer.typed(data))  # type: ignore[misc]  # a default binds it now
+            self._record.observe(lambda observer, data=data: observer.typed(data))  # type: ignore[misc]  # a default binds it now
             far.write(data)
         self._early.clear()
         if self._early_eof:
@@ -292,106 +288,3 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         requests = [VariableRequest(subject, now, name.decode("utf-8", "replace")[:128]) for name in sent]
         allowed = await self._context.ask_all(requests)
         return {name: sent[name] for name, is_allowed in zip(sent, allowed, strict=True) if is_allowed}
-
-    # The record
-
-    def _begin_observing(self, kind: Kind) -> None:
-        """Watch file operations, and terminals where the policy asks for that. Raises: JournalError."""
-        identity, services = self._context.identity, self._context.runtime.services
-        if kind == "sftp":
-            self._is_sftp = True
-            self._observer = SftpJournal(identity, services.recorder.submit, services.budget)
-        elif self._terminal and services.recordings and services.access.allowance(identity.user.name).record_sessions:
-            size = self._terminal[1][:2]
-            self._observer = TerminalRecorder(services.recordings, services.recorder, identity, size)
-            self.tell("this terminal is recorded, as the policy asks")
-
-    def _observe(self, see: Callable[[Observer], None]) -> None:
-        """Let the observer see; a session that must be recorded and cannot be ends."""
-        if self._observer is None:
-            return
-        try:
-            see(self._observer)
-        except JournalError as error:
-            self._observer = None
-            self.end(error.message)
-
-    def _note_opened(self, request: SessionRequest, command: str | None) -> None:
-        shown = (command or "").encode("utf-8", "backslashreplace").decode()
-        self._live = LiveChannel(request, self.end, detail=f"{request.kind} {shown[:200]}".strip())
-        self._context.opened(self._live, self._event("session.opened", request.kind, shown))
-
-    def _note_closed(self) -> None:
-        observer, self._observer = self._observer, None
-        if observer is not None:
-            observer.ended()
-        live, self._live = self._live, None
-        if live is None:
-            return
-        assert isinstance(live.request, SessionRequest)  # noqa: S101 - set in _note_opened
-        event = self._event("session.closed", live.request.kind, "")
-        event.detail.update(
-            exit_code=self.exit_code,
-            sent_bytes=live.traffic.sent_bytes,
-            received_bytes=live.traffic.received_bytes,
-            seconds=round((datetime.now(UTC) - live.since).total_seconds(), 3),
-        )
-        self._context.closed(live, event)
-
-    def _event(self, code: str, kind: Kind, command: str) -> Event:
-        identity = self._context.identity
-        detail: dict[str, str | int | float | bool | None] = {"kind": kind, "terminal": self._terminal is not None}
-        if command:
-            detail["command"] = command[:4096]
-        return Event(code, identity.actor, str(identity.ref), reason=self.exit_reason, detail=detail)
-
-
-class EnvironmentSession(asyncssh.SSHClientSession[bytes]):
-    """The side towards the environment."""
-
-    def __init__(self, near: UserSession) -> None:
-        self._near = near
-        self._opening: EnvironmentChannel | None = None
-        self._lost = False
-        self.channel: EnvironmentChannel | None = None
-        """None until the program runs, and again when the channel is gone."""
-        self.exit_status: int | None = None
-        self.exit_signal: tuple[str, bool, str, str] | None = None
-
-    def connection_made(self, chan: "asyncssh.SSHClientChannel[bytes]") -> None:
-        assert isinstance(chan, EnvironmentChannel)  # noqa: S101 - UpstreamConnection makes no other
-        self._opening = chan
-
-    def start(self) -> EnvironmentChannel | None:
-        """The program runs: take input from now on, unless it has ended already."""
-        if not self._lost:
-            self.channel = self._opening
-        return self.channel
-
-    def write(self, data: bytes) -> None:
-        """Pass input on; dropped when the program has closed it."""
-        if self.channel and not self.channel.is_closing():
-            self.channel.write(data)
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        self._near.write(data, datatype)
-
-    def eof_received(self) -> bool:
-        self._near.write_eof()
-        return True
-
-    def exit_status_received(self, status: int) -> None:
-        self.exit_status = status
-
-    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
-        self.exit_signal = (signal, core_dumped, msg, lang)
-
-    def pause_writing(self) -> None:
-        self._near.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._near.resume_reading()
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        self.channel, self._lost = None, True
-        self._near.finish()

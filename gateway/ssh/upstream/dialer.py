@@ -3,10 +3,13 @@
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from gateway.audit import events
 from gateway.errors import DevgwError, TimedOutError
-from gateway.model import EnvironmentRef
+from gateway.gate import Recorder
+from gateway.model import Actor, EnvironmentRef
 from gateway.ssh.services import EnvironmentAccess, Offload, Service
 
 Tell = Callable[[str], None]
@@ -20,14 +23,19 @@ def tell_nobody(_line: str) -> None:
 class EnvironmentDialer:
     """Dials environments."""
 
-    def __init__(self, environments: EnvironmentAccess, offload: Offload, start_timeout_seconds: float) -> None:
+    def __init__(
+        self, environments: EnvironmentAccess, offload: Offload, recorder: Recorder, start_timeout_seconds: float
+    ) -> None:
         self._environments = environments
         self._offload = offload
+        self._recorder = recorder
         self._timeout = start_timeout_seconds
         self._starts: dict[EnvironmentRef, Attempt[None]] = {}
 
-    async def dial(self, ref: EnvironmentRef, service: Service, tell: Tell = tell_nobody) -> socket.socket:
-        """Return a connected socket, waking the environment if it does not answer.
+    async def dial(
+        self, ref: EnvironmentRef, service: Service, actor: Actor, tell: Tell = tell_nobody
+    ) -> socket.socket:
+        """Return a connected socket, waking the environment for `actor` if it does not answer.
 
         Raises:
             DevgwError: what the environment's start says, or `environment.start-timeout`.
@@ -35,23 +43,29 @@ class EnvironmentDialer:
         try:
             return await self._offload.quick(self._environments.dial, ref, service)
         except (DevgwError, OSError):
-            await self._wake(ref, tell)
+            await self._wake(ref, Wake(actor, service), tell)
             return await self._offload.quick(self._environments.dial, ref, service)
 
-    async def _wake(self, ref: EnvironmentRef, tell: Tell) -> None:
+    async def _wake(self, ref: EnvironmentRef, wake: "Wake", tell: Tell) -> None:
         start = self._starts.get(ref)
         if start is None:
-            start = self._starts[ref] = Attempt(lambda attempt: self._run(ref, attempt))
+            start = self._starts[ref] = Attempt(lambda attempt: self._run(ref, wake, attempt))
         await start.join(tell)
 
-    async def _run(self, ref: EnvironmentRef, start: "Attempt[None]") -> None:
+    async def _run(self, ref: EnvironmentRef, wake: "Wake", start: "Attempt[None]") -> None:
         loop = asyncio.get_running_loop()
+        began = loop.time()
 
         def progress(line: str) -> None:
             loop.call_soon_threadsafe(start.say, line)
 
         try:
-            await asyncio.wait_for(self._offload.slow(self._environments.ensure_running, ref, progress), self._timeout)
+            woken = await asyncio.wait_for(
+                self._offload.slow(self._environments.ensure_running, ref, progress, wake.actor), self._timeout
+            )
+            if woken:
+                why = f"its {wake.service} was asked for"
+                self._recorder.submit(events.environment_woken(wake.actor, str(ref), why, loop.time() - began))
         except TimeoutError as exc:
             raise TimedOutError(
                 "environment.start-timeout",
@@ -60,6 +74,14 @@ class EnvironmentDialer:
             ) from exc
         finally:
             del self._starts[ref]
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """For whom an environment is woken, and for which of its services: the first who asked."""
+
+    actor: Actor
+    service: Service
 
 
 class Attempt(Generic[T]):

@@ -14,7 +14,7 @@ from asyncssh.packet import SSHPacket
 
 from gateway.config import SshSettings
 from gateway.errors import DevgwError
-from gateway.model import EnvironmentRef
+from gateway.model import Actor, EnvironmentRef
 from gateway.ssh.services import EnvironmentAccess, Offload
 from gateway.ssh.transport.channels import EnvironmentChannel
 from gateway.ssh.transport.guard import ConnectionGuard
@@ -120,7 +120,7 @@ class UpstreamPool:
         self._shared: dict[EnvironmentRef, UpstreamConnection] = {}
         self._attempts: dict[EnvironmentRef, Attempt[UpstreamConnection]] = {}
 
-    async def acquire(self, ref: EnvironmentRef, tell: Tell = tell_nobody) -> UpstreamConnection:
+    async def acquire(self, ref: EnvironmentRef, actor: Actor, tell: Tell = tell_nobody) -> UpstreamConnection:
         """Return the shared connection to an environment.
 
         Raises:
@@ -131,21 +131,23 @@ class UpstreamPool:
             return shared
         attempt = self._attempts.get(ref)
         if attempt is None:
-            attempt = self._attempts[ref] = Attempt(lambda attempt: self._connect_shared(ref, attempt))
+            attempt = self._attempts[ref] = Attempt(lambda attempt: self._connect_shared(ref, actor, attempt))
         return await attempt.join(tell)
 
-    async def _connect_shared(self, ref: EnvironmentRef, attempt: Attempt[UpstreamConnection]) -> UpstreamConnection:
+    async def _connect_shared(
+        self, ref: EnvironmentRef, actor: Actor, attempt: Attempt[UpstreamConnection]
+    ) -> UpstreamConnection:
         try:
-            shared = self._shared[ref] = await self.connect(ref, attempt.say)
+            shared = self._shared[ref] = await self.connect(ref, actor, attempt.say)
         finally:
             del self._attempts[ref]
         return shared
 
     async def connect(
-        self, ref: EnvironmentRef, tell: Tell = tell_nobody, agent: AgentOpener | None = None
+        self, ref: EnvironmentRef, actor: Actor, tell: Tell = tell_nobody, agent: AgentOpener | None = None
     ) -> UpstreamConnection:
         """Make a connection that nobody else gets. Raises: DevgwError, as `acquire`."""
-        sock = await self._dialer.dial(ref, "ssh", tell)
+        sock = await self._dialer.dial(ref, "ssh", actor, tell)
         try:
             options = await self._offload.quick(self._options, ref, agent is not None)
             connection = await asyncio.wait_for(self._log_in(sock, options, agent), LOGIN_SECONDS)

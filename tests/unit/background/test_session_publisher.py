@@ -15,6 +15,7 @@ from gateway.ssh.services import Offload
 from gateway.store.database import Database
 from gateway.store.sessions import LiveSessionTable, Owner
 from policies.requests import SessionRequest
+from tests.fakes.recorder import MemoryRecorder
 from tests.support.ssh_gateway import MemoryDirectory, MemoryEnvironments
 
 OWNER = Owner(1, 2, "boot")
@@ -30,7 +31,7 @@ class Stage:
     def __post_init__(self) -> None:
         self.database = Database(f"sqlite:///{self.root / 'devgw.db'}")
         self.table = LiveSessionTable(self.database, lambda _owner: True)
-        self.registry = ConnectionRegistry(MemoryDirectory(), MemoryEnvironments(), Offload())
+        self.registry = ConnectionRegistry(MemoryDirectory(), MemoryEnvironments(), Offload(), MemoryRecorder())
         self.publisher = SessionPublisher(self.table, self.registry, OWNER)
 
     def connect(self, user: str) -> LiveConnection:

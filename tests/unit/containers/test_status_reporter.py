@@ -13,6 +13,7 @@ import pytest
 from devgw_environment import status_reporter
 from devgw_environment.contract import Environment
 from devgw_environment.kernel_watch import kernels_file, read_busy_kernels, write_busy_kernels
+from devgw_environment.refusals import note_refusal
 from devgw_environment.use import CpuMeter, is_own
 
 from tests.support.nvml_standin.library import build
@@ -120,10 +121,14 @@ def test_the_report_says_what_the_gateway_reads(environment: Environment) -> Non
     """One file, replaced in one step."""
     lease(environment)
     write_busy_kernels(environment, [{"execution_state": "busy"}, {"execution_state": "idle"}])
+    for _ in range(2):
+        note_refusal(environment.scratch)
     status_reporter.write_report(environment, 12.34)
     report = json.loads((environment.run_folder / "status.json").read_text())
     assert abs(report.pop("at") - time.time()) < 30
-    assert report == {"version": 1, "cpu_percent": 12.3, "busy_kernels": 1, "gpu_error": ""}
+    assert abs(report.pop("refused_at") - time.time()) < 30
+    expected = {"version": 1, "cpu_percent": 12.3, "busy_kernels": 1, "gpu_error": "", "refused_logins": 2}
+    assert report == expected
     assert [path.name for path in environment.run_folder.iterdir()] == ["status.json"]
 
 

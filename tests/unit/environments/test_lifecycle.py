@@ -12,13 +12,14 @@ from gateway.environments.reconcile import Reconciler
 from gateway.errors import ConflictError, EngineError, LeaseError
 from gateway.gpus.leases import Leases
 from gateway.gpus.reading import Reading
-from gateway.model import Egress, Environment, EnvironmentRef, EnvironmentState, Gpu, GpuUuid, Limits
+from gateway.model import Actor, Egress, Environment, EnvironmentRef, EnvironmentState, Gpu, GpuUuid, Limits
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.users import Users
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import Crash, FakeDaemon
+from tests.fakes.recorder import MemoryRecorder
 
 ALICE, BOB = EnvironmentRef.parse("alice"), EnvironmentRef.parse("bob")
 GPU = GpuUuid("GPU-00000000-0000-4000-8000-000000000000")
@@ -52,7 +53,10 @@ class Site:
             self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1
         )
         leasing = Leases(self.leases, OneGpu())
-        self.environments = EnvironmentLifecycle(self.table, self.users, lambda: self.engine, leasing, settings)
+        self.recorder = MemoryRecorder()
+        self.environments = EnvironmentLifecycle(
+            self.table, self.users, lambda: self.engine, leasing, settings, self.recorder
+        )
 
     def create(self, ref: EnvironmentRef = ALICE) -> Environment:
         """Create an environment with the one GPU."""
@@ -194,3 +198,20 @@ def test_files_of_an_environment_belong_to_whom_they_should(site: Site):
     }
     assert (config / "notebook_password").read_text() == "$2b$hash\n"
     assert "alice:x:" in (config / "passwd").read_text()
+
+
+def test_a_lease_is_journaled_when_it_begins_and_ends_and_not_in_between(site: Site):
+    """With who, which GPU and why; a start that keeps what it holds is no new lease."""
+    bob = Actor("admin", "bob")
+    site.create()
+    site.environments.recreate(ALICE)
+    site.environments.stop(ALICE, bob)
+    site.environments.start(ALICE, actor=bob)
+    site.environments.delete(ALICE, force=True)
+    told = [(event.code, event.actor.name, event.detail["gpus"], event.reason) for event in site.recorder.events]
+    assert told == [
+        ("lease.granted", "devgw", GPU, "asked for 1"),
+        ("lease.released", "bob", GPU, "the environment was stopped"),
+        ("lease.granted", "bob", GPU, "asked for 1"),
+        ("lease.released", "devgw", GPU, "the environment was deleted"),
+    ]

@@ -65,10 +65,16 @@ class Watched:
         self.now += after
         return list(self.rounds.walk(self._tell))
 
-    def report(self, cpu_percent: float = 0, busy_kernels: int = 0, gpu_error: str = "") -> None:
+    def report(self, cpu_percent: float = 0, busy_kernels: int = 0, gpu_error: str = "", refused: int = 0) -> None:
         """Let the environment report of itself."""
         place = self.site.root / "environments" / "alice" / "main" / "run" / "status.json"
-        document = {"cpu_percent": cpu_percent, "busy_kernels": busy_kernels, "gpu_error": gpu_error}
+        document = {
+            "cpu_percent": cpu_percent,
+            "busy_kernels": busy_kernels,
+            "gpu_error": gpu_error,
+            "refused_logins": refused,
+            "refused_at": self.now.timestamp() if refused else 0.0,
+        }
         place.write_text(json.dumps({"version": 1, "at": self.now.timestamp(), **document}))
         if os.geteuid() == 0:
             uid = self.site.users.require("alice").uid
@@ -219,3 +225,23 @@ def test_an_environment_that_lost_its_gpu_is_made_anew_with_its_files_and_gpu(si
     assert note.read_text() == "precious"
     alice.report(gpu_error="Failed to initialize NVML: Unknown Error")
     assert alice.go() == []
+
+
+def test_wrong_notebook_passwords_are_found_once_with_their_number(site: Site) -> None:
+    """Also after a new start of the environment, which counts from nothing; what an old gateway saw is not news."""
+    alice = Watched(site, Allowance())
+
+    def refused(count: int) -> list[str]:
+        alice.report(refused=count)
+        found = alice.go(timedelta(seconds=15))
+        return [finding.detail.partition(";")[0] for finding in found if finding.code == "notebook.refused"]
+
+    assert refused(0) == []
+    assert refused(2) == ["2 wrong notebook passwords"]
+    assert refused(2) == []
+    assert refused(3) == ["1 wrong notebook password"]
+    assert refused(1) == ["1 wrong notebook password"]
+    alice.now += timedelta(hours=1)
+    alice.new_gateway()
+    alice.now -= timedelta(hours=1)
+    assert refused(1) == []

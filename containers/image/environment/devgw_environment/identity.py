@@ -18,6 +18,8 @@ from jupyter_server.auth.identity import PasswordIdentityProvider, User
 from jupyter_server.auth.login import LoginFormHandler
 from traitlets import Type, Unicode
 
+from devgw_environment.contract import Environment
+from devgw_environment.refusals import note_refusal
 from devgw_environment.throttle import GuessThrottle, TooManyGuesses
 
 LONGEST_PASSWORD_BYTES = 72  # bcrypt ignores, or since bcrypt 5.0 refuses, what comes after
@@ -94,6 +96,7 @@ class DevgwIdentityProvider(PasswordIdentityProvider):
             async with self.throttle.guess():
                 return await self._compare(typed)
         except TooManyGuesses:
+            note_refusal(Environment.from_process().scratch)
             self.log.warning("Notebook login refused: too many attempts at once")
             return TOO_MANY
 
@@ -106,6 +109,7 @@ class DevgwIdentityProvider(PasswordIdentityProvider):
         correct = await asyncio.to_thread(bcrypt.checkpw, typed.encode(), stored.encode())
         self.throttle.note(correct)
         if not correct:
+            note_refusal(Environment.from_process().scratch)
             self.log.warning("Notebook login failed: wrong password (%d in a row)", self.throttle.failures)
         return None if correct else WRONG
 

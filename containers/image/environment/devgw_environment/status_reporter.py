@@ -16,6 +16,7 @@ from devgw_environment.contract import Environment
 from devgw_environment.eventlog import log_event
 from devgw_environment.kernel_watch import read_busy_kernels
 from devgw_environment.probe import leased_gpus
+from devgw_environment.refusals import read_refusals
 from devgw_environment.use import CpuMeter
 
 REPORT_SECONDS = 15.0
@@ -44,12 +45,15 @@ def run_status_reporter(environment: Environment) -> int:
 
 def write_report(environment: Environment, cpu_percent: float) -> None:
     """Write status.json in one step."""
+    refused = read_refusals(environment.scratch)
     document = {
         "version": 1,
         "at": time.time(),
         "cpu_percent": round(cpu_percent, 1),
         "busy_kernels": read_busy_kernels(environment),
         "gpu_error": probe_gpus(environment),
+        "refused_logins": int(refused["count"]),
+        "refused_at": refused["at"],
     }
     fresh = environment.run_folder / ".status.new"
     fresh.write_text(json.dumps(document) + "\n")

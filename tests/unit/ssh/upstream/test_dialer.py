@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from gateway.errors import DevgwError, EngineError, TimedOutError
-from gateway.model import EnvironmentRef
+from gateway.model import Actor, EnvironmentRef
 from gateway.ssh.services import Offload
 from gateway.ssh.upstream.dialer import EnvironmentDialer
+from tests.fakes.recorder import MemoryRecorder
 
 REF = EnvironmentRef.parse("alice")
+ALICE = Actor("user", "alice")
 
 
 class Stopped:
@@ -25,13 +27,14 @@ class Stopped:
     def exists(self, ref: EnvironmentRef) -> bool:
         return True
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None]) -> None:
+    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None], actor: Actor) -> bool:
         self.starts += 1
         progress("starting")
         assert self.go.wait(10)
         if self.error:
             raise self.error
         self.running = True
+        return True
 
     def dial(self, ref: EnvironmentRef, service: str) -> Any:
         if not self.running:
@@ -53,13 +56,13 @@ async def wait_for(heard: list[str], count: int) -> None:
 
 def test_one_start_serves_all_who_wait() -> None:
     """Each of three hears the progress, also the one who came late."""
-    environment, heard = Stopped(), []
+    environment, heard, journal = Stopped(), [], MemoryRecorder()
 
     async def scenario() -> list[socket.socket]:
-        dialer = EnvironmentDialer(environment, Offload(), 10)
-        first = [asyncio.create_task(dialer.dial(REF, "ssh", heard.append)) for _ in range(2)]
+        dialer = EnvironmentDialer(environment, Offload(), journal, 10)
+        first = [asyncio.create_task(dialer.dial(REF, "ssh", ALICE, heard.append)) for _ in range(2)]
         await wait_for(heard, 2)
-        late = asyncio.create_task(dialer.dial(REF, "notebook", heard.append))
+        late = asyncio.create_task(dialer.dial(REF, "notebook", ALICE, heard.append))
         await wait_for(heard, 3)
         environment.go.set()
         return list(await asyncio.gather(*first, late))
@@ -67,30 +70,34 @@ def test_one_start_serves_all_who_wait() -> None:
     for sock in asyncio.run(scenario()):
         sock.close()
     assert (environment.starts, heard) == (1, ["starting"] * 3)
+    assert [(event.code, event.actor, event.reason) for event in journal.events] == [
+        ("environment.woken", ALICE, "its ssh was asked for")
+    ]
 
 
 def test_a_failed_start_is_told_and_the_next_one_tries_again() -> None:
     """The error is the environment's own."""
-    environment = Stopped(EngineError("image.gone", "the image is gone"))
+    environment, journal = Stopped(EngineError("image.gone", "the image is gone")), MemoryRecorder()
     environment.go.set()
 
     async def scenario() -> None:
-        dialer = EnvironmentDialer(environment, Offload(), 10)
+        dialer = EnvironmentDialer(environment, Offload(), journal, 10)
         for _ in range(2):
             with pytest.raises(EngineError, match="the image is gone"):
-                await dialer.dial(REF, "ssh")
+                await dialer.dial(REF, "ssh", ALICE)
 
     asyncio.run(scenario())
     assert environment.starts == 2
+    assert journal.events == []
 
 
 def test_one_who_gives_up_does_not_stop_the_start() -> None:
     """The other still gets in."""
-    environment, heard = Stopped(), []
+    environment, heard, journal = Stopped(), [], MemoryRecorder()
 
     async def scenario() -> socket.socket:
-        dialer = EnvironmentDialer(environment, Offload(), 10)
-        gone, stays = (asyncio.create_task(dialer.dial(REF, "ssh", heard.append)) for _ in range(2))
+        dialer = EnvironmentDialer(environment, Offload(), journal, 10)
+        gone, stays = (asyncio.create_task(dialer.dial(REF, "ssh", ALICE, heard.append)) for _ in range(2))
         await wait_for(heard, 2)
         gone.cancel()
         environment.go.set()
@@ -106,7 +113,7 @@ def test_a_start_that_takes_too_long_is_given_up() -> None:
 
     async def scenario() -> None:
         with pytest.raises(TimedOutError) as refused:
-            await EnvironmentDialer(environment, Offload(), 0.05).dial(REF, "ssh")
+            await EnvironmentDialer(environment, Offload(), MemoryRecorder(), 0.05).dial(REF, "ssh", ALICE)
         assert refused.value.code == "environment.start-timeout"
         environment.go.set()
 

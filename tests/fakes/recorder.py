@@ -1,0 +1,36 @@
+"""A journal in memory, for parts that only write."""
+
+import time
+from concurrent.futures import Future
+
+from gateway.audit.event import Event
+
+
+class MemoryRecorder:
+    """A journal in a list; each event is durable at once."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def submit(self, event: Event) -> "Future[None]":
+        self.events.append(event)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def codes(self) -> list[str]:
+        return [event.code for event in self.events]
+
+    def mark(self) -> int:
+        """Return a point in time for `find`."""
+        return len(self.events)
+
+    def find(self, code: str, since: int = 0, timeout_seconds: float = 5, *, saying: str = "") -> Event:
+        """Return the first event of a code after a mark whose reason holds `saying`, waiting for it."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            for event in self.events[since:]:
+                if event.code == code and saying in event.reason:
+                    return event
+            assert time.monotonic() < deadline, f"no event {code} {saying!r} in {self.events[since:]}"
+            time.sleep(0.01)
