@@ -72,7 +72,7 @@ def _gateway(invocation: Invocation, host: str | None, port: int | None, identit
 
 
 def _tell(out: Output, changes: "Sequence[object]", refs: Sequence[EnvironmentRef], *, dry_run: bool) -> None:
-    from gateway.cli.ssh_config import Change, alias_of
+    from gateway.cli.ssh_config import Change, alias_of, local_ports, notebook_alias_of
 
     for change in changes:
         assert isinstance(change, Change)  # noqa: S101 - narrows what `plan` returned
@@ -80,4 +80,6 @@ def _tell(out: Output, changes: "Sequence[object]", refs: Sequence[EnvironmentRe
         out.done(f"{verb} {change.path}", {})
     if not changes:
         out.done("nothing to change", {})
+    port = local_ports(refs)[refs[0]]
     out.note(f"connect with: ssh {alias_of(refs[0])}")
+    out.note(f"its notebook: ssh -N {notebook_alias_of(refs[0])}, then http://localhost:{port}")

@@ -1,5 +1,6 @@
 """Blocks for OpenSSH's ssh_config(5), and the file that a client's own configuration includes. Prints nothing."""
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from gateway.model import DEFAULT_ENVIRONMENT, EnvironmentRef
 
 INCLUDED = "devgw.conf"
 _HEAD = "# Written by 'devgw config-ssh --write'; changes here are lost.\n"
+_PORTS = range(20_000, 30_000)
+"""Of the client's own notebooks: below those that systems give to outgoing connections."""
 _INCLUDE = f"Include {INCLUDED}\n"
 
 
@@ -36,25 +39,49 @@ def alias_of(ref: EnvironmentRef) -> str:
     return f"devgw-{ref.user}" + ("" if ref.name == DEFAULT_ENVIRONMENT else f".{ref.name}")
 
 
-def block(gateway: Gateway, ref: EnvironmentRef) -> str:
-    """Return one environment's Host block."""
+def notebook_alias_of(ref: EnvironmentRef) -> str:
+    """Return the Host name that also forwards the notebook: no alias of an environment holds a plus."""
+    return f"{alias_of(ref)}+notebook"
+
+
+def local_ports(refs: Iterable[EnvironmentRef]) -> dict[EnvironmentRef, int]:
+    """Give each environment a local port of its own, the same one every time as far as no two have the same."""
+    taken: dict[EnvironmentRef, int] = {}
+    for ref in sorted(set(refs), key=str):
+        port = _PORTS.start + zlib.crc32(str(ref).encode()) % len(_PORTS)
+        while port in taken.values():
+            port = port + 1 if port + 1 in _PORTS else _PORTS.start
+        taken[ref] = port
+    return taken
+
+
+def block(gateway: Gateway, ref: EnvironmentRef, local_port: int) -> str:
+    """Return one environment's Host blocks: the forward has an alias of its own, so that any other connection has none.
+
+    Else a second terminal would ask for a port that the first one holds.
+    """
     lines = [
-        f"Host {alias_of(ref)}",
+        f"Host {alias_of(ref)} {notebook_alias_of(ref)}",
         f"    HostName {gateway.host}",
         f"    Port {gateway.port}",
         f"    User {ref}",
         *([f"    IdentityFile {gateway.identity}"] if gateway.identity else []),
         "    IdentitiesOnly yes",
-        f"    LocalForward {gateway.notebook_port} localhost:{gateway.notebook_port}",
         "    ServerAliveInterval 30",
         "    ServerAliveCountMax 4",
+        f"Host {notebook_alias_of(ref)}",
+        f"    # ssh -N {notebook_alias_of(ref)}, then http://localhost:{local_port}",
+        f"    LocalForward {local_port} localhost:{gateway.notebook_port}",
+        "    ExitOnForwardFailure yes",
     ]
     return "".join(f"{line}\n" for line in lines)
 
 
 def blocks(gateway: Gateway, refs: Iterable[EnvironmentRef]) -> str:
     """Return the blocks of several environments."""
-    return "\n".join(block(gateway, ref) for ref in refs)
+    chosen = list(dict.fromkeys(refs))
+    ports = local_ports(chosen)
+    return "\n".join(block(gateway, ref, ports[ref]) for ref in chosen)
 
 
 def plan(ssh_dir: Path, text: str) -> list[Change]:

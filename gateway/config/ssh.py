@@ -10,6 +10,18 @@ KeyExchange = Literal["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-
 """First choice first. Without finite-field groups: they let a client burn the server's time (DHEat, CVE-2002-20001)."""
 KEY_EXCHANGES: tuple[KeyExchange, ...] = get_args(KeyExchange)
 
+Cipher = Literal[
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes256-ctr",
+    "aes128-ctr",
+]
+CIPHERS: tuple[Cipher, ...] = get_args(Cipher)
+Mac = Literal["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"]
+ETM_MACS: tuple[Mac, ...] = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+"""They authenticate what is on the wire before it is decrypted (RFC 7366's order); the others do it after."""
+
 
 class MaxStartups(BaseModel):
     """Random early drop of unauthenticated connections, as sshd defines it: `begin:rate:full`."""
@@ -44,6 +56,10 @@ class SshSettings(BaseModel):
 
     kex_algorithms: tuple[KeyExchange, ...] = Field(KEY_EXCHANGES, min_length=1)
     """Key exchanges (KexAlgorithms). The first alone keeps out clients without ML-KEM: OpenSSH before 9.9."""
+    ciphers: tuple[Cipher, ...] = Field(CIPHERS, min_length=1)
+    """Ciphers (Ciphers). The client's order decides; the gateway's changes to AES-GCM keep within these."""
+    macs: tuple[Mac, ...] = Field(ETM_MACS, min_length=1)
+    """MACs beside aes-ctr (MACs). Add `hmac-sha2-512` and `hmac-sha2-256` only for clients of libssh2 before 1.11."""
 
     max_auth_tries: int = Field(6, ge=1)
     """Failed attempts after which a connection is cut; a key that is only offered counts half."""

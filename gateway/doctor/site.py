@@ -19,6 +19,7 @@ def judge_site(site: SiteFacts) -> Iterator[Finding]:
     else:
         yield warning("site.state", "devgw is not initialised on this host", "'devgw init'")
     yield judge_policy(site)
+    yield judge_macs(site.opened_macs)
     yield judge_port(site)
 
 
@@ -76,6 +77,18 @@ def judge_policy(site: SiteFacts) -> Finding:
             check, f"the policy does not load: {site.policy_error}", f"'devgw policy check {site.policy_file}'"
         )
     return ok(check, f"the policy {site.policy_file} loads")
+
+
+def judge_macs(opened: tuple[str, ...]) -> Finding:
+    """Old clients need MACs that this gateway does not speak unless a site opens them."""
+    check = "site.macs"
+    if opened:
+        return warning(
+            check,
+            f"server.macs permits {', '.join(opened)}, which are checked after decryption",
+            "leave them out of server.macs once no client has libssh2 before 1.11: Debian 12's curl, old sshj and JSch",
+        )
+    return ok(check, "encrypt-then-MAC only; clients of libssh2 before 1.11 (Debian 12's curl) stay outside")
 
 
 def judge_port(site: SiteFacts) -> Finding:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.audit.verify import verify
 from gateway.config import Settings
+from gateway.config.ssh import ETM_MACS
 from gateway.doctor.facts import FileFacts, SiteFacts
 from gateway.doctor.finding import Unasked
 from gateway.errors import DevgwError
@@ -35,6 +36,7 @@ def site_facts(
         database=_database(settings.database),
         journal=_journal(settings.journal_dir),
         port=port,
+        opened_macs=tuple(mac for mac in settings.server.macs if mac not in ETM_MACS),
         port_holder=holder(settings.server.listen_address, port),
     )
 

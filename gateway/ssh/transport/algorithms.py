@@ -1,13 +1,9 @@
 """The algorithms the gateway speaks, first choice first (RFC 9142, RFC 8332, RFC 8709). Nothing rests on SHA-1."""
 
-CIPHERS = (
-    "aes128-gcm@openssh.com",
-    "aes256-gcm@openssh.com",
-    "chacha20-poly1305@openssh.com",
-    "aes256-ctr",
-    "aes128-ctr",
-)
-MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+from gateway.config import ssh
+
+CIPHERS = ssh.CIPHERS
+MACS = ssh.ETM_MACS
 SIGNATURES = (
     "ssh-ed25519",
     "sk-ssh-ed25519@openssh.com",
@@ -22,3 +18,5 @@ SIGNATURES = (
 HOST_KEY = "ssh-ed25519"
 QUICK_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 """The quickest: towards environments from the start, towards users once a connection moves much (ADR 0010)."""
+QUICK_CIPHER_CLIENTS = (b"SSH-2.0-OpenSSH_", b"SSH-2.0-AsyncSSH_")
+"""Clients that are given them midway. libssh2 offers AES-GCM and stops for ever when a connection changes to it."""

@@ -134,13 +134,18 @@ class GuardedServerConnection(ConnectionGuard, SSHServerConnection):
     async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """Note what the client offers beyond what is chosen (RFC 4253 §7.1)."""
         offer = KeyExchangeOffer.read(packet.get_full_payload())
-        quick = map(str.encode, algorithms.QUICK_CIPHERS)
+        permitted = [name.encode() for name in algorithms.QUICK_CIPHERS if name in self._settings.ciphers]
+        quick = permitted if self._copes_with_change() else []
         self._quick_ciphers = [name for name in quick if name in offer.inward and name in offer.outward]
         await super()._process_kexinit(pkttype, pktid, packet)
         # asyncssh ignores a guess only where it missed what was chosen; it is wrong as soon as first choices differ
         self._ignore_first_kex = offer.guess_follows and not offer.has_first_choices(
             self._kex_algs, self._server_host_key_algs or ()
         )
+
+    def _copes_with_change(self) -> bool:
+        """Say whether the client is one that is proven to take a key exchange of ours, and another cipher, midway."""
+        return self._client_version.startswith(algorithms.QUICK_CIPHER_CLIENTS)
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Take input; see `_count_bulk`."""

@@ -1,5 +1,6 @@
 """A client's own ssh configuration: what is theirs is kept."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,32 @@ def test_aliases_of_different_environments_differ() -> None:
     """`alice-proj` may be a user, so the hyphen cannot part user and name."""
     handles = ("alice", "alice+proj", "alice-proj", "alice-proj+main2")
     assert len({ssh_config.alias_of(EnvironmentRef.parse(handle)) for handle in handles}) == len(handles)
+
+
+def test_each_environment_has_a_local_port_of_its_own() -> None:
+    """Else the second environment's notebook would be the first one's."""
+    refs = [EnvironmentRef.parse(f"user{number}+{name}") for number in range(500) for name in ("main", "proj")]
+    ports = ssh_config.local_ports(refs)
+    assert len(set(ports.values())) == len(refs)
+    assert all(20_000 <= port < 30_000 for port in ports.values())
+
+
+def test_a_port_is_the_same_whatever_else_is_asked_for() -> None:
+    """A bookmark stays good when an environment is added."""
+    alone = ssh_config.local_ports([_ALICE])
+    assert ssh_config.local_ports([EnvironmentRef.parse("bob"), _ALICE])[_ALICE] == alone[_ALICE]
+
+
+def test_forwards_stand_under_an_alias_of_their_own(tmp_path: Path) -> None:
+    """As ssh itself reads the file: a second terminal asks for no port, and both names reach the environment."""
+    (tmp_path / "config").write_text(_TEXT)
+    shown = {}
+    for alias in ("devgw-alice", "devgw-alice+notebook"):
+        done = subprocess.run(
+            ["ssh", "-F", str(tmp_path / "config"), "-G", alias], capture_output=True, text=True, check=True
+        )
+        shown[alias] = done.stdout.splitlines()
+        assert {"hostname gw.example.org", "port 2222", "user alice"} <= set(shown[alias])
+    assert not [line for line in shown["devgw-alice"] if line.startswith("localforward")]
+    port = ssh_config.local_ports([_ALICE])[_ALICE]
+    assert f"localforward {port} [localhost]:8888" in shown["devgw-alice+notebook"]
