@@ -203,6 +203,7 @@ class App:
             read_only_root=self.settings.environments.read_only_root,
             start_timeout=self.settings.environments.start_timeout,
             stop_timeout=self.settings.environments.stop_timeout,
+            notebook_port=self.settings.server.notebook_port,
         )
         return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, chosen, self.journal)
 

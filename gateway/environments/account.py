@@ -16,13 +16,17 @@ PASSWORD = "notebook_password"  # noqa: S105 - the name of a file, which holds a
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentAccount:
-    """What an environment is told about itself. `ca_line` is the public half of the gateway's user CA."""
+    """What an environment is told about itself.
+
+    `ca_line` is the public half of the gateway's user CA; `notebook_port` means the notebook in a forward.
+    """
 
     ref: EnvironmentRef
     uid: int
     gid: int
     gpus: Sequence[GpuUuid]
     ca_line: str
+    notebook_port: int
 
 
 def write_account(layout: Layout, account: EnvironmentAccount) -> None:
@@ -34,6 +38,7 @@ def write_account(layout: Layout, account: EnvironmentAccount) -> None:
         "name": account.ref.name,
         "uid": uid,
         "gpus": list(account.gpus),
+        "notebook_port": account.notebook_port,
     }
     try:
         if not (config / HOST_KEY).exists():

@@ -63,6 +63,7 @@ class LifecycleSettings:
     read_only_root: bool
     start_timeout: float
     stop_timeout: float
+    notebook_port: int = 8888
 
 
 class EnvironmentLifecycle:
@@ -232,9 +233,11 @@ class EnvironmentLifecycle:
             engine.delete(ref)
             gpus = self._lease(environment, undo, progress, actor)
             layout.make(*self._ids(user))
-            account = EnvironmentAccount(ref, *self._ids(user), gpus, self._settings.ca_line())
+            account = EnvironmentAccount(
+                ref, *self._ids(user), gpus, self._settings.ca_line(), self._settings.notebook_port
+            )
             write_account(layout, account)
-            for name in ("ssh.sock", "notebook.sock"):
+            for name in ("ssh.sock", "notebook.sock", "ports.sock"):
                 (layout.run / name).unlink(missing_ok=True)
             withdraw_notice(layout)
             undo.callback(engine.delete, ref)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from gateway.errors import EngineError
 
-SocketName = Literal["ssh", "notebook"]
+SocketName = Literal["ssh", "notebook", "ports"]
 _CONNECT_TIMEOUT_SECONDS = 5.0
 
 

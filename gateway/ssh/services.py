@@ -16,7 +16,7 @@ from gateway.gate import Budget, Gate, NoBudget, Recorder
 from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from policies.limits import Allowance
 
-Service = Literal["ssh", "notebook"]
+Service = Literal["ssh", "notebook", "ports"]
 Progress = Callable[[str], None]
 
 _P = ParamSpec("_P")

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.benchmarks import bulk, floor, many_users
+from tests.benchmarks import bulk, floor, many_users, ports
 from tests.benchmarks.result import HEADER, Result
 from tests.benchmarks.rig import Rig, rig
 
 MIB = 1 << 20
-GROUPS = ("streams", "gcm", "files", "logins", "tunnels", "keystrokes")
+GROUPS = ("streams", "ports", "gcm", "files", "logins", "tunnels", "keystrokes")
 
 
 def measure(made: Rig, group: str, one_pass: str, *, short: bool) -> Iterator[Result]:
@@ -26,6 +26,11 @@ def measure(made: Rig, group: str, one_pass: str, *, short: bool) -> Iterator[Re
             yield from bulk.streams(made, 96 * MIB if short else 512 * MIB, 3 if short else 7, floor=one_pass)
         case "gcm":
             yield from bulk.streams(made, 96 * MIB if short else 512 * MIB, 3 if short else 7, bulk.GCM, one_pass)
+        case "ports":
+            yield from ports.streams(made, 64 * MIB if short else 256 * MIB, 5 if short else 11)
+            yield from ports.echoes(made, 200 if short else 1000, 3 if short else 7)
+            yield from ports.openings(made, 50 if short else 300, 3 if short else 5)
+            yield from ports.open_forwards(made, 1000)
         case "logins":
             yield from many_users.logins(made, 32 if short else 160, 3 if short else 5)
             yield from many_users.commands(made, 9 if short else 40)

@@ -69,9 +69,11 @@ class Rig:
     notebook: dict[str, int]
     """The port that means the streaming program, seen from the end of each route."""
     ports: dict[str, int]
+    inside: int
+    """The port of the same program on the environment's own loopback."""
 
     def servers(self, route: str, *, notebook: bool = False) -> list[int]:
-        """Return the processes that carry a route's bytes; the notebook's go past the environment's sshd."""
+        """Return the processes that carry a route's bytes; the notebook's go past the environment's processes."""
         named = {"devgw": ["devgw"] if notebook else ["devgw", "environment"], "direct": ["inner"]}
         return [self.pids[name] for name in named.get(route, ["bastion", "inner"])]
 
@@ -79,11 +81,15 @@ class Rig:
         """Return a command line of ssh, scp or sftp."""
         return [program, "-F", str(self.root / "ssh_config"), *arguments]
 
+    def target(self, route: str, *, inside: bool = False) -> int:
+        """Return the port that means the streaming program; `inside` is the one that is not the notebook's."""
+        return self.inside if inside and route == "devgw" else self.notebook[route]
+
     @contextmanager
-    def tunnel(self, route: str, *options: str) -> Iterator[int]:
+    def tunnel(self, route: str, *options: str, inside: bool = False) -> Iterator[int]:
         """Forward a local port to the streaming program; yield the port."""
         port = free_port()
-        forward = f"127.0.0.1:{port}:localhost:{self.notebook[route]}"
+        forward = f"127.0.0.1:{port}:localhost:{self.target(route, inside=inside)}"
         command = self.command("ssh", "-N", "-L", forward, "-o", "ExitOnForwardFailure=yes", *options, route)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:
@@ -107,7 +113,10 @@ def rig() -> Iterator[Rig]:
         environment.start()
         assert environment._process
         stream, stream_port = _started(stack, "stream", str(root / "stream.sock"))
-        sockets = {"ssh": str(environment.root / "ssh.sock"), "notebook": str(root / "stream.sock")}
+        enter = ("nsenter", "--net", "--target", str(environment._process.pid))
+        _, inside = _started(stack, "stream", str(root / "inside.sock"), before=enter)
+        sockets = {name: str(environment.root / f"{name}.sock") for name in ("ssh", "ports")}
+        sockets["notebook"] = str(root / "stream.sock")
         (root / "environment.json").write_text(json.dumps({"sockets": sockets, "host_key": environment.host_key}))
         shipped = (Path(policies.__file__).parent / "default.toml").read_text()
         (root / "policy.toml").write_text(shipped.replace("max_connections = 16", "max_connections = 5000"))
@@ -118,12 +127,12 @@ def rig() -> Iterator[Rig]:
         for name in ("bastion", "inner"):
             pids[name], ports[name] = _sshd(stack, root, environment.root, name)
         (root / "ssh_config").write_text(_CLIENT.format(root=root, **ports))
-        yield Rig(root, pids, {"devgw": 8888, "jump": stream_port, "direct": stream_port}, ports)
+        yield Rig(root, pids, {"devgw": 8888, "jump": stream_port, "direct": stream_port}, ports, inside)
 
 
-def _started(stack: ExitStack, module: str, *arguments: str) -> tuple[int, int]:
+def _started(stack: ExitStack, module: str, *arguments: str, before: tuple[str, ...] = ()) -> tuple[int, int]:
     """Start one of this package's programs; return its process id and the port that it prints."""
-    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
+    command = [*before, sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     stack.callback(process.wait, 10)
     stack.callback(process.terminate)

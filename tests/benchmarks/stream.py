@@ -1,7 +1,7 @@
 """A program behind the notebook port that sends or takes bytes as fast as it can, and the client that asks it.
 
-A request is 16 bytes: `D` or `U` and a decimal number of bytes. `python -m tests.benchmarks.stream SOCKET` prints the
-TCP port on which it serves the same.
+A request is 16 bytes: `D` or `U` and a decimal number of bytes, or `E` and how many messages are sent back.
+`python -m tests.benchmarks.stream SOCKET` prints the TCP port on which it serves the same.
 """
 
 import os
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 BLOCK_BYTES = 1 << 20
+ECHO_BYTES = 64
 
 
 def main(path: Path) -> None:
@@ -44,6 +45,11 @@ def _serve(connection: socket.socket, block: memoryview) -> None:
                 while left:
                     connection.sendall(block[: min(left, BLOCK_BYTES)])
                     left -= min(left, BLOCK_BYTES)
+            elif request[:1] == b"E":
+                if connection.family != socket.AF_UNIX:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for _ in range(left):
+                    connection.sendall(_read(connection, ECHO_BYTES))
             else:
                 while left:
                     got = connection.recv_into(buffer, min(left, BLOCK_BYTES))
@@ -91,6 +97,14 @@ def upload(port: int, size: int) -> float:
             left -= min(left, BLOCK_BYTES)
         assert sock.recv(1) == b"."
         return time.perf_counter() - began
+
+
+def echo(sock: socket.socket, message: bytes) -> float:
+    """Return the seconds until a message has come back."""
+    began = time.perf_counter()
+    sock.sendall(message)
+    assert _read(sock, len(message)) == message
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

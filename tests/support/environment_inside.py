@@ -6,7 +6,9 @@ standard input: when the test closes it, or is killed.
 """
 
 import contextlib
-import encodings.idna  # noqa: F401 - loaded lazily by sockets otherwise, when it may no longer be read
+import encodings.idna
+import encodings.latin_1
+import encodings.unicode_escape  # noqa: F401
 import fcntl
 import hashlib
 import http.server
@@ -20,6 +22,12 @@ import sys
 import threading
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
+
+IMAGE = Path(__file__).resolve().parents[2] / "containers" / "image" / "environment"
+sys.path.insert(0, str(IMAGE))
+
+from devgw_environment.contract import Environment  # noqa: E402 - the image's package lies where no gateway looks
+from devgw_environment.ports import run_ports_listener  # noqa: E402
 
 SSHD = "/usr/sbin/sshd"
 LOOPBACK_PORT = 6006
@@ -132,9 +140,20 @@ def _serve_http(user: str, server_socket: socket.socket) -> None:
     Server("unused", Notebook).serve_forever()
 
 
+def _serve_ports(root: Path, user: str) -> None:
+    """Serve `ports.sock` in a process of its own, as the image does."""
+    if (root / "no-ports").exists() or os.fork():
+        return
+    try:
+        run_ports_listener(Environment(user, root / "home", "/bin/bash", root, root, 1))
+    finally:
+        os._exit(1)
+
+
 def _main(root: Path, user: str, uid: int) -> None:
-    threading.Thread(target=_end_with_standard_input, daemon=True).start()
     _enter(root, uid)
+    _serve_ports(root, user)
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
     tcp = socket.create_server(("127.0.0.1", LOOPBACK_PORT))
     for server_socket in (_listen(root / "notebook.sock"), tcp):
         threading.Thread(target=_serve_http, args=(user, server_socket), daemon=True).start()

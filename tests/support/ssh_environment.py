@@ -1,6 +1,7 @@
 """An environment without a container engine, for tests of the gateway: the real sshd and a small notebook server.
 
-It keeps the environment contract: `ssh.sock` starts `sshd -i` per connection, `notebook.sock` speaks HTTP, all as an
+It keeps the environment contract: `ssh.sock` starts `sshd -i` per connection, `notebook.sock` speaks HTTP, `ports.sock`
+is the image's own listener (a file `no-ports` in its directory leaves it out, as older images do). All run as an
 ordinary user in namespaces of its own: its loopback is not the gateway's, and its processes end together, whoever else
 on this host has the same uid or the same name. Needs root.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from gateway.auth.authority import make_host_key
 from tests.support.host_resources import next_uid
 
+SERVICES = ("ssh", "notebook", "ports")
 INSIDE = Path(__file__).with_name("environment_inside.py")
 
 _CONFIG = """
@@ -87,7 +89,7 @@ class SshEnvironment:
 
     def _answers(self) -> bool:
         try:
-            for service in ("ssh", "notebook"):
+            for service in SERVICES if not (self.root / "no-ports").exists() else SERVICES[:2]:
                 self.dial(service).close()
         except OSError:
             return False
@@ -116,7 +118,7 @@ class SshEnvironment:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
-        for service in ("ssh", "notebook"):
+        for service in SERVICES:
             (self.root / f"{service}.sock").unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -99,6 +99,8 @@ class MemoryEnvironments:
             raise NotFoundError("environment.not-found", f"there is no environment '{ref}'", "devgw list")
         try:
             return self.by_ref[ref].dial(service)
+        except FileNotFoundError as exc:
+            raise EngineError("socket.absent", f"the environment's {service} service is not there yet") from exc
         except OSError as exc:
             raise EngineError("environment.stopped", f"the environment is stopped: {exc}") from exc
 

@@ -15,6 +15,7 @@ from gateway.audit import events
 from gateway.errors import DevgwError
 from gateway.ssh.channel_context import ChannelContext
 from gateway.ssh.connection_registry import LiveChannel
+from gateway.ssh.forwarding.environment_port import connect_port
 from gateway.ssh.transport.relay import ChannelEnd, SocketEnd, Traffic, join
 from gateway.ssh.upstream.dialer import tell_nobody
 from policies.requests import ForwardRequest, Request, StreamlocalRequest
@@ -24,6 +25,8 @@ HOST_MAX = 255
 PATH_MAX = 107
 """Of a Unix socket (sun_path)."""
 SSH_PORT = 22
+NO_PORTS_LISTENER = frozenset({"socket.absent", "socket.refused"})
+"""What the dial says where an image has no ports.sock, or where its listener is just being started again."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +59,21 @@ class Forwarder:
             await upstream.create_connection(lambda: far, host, port, *origin)
             return far
 
-        return await self._opened(request, shown, self._through(open_far))
+        through_sshd = self._through(open_far)
+        if not is_loopback(host):
+            return await self._opened(request, shown, through_sshd)
+
+        async def connect(traffic: Traffic) -> ChannelEnd | SocketEnd:
+            try:
+                identity = self._context.identity
+                sock = await self._context.runtime.dialer.dial(identity.ref, "ports", identity.actor)
+            except DevgwError as error:
+                if error.code not in NO_PORTS_LISTENER:
+                    raise
+                return await through_sshd(traffic)
+            return await connect_port(sock, host, port, counter(traffic, "sent_bytes"))
+
+        return await self._opened(request, shown, connect)
 
     async def streamlocal(self, path: str) -> ChannelEnd:
         """Open direct-streamlocal@openssh.com. Raises: asyncssh.ChannelOpenError."""
@@ -147,7 +164,8 @@ class Forwarder:
         self._context.opened(live, events.forward_opened(who, where, kind, shown))
 
         def closed(_far: "asyncio.Future[None]") -> None:
-            sent, received, reason = traffic.sent_bytes, traffic.received_bytes, "".join(reasons[:1])
+            sent, received = traffic.sent_bytes, traffic.received_bytes
+            reason = "".join(reasons[:1]) or far.ended_by
             self._context.closed(live, events.forward_closed(who, where, kind, shown, sent, received, reason))
 
         far.closed.add_done_callback(closed)

@@ -46,6 +46,8 @@ class _Half:
     def __init__(self) -> None:
         self.other: End | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended_by = ""
+        """Why it ended, where that is more than an end."""
         self._eof_received = False
         self._eof_sent = False
 

@@ -8,6 +8,7 @@ import sys
 from devgw_environment.contract import Environment
 from devgw_environment.health import check_sockets
 from devgw_environment.listen import run_listener
+from devgw_environment.ports import run_ports_listener
 from devgw_environment.probe import run_probe
 from devgw_environment.status_reporter import run_status_reporter
 from devgw_environment.supervise import run_supervisor
@@ -15,6 +16,7 @@ from devgw_environment.supervise import run_supervisor
 COMMANDS = {
     "init": run_supervisor,
     "listen": run_listener,
+    "ports": run_ports_listener,
     "status-reporter": run_status_reporter,
     "probe": run_probe,
     "check": check_sockets,

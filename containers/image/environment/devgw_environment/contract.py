@@ -51,6 +51,11 @@ class Environment:
         return self.run_folder / "notebook.sock"
 
     @property
+    def ports_socket(self) -> Path:
+        """The Unix socket through which a port of the loopback is reached."""
+        return self.run_folder / "ports.sock"
+
+    @property
     def user_ca(self) -> Path:
         """The public key whose certificates may log in."""
         return self.config_folder / "ssh_user_ca.pub"

@@ -1,4 +1,4 @@
-"""The init process: keeps SSH listener, notebook server and status_reporter alive and stops everything together.
+"""The init process: keeps SSH and ports listener, notebook server and status_reporter alive, and stops all together.
 
 They are separate processes, so that the death of one is not the death of another; sessions outlive them all.
 """
@@ -55,12 +55,13 @@ class Service:
 
 
 def make_services(environment: Environment) -> list[Service]:
-    """The two services of an environment, what speaks with the gateway about them, and how each is started."""
+    """The three services of an environment, what speaks with the gateway about them, and how each is started."""
     isolation = ["-I"] if sys.flags.isolated else []
     own = [sys.executable, *isolation, "-m", "devgw_environment"]
     variables = {**os.environ, "PATH": environment.search_path}
     return [
         Service("listener", [*own, "listen"], variables),
+        Service("ports", [*own, "ports"], variables),
         Service("notebook", notebook_command(environment), notebook_variables(environment)),
         Service("status-reporter", [*own, "status-reporter"], variables),
     ]
