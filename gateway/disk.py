@@ -9,6 +9,8 @@ import errno
 import os
 from pathlib import Path
 
+BALLAST_BYTES = 16 * 2**20
+"""What is kept for administrators: a file in the state directory."""
 _KEEP_SIZE = 1
 _BLOCK_BYTES = 512  # of st_blocks, on every file system
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})

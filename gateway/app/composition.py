@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings, load_settings
+from gateway.disk import BALLAST_BYTES, Ballast
 from gateway.engines.choice import EngineChoice
 from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
 from gateway.environments.reconcile import Reconciler
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from gateway.audit.journal import Journal
     from gateway.auth.authority import Authority
     from gateway.auth.throttle import Throttle
+    from gateway.background.disk_reserve import DiskReserve
     from gateway.background.environment_monitor import EnvironmentMonitor
     from gateway.background.gpu_sampling import GpuSampling
     from gateway.background.journal_maintenance import JournalMaintenance
@@ -69,7 +71,7 @@ class App:
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.settings.database)
+        return Database(self.settings.database, self.ballast.give_up)
 
     @cached_property
     def users(self) -> Users:
@@ -119,6 +121,18 @@ class App:
         from gateway.audit.journal import Journal
 
         return Journal(self.settings.journal_dir)
+
+    @cached_property
+    def ballast(self) -> Ballast:
+        """Room for administrators on a full disk."""
+        return Ballast(self.settings.state_dir / "reserve", BALLAST_BYTES)
+
+    @cached_property
+    def disk_reserve(self) -> "DiskReserve":
+        from gateway.background.disk_reserve import DiskReserve
+        from gateway.store.preallocation import preallocate
+
+        return DiskReserve(self.ballast, lambda: preallocate(self.database), self.journal)
 
     @cached_property
     def event_budget(self) -> "EventBudget":
@@ -226,7 +240,7 @@ class App:
 
     @cached_property
     def recorded(self) -> Recorded:
-        return Recorded(self.journal, administrator())
+        return Recorded(self.journal, administrator(), self.ballast.give_up)
 
     @cached_property
     def environment_operations(self) -> EnvironmentOperations:

@@ -77,6 +77,7 @@ class ServingProcess:
             app.policy_reloader.begin()
         if self._has_duties:
             app.journal_maintenance.begin()
+            app.disk_reserve.begin()
         try:
             serving = serve_ssh(
                 app.settings.server,
@@ -133,6 +134,7 @@ class ServingProcess:
         app.event_budget.flush()
         app.journal.append(Event("gateway.stopped", GATEWAY, detail=self._place))
         if self._has_duties:
+            app.disk_reserve.end()
             app.journal_maintenance.end()
         app.journal.close()
 

@@ -1,6 +1,6 @@
 """Opens the database, brings its tables up to date and hands out transactions. Queries stand in the noun's module."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ _BUSY_TIMEOUT_MS = 15_000
 class Database:
     """One database, safe to share between threads and processes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, make_room: Callable[[], object] = bool) -> None:
+        """`make_room` frees room that is kept for this, before SQLite makes the log that no process has open."""
         self._url = url
+        self._make_room = make_room
         self._engine = self._open()
         self._ready = False
 
@@ -77,6 +79,8 @@ class Database:
         if self._ready:
             return
         if self.path is not None:
+            if not self.path.with_name(f"{self.path.name}-wal").exists():
+                self._make_room()
             self._make_file(self.path)
         try:
             if self._current_revision() != SCHEMA_HEAD:

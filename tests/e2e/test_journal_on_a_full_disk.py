@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from gateway.audit.event import Event
 from gateway.audit.event_budget import EventBudget
 from gateway.audit.journal import Journal
 from gateway.audit.read import stream
+from gateway.audit.recording import Recording, frames
 from gateway.audit.segments import segments
 from gateway.audit.verify import verify
 from gateway.errors import JournalError
@@ -142,3 +145,24 @@ def test_a_disk_that_is_full_from_the_start_is_said(disk: SmallDisk) -> None:
         journal.append(event("login.allowed"))
     assert caught.value.code in {"journal.unwritable", "journal.no-space"}
     journal.close()
+
+
+def show_without_end(recording: Recording) -> None:
+    while not recording.is_full:
+        recording.output(b"after\r\n" * 1000)
+
+
+def test_a_recording_on_a_full_disk_ends_with_a_reason_and_plays_up_to_there(disk: SmallDisk) -> None:
+    """A session that must be recorded does not go on unseen; what was recorded stays."""
+    path = disk.path / "one.cast"
+    recording = Recording(path, width=80, height=24, began_at=datetime.now(UTC))
+    recording.output(b"before\r\n" * 2000)
+    disk.fill()
+    with pytest.raises(JournalError) as caught:
+        show_without_end(recording)
+    assert caught.value.code == "recording.unwritable"
+    with suppress(JournalError):
+        recording.close()
+    assert "before" in "".join(text for _pause, text in frames(path))
+    with pytest.raises(JournalError, match="cannot be recorded"):
+        Recording(disk.path / "two.cast", width=80, height=24, began_at=datetime.now(UTC)).close()

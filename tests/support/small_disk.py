@@ -1,9 +1,11 @@
 """A small file system of its own, to be filled to the last byte; needs root, as the tests of engines do."""
 
 import os
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 KINDS = ("tmpfs", "ext4")
@@ -35,20 +37,39 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(place: Path, mebibytes: int, kind: str) -> Iterator[SmallDisk]:
-    """Mount a file system of so many MiB: tmpfs, or ext4 in a file."""
+def small_disk(place: Path, mebibytes: int, kind: str, also_for: int | None = None) -> Iterator[SmallDisk]:
+    """Mount so many MiB: tmpfs, or ext4 in a file, and that also for a process with mounts of its own."""
     mount = place / "disk"
     mount.mkdir(parents=True)
-    if kind == "tmpfs":
-        command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(mount)]
-    else:
-        image = place / "disk.img"
-        with image.open("wb") as file:
-            file.truncate(mebibytes << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-        command = ["mount", "-o", "loop", str(image), str(mount)]
-    subprocess.run(command, check=True)
-    try:
+    with ExitStack() as undo:
+        if kind == "tmpfs":
+            _run("mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(mount))
+        else:
+            image = place / "disk.img"
+            with image.open("wb") as file:
+                file.truncate(mebibytes << 20)
+            _run("mkfs.ext4", "-q", "-m", "0", str(image))
+            device = _run("losetup", "--find", "--show", str(image))
+            undo.callback(_run, "losetup", "--detach", device)
+            _run("mount", device, str(mount))
+            if also_for is not None and not _shares_mounts(also_for):
+                enter = ("nsenter", "--target", str(also_for), "--mount")
+                _run(*enter, "mount", device, str(mount))
+                undo.callback(_run, *enter, "umount", "-l", str(mount))
+        undo.callback(_run, "umount", "-l", str(mount))
         yield SmallDisk(mount)
-    finally:
-        subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def docker_pid(url: str) -> int:
+    """Return the process that answers on Docker's Unix socket; it sees the mounts of its own namespace only."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(url.removeprefix("unix://"))
+        return int(struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+
+
+def _shares_mounts(pid: int) -> bool:
+    return Path(f"/proc/{pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
