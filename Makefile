@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test unit lint format demo fuzz bench soak bench-runner engine-stop clean
+.PHONY: help setup test unit lint format demo fuzz clients bench soak bench-runner engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: ## Gateway up, an environment, an SSH tunnel, a notebook login, a cell; on
 
 fuzz: setup ## Hostile bytes against a gateway for FUZZ_SECONDS (600), from FUZZ_SEED; says the seed of what it finds
 	@$(PYTHON) -m tests.fuzz
+
+clients: setup ## Move 300 MB both ways with each client that is not OpenSSH, across key exchanges
+	@DEVGW_TEST_CLIENT_BYTES=300000000 $(PYTHON) -m pytest -q tests/e2e/test_clients.py
 
 bench: setup ## Measure against OpenSSH on this machine
 	@tests/setup/with_engine $(PYTHON) -m tests.benchmarks
