@@ -31,7 +31,8 @@ ROWS_MAX = 32
 SOURCES_MAX = 4096
 _OVERHEAD_BYTES = 100  # number, hash and frame of a record
 _FULL_SECONDS = 5.0
-_REFUSALS = frozenset({"login.refused", "channel.refused"})
+_BAN = "source.banned"
+_REFUSALS = frozenset({"login.refused", "channel.refused", _BAN})
 _log = logging.getLogger(__name__)
 
 
@@ -146,10 +147,10 @@ class EventBudget:
                 return True
             bucket.level -= size_bytes
             return False
-        if actor.kind != "user":
+        if actor.kind != "user" and event.code != _BAN:
             return False
         now = self._clock()
-        source = self._source(actor.address, now)
+        source = self._source(_source_of(event), now)
         self._strangers.refill(now)
         if min(source.level, self._strangers.level) < size_bytes:
             return True
@@ -158,7 +159,8 @@ class EventBudget:
         return False
 
     def _count(self, event: Event) -> None:
-        key = (event.code, event.actor.name if _is_user(event.actor) else "", event.actor.address, event.reason)
+        user, source = event.actor.name if _is_user(event.actor) else "", _source_of(event)
+        key = (event.code, user, source, event.reason)
         known = self._counted.get(key)
         if known is not None:
             known.last, known.count = event, known.count + 1
@@ -168,7 +170,7 @@ class EventBudget:
             others = self._others.setdefault(event.code, _Others(event, event.at))
             others.last, others.count = event, others.count + 1
             if len(others.sources) < SOURCES_MAX:
-                others.sources.add((event.actor.name if _is_user(event.actor) else "", event.actor.address))
+                others.sources.add((user, source))
         if self._timer is None:
             self._start_timer()
 
@@ -209,6 +211,11 @@ class EventBudget:
 def _is_user(actor: Actor) -> bool:
     """Say whether an actor is a user who proved a key; a name alone can be anybody's."""
     return actor.kind == "user" and bool(actor.key_fingerprint)
+
+
+def _source_of(event: Event) -> str:
+    """Return whom a refusal came from. A ban is the gateway's word on an address, and has a budget beside it."""
+    return f"{_BAN} {event.detail.get('address')}" if event.code == _BAN else event.actor.address
 
 
 def _told(counted: _Counted) -> Event:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.audit.event import Event
 from gateway.audit.event_budget import EventBudget
+from gateway.audit.events import source_banned
 from gateway.audit.journal import Journal
 from gateway.audit.read import Filter, stream
 from gateway.audit.segments import segments
@@ -86,6 +87,21 @@ def test_a_burst_of_many_addresses_is_counted_with_their_number(
     assert counted(directory, "login.refused") == 1500
     last = [record for record in stream(directory) if "addresses" in record.detail][-1]
     assert last.detail["addresses"] == last.detail["count"]
+
+
+@pytest.mark.attack("H5", "bans without end, of as many addresses as there are")
+def test_bans_of_many_addresses_are_counted_too(directory: Path, journal: Journal, budget: EventBudget) -> None:
+    """The gateway says them, but strangers cause them; the ban of one noisy address is told by itself."""
+    for _ in range(100):
+        budget.submit(refused("root", "192.0.2.9"))
+    for number in range(3000):
+        budget.submit(source_banned(f"10.0.{number >> 8}.{number & 255}", None, 60.0, 1, "too many failed logins"))
+    budget.flush()
+    journal.close()
+    first = next(stream(directory, Filter(action="source.banned")))
+    assert "count" not in first.detail
+    assert size_of(directory) < 300_000
+    assert counted(directory, "source.banned") == 3000
 
 
 def test_what_an_address_is_refused_now_and_then_is_written_one_by_one(
