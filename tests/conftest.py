@@ -1,19 +1,29 @@
 """Leaves out what is about Docker itself where the tests, or this turn of a test, run on another engine.
 
-Properties are held on what they compute, not on how fast this machine is just now.
+Properties are held on what they compute, not on how fast this machine is just now. No test waits without an end: the
+limit stands in pyproject.toml, and here for those that start environments; a test may have its own by `timeout`.
 """
 
 import pytest
 from hypothesis import settings
 
 from tests.support.engine_variables import engine_kind
+from tests.support.processes import give_children_their_signals
 
 settings.register_profile("devgw", deadline=None)
 settings.load_profile("devgw")
+give_children_their_signals()
+
+_LONG = ("engine", "slow", "gpu")
+_LONG_SECONDS = 900
+"""The first of them also makes what its module or the session shares, such as an image on a busy machine."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, not skip: there those tests have no subject."""
+    """Deselect, not skip: there those tests have no subject. Give those with an engine more time."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in _LONG) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_LONG_SECONDS))
     left_out = [item for item in items if item.get_closest_marker("docker") and _is_elsewhere(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

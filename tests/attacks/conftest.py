@@ -57,7 +57,7 @@ def attempts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile `attempts.c` as a program that needs no library."""
     program = tmp_path_factory.mktemp("attempts") / "attempts"
     source = Path(__file__).with_name("attempts.c")
-    subprocess.run(["gcc", "-static", "-Wall", "-o", str(program), str(source)], check=True)
+    subprocess.run(["gcc", "-static", "-Wall", "-o", str(program), str(source)], check=True, timeout=60)
     return program
 
 

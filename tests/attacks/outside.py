@@ -80,14 +80,14 @@ def _network(name: str) -> Iterator[None]:
     finally:
         if server is not None:
             server.kill()
-            server.communicate()
+            server.communicate(timeout=60)
         _remove()
 
 
 def _remove() -> None:
     for what in (["link", "delete", f"{_NAME}0"], ["netns", "delete", _NAME]):
-        subprocess.run(["ip", *what], check=False, capture_output=True)
+        subprocess.run(["ip", *what], check=False, capture_output=True, timeout=60)
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=60)

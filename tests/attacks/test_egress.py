@@ -82,7 +82,9 @@ def reached(spool: Spool, places: list[tuple[str, int]]) -> set[str]:
 
 def host_addresses() -> set[str]:
     """Return every IPv4 address of this host but loopback."""
-    listed = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     return {line.split()[3].partition("/")[0] for line in listed.splitlines()} - {"127.0.0.1"}
 
 
@@ -194,7 +196,7 @@ def bridge_of(subject: EngineUnderTest) -> str:
 
 def rules() -> str:
     listed = [
-        subprocess.run([f"{program}-save", "-t", "raw"], capture_output=True, text=True, check=True)
+        subprocess.run([f"{program}-save", "-t", "raw"], capture_output=True, text=True, check=True, timeout=60)
         for program in ("iptables", "ip6tables")
     ]
     return "".join(done.stdout for done in listed)

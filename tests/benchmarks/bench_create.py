@@ -26,10 +26,12 @@ def run_bare(like: dict[str, Any], run_directory: Path) -> float:
     """Run a container with another's image, user and mounts; return the seconds until both services answer."""
     uid = int(like["Config"]["User"].partition(":")[0])
     began = time.perf_counter()
-    started = subprocess.run(["docker", "run", "-d", *_options(like)], check=True, capture_output=True, text=True)
+    started = subprocess.run(
+        ["docker", "run", "-d", *_options(like)], check=True, capture_output=True, text=True, timeout=60
+    )
     poll(lambda: all(answers(run_directory, name, uid) for name in ("ssh", "notebook")), "the bare container")
     taken = time.perf_counter() - began
-    subprocess.run(["docker", "rm", "-f", started.stdout.strip()], check=True, capture_output=True)
+    subprocess.run(["docker", "rm", "-f", started.stdout.strip()], check=True, capture_output=True, timeout=60)
     return taken
 
 

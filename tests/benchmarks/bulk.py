@@ -41,7 +41,9 @@ def streams(rig: Rig, size: int, rounds: int, options: Sequence[str] = (), floor
 def files(rig: Rig, size: int, count: int, rounds: int) -> Iterator[Result]:
     """A large file by sftp and scp, each way, and many small ones by rsync; speeds and processor time."""
     large, small = rig.root / "large", rig.root / "small"
-    subprocess.run(["dd", "if=/dev/urandom", f"of={large}", "bs=1M", f"count={size >> 20}", "status=none"], check=True)
+    subprocess.run(
+        ["dd", "if=/dev/urandom", f"of={large}", "bs=1M", f"count={size >> 20}", "status=none"], check=True, timeout=600
+    )
     _make_tree(small, count)
     far = f"/tmp/{rig.root.name}-far"
     moves: list[tuple[str, Callable[[str], list[str]], float]] = [
@@ -62,10 +64,10 @@ def files(rig: Rig, size: int, count: int, rounds: int) -> Iterator[Result]:
             float(count),
             "files/s",
             rounds,
-            fresh=lambda: subprocess.run(["rm", "-rf", f"{far}.tree"], check=True),
+            fresh=lambda: subprocess.run(["rm", "-rf", f"{far}.tree"], check=True, timeout=600),
         )
     finally:
-        subprocess.run(["rm", "-rf", far, f"{far}.tree"], check=True)
+        subprocess.run(["rm", "-rf", far, f"{far}.tree"], check=True, timeout=600)
 
 
 def _compare(
@@ -83,7 +85,7 @@ def _compare(
         for route in ("devgw", "jump") if turn % 2 == 0 else ("jump", "devgw"):
             fresh()
             before, began = cpu_seconds(rig.servers(route)), time.perf_counter()
-            subprocess.run(command(route), check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command(route), check=True, stdout=subprocess.DEVNULL, timeout=600)
             rate[route].append(amount / (time.perf_counter() - began))
             cost[route].append(cpu_seconds(rig.servers(route)) - before)
     yield Result(name, "jump", unit, 0.9, True, tuple(rate["devgw"]), tuple(rate["jump"]))

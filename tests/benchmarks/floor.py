@@ -25,7 +25,7 @@ def openssl_rates() -> dict[str, float]:
     rates = {}
     for name, cipher in (("aes128-gcm", "aes-128-gcm"), ("chacha20-poly1305", "chacha20-poly1305")):
         command = ["openssl", "speed", "-seconds", "1", "-bytes", str(PACKET_BYTES), "-evp", cipher]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
         rates[name] = float(done.stdout.split()[-1].rstrip("k")) / 1000
     return rates
 

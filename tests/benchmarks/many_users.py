@@ -46,7 +46,7 @@ def commands(rig: Rig, count: int) -> Iterator[Result]:
     for turn in range(count):
         for route in ROUTES[turn % 3 :] + ROUTES[: turn % 3]:
             began = time.perf_counter()
-            subprocess.run(rig.command("ssh", route, "true"), check=True, stdin=subprocess.DEVNULL)
+            subprocess.run(rig.command("ssh", route, "true"), check=True, stdin=subprocess.DEVNULL, timeout=60)
             taken[route].append((time.perf_counter() - began) * 1000)
     for route in ("direct", "jump"):
         yield Result("`ssh HOST true`", route, "ms", 1.0, False, tuple(taken["devgw"]), tuple(taken[route]))
@@ -108,7 +108,7 @@ def _client(rig: Rig, route: str, kind: str, count: int, at_once: int) -> list[s
 
 def _log_in(rig: Rig, route: str, kind: str, count: int, at_once: int) -> Any:
     command = _client(rig, route, kind, count, at_once)
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=600).stdout)
 
 
 @contextmanager

@@ -107,7 +107,9 @@ def rig() -> Iterator[Rig]:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devgw-bench-", dir="/tmp")))
         root.chmod(0o755)
         for name in ("alice", "sshd_host_key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / name)], check=True)
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / name)], check=True, timeout=60
+            )
         environment = SshEnvironment("alice", ensure_key(root / "user_ca", "gateway user CA"))
         stack.callback(environment.remove)
         environment.start()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.version import VERSION
+from tests.support.processes import running
 
 _DEVGW = [sys.executable, "-m", "gateway"]
 _SLOW_SECONDS = 20.0
@@ -53,7 +54,9 @@ def test_version_is_answered_in_well_under_a_third_of_a_second(environ: dict[str
 def test_version_imports_no_library(environ: dict[str, str]) -> None:
     """What keeps it quick, independent of the machine."""
     asked = "import sys; sys.argv[1:] = ['--version']; from gateway.__main__ import main; main(); print(*sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", asked], env=environ, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", asked], env=environ, capture_output=True, text=True, check=True, timeout=60
+    )
     heavy = {"typer", "rich", "pydantic", "sqlalchemy", "docker", "asyncssh"}
     assert not heavy & set(answer.stdout.split())
 
@@ -69,7 +72,9 @@ def test_devgw_alone_prints_help(environ: dict[str, str]) -> None:
 def test_help_of_one_command_imports_no_other(environ: dict[str, str]) -> None:
     """A command's module is imported when it runs."""
     asked = "import sys; from gateway.cli.program import run; run(['stop', '--help']); print(*sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", asked], env=environ, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", asked], env=environ, capture_output=True, text=True, check=True, timeout=60
+    )
     loaded = set(answer.stdout.split())
     assert "gateway.cli.stop" in loaded
     assert not {"gateway.cli.create", "gateway.cli.image", "sqlalchemy", "docker", "asyncssh"} & loaded
@@ -79,7 +84,7 @@ def test_broken_pipe_is_quiet(environ: dict[str, str]) -> None:
     """`devgw completion bash | head -0` says nothing."""
     reader, writer = os.pipe()
     os.close(reader)
-    with subprocess.Popen(
+    with running(
         [*_DEVGW, "completion", "bash"], env=environ, stdout=writer, stderr=subprocess.PIPE, text=True
     ) as process:
         os.close(writer)
@@ -92,7 +97,13 @@ def test_a_full_disk_behind_stdout_is_an_error(environ: dict[str, str]) -> None:
     """A result that could not be written is no success."""
     with Path("/dev/full").open("w") as full:
         answer = subprocess.run(
-            [*_DEVGW, "completion", "bash"], env=environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [*_DEVGW, "completion", "bash"],
+            env=environ,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
         )
     assert answer.returncode == 1
     assert answer.stderr.startswith("devgw: error: no space left on device\n")
@@ -102,13 +113,11 @@ def test_interrupt_ends_with_130(environ: dict[str, str], tmp_path: Path) -> Non
     """Ctrl-C while a command waits for a key that does not come."""
     key = tmp_path / "slow.pub"
     os.mkfifo(key)
-    with subprocess.Popen(
-        [*_DEVGW, "create", "alice", "--key", key], env=environ, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with running([*_DEVGW, "create", "alice", "--key", key], env=environ, stderr=subprocess.PIPE, text=True) as process:
         writer = os.open(key, os.O_WRONLY)  # returns when the command has opened its side
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=_SLOW_SECONDS)
-    os.close(writer)
+        os.close(writer)
     assert (process.returncode, complaint) == (130, "devgw: error: interrupted\n")
 
 
@@ -117,7 +126,9 @@ def test_an_unexpected_exception_is_one_line_and_a_hint(environ: dict[str, str])
     failing = (
         "import sys; from gateway.cli.program import run; sys.exit(run(['list'], make_app=lambda _settings: 1 / 0))"
     )
-    plain = subprocess.run([sys.executable, "-c", failing], env=environ, capture_output=True, text=True, check=False)
+    plain = subprocess.run(
+        [sys.executable, "-c", failing], env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
     assert plain.returncode == 1
     assert plain.stderr.splitlines()[0] == "devgw: error: unexpected ZeroDivisionError: division by zero"
     assert "DEVGW_DEBUG=1" in plain.stderr.splitlines()[1]
@@ -128,6 +139,7 @@ def test_an_unexpected_exception_is_one_line_and_a_hint(environ: dict[str, str])
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     assert "Traceback (most recent call last)" in debug.stderr
 

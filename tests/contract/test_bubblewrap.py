@@ -89,7 +89,7 @@ def test_the_command_line_on_the_host_shows_no_path_and_no_variable(tmp_path: Pa
         started(subject, variables={"SECRET": "in-no-argv"})
         first = Records(tmp_path / "one").of(ALICE).running().first.pid
         shown = subprocess.run(
-            ["ps", "-o", "args=", "-p", str(first)], capture_output=True, text=True, check=True
+            ["ps", "-o", "args=", "-p", str(first)], capture_output=True, text=True, check=True, timeout=60
         ).stdout
         assert "bwrap" in shown
         assert "in-no-argv" not in shown

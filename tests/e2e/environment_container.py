@@ -32,7 +32,7 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 def make_key(path: Path) -> None:
     """Make an Ed25519 key pair without a passphrase."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True, timeout=60)
 
 
 @dataclass
@@ -65,7 +65,7 @@ class EnvironmentContainer:
     def sign(self, principal: str) -> None:
         """Give the client a certificate for a principal, valid for an hour."""
         command = ["ssh-keygen", "-q", "-s", self.folder / "ca", "-I", "test", "-n", principal, "-V", "-1m:+60m"]
-        subprocess.run([*command, self.folder / "id.pub"], check=True)
+        subprocess.run([*command, self.folder / "id.pub"], check=True, timeout=60)
 
     def set_password(self, password: str) -> None:
         """Replace the hash the way the gateway does: a new file, renamed over the old."""

@@ -58,7 +58,7 @@ def test_nothing_is_left_by_any_refused_create(fresh_gateway: GatewayProcess, ho
 )
 def test_bad_keys_are_refused(fresh_gateway: GatewayProcess, tmp_path: Path, make: list[str], words: str):
     """A key that cannot be let in is refused before anything is made."""
-    subprocess.run(["ssh-keygen", "-q", *make, "-N", "", "-f", str(tmp_path / "k")], check=True)
+    subprocess.run(["ssh-keygen", "-q", *make, "-N", "", "-f", str(tmp_path / "k")], check=True, timeout=60)
     file = tmp_path / ("k" if words == "private key" else "k.pub")
     code, lines = refusal(fresh_gateway, "create", "alice", "--key", str(file))
     assert code == 1
@@ -104,7 +104,7 @@ def test_a_full_disk_during_create_leaves_nothing(tmp_path: Path, holdings: Hold
     """The state directory is a file system with no room left: one line, and nothing half-made."""
     small = tmp_path / "state"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(small)], check=True, timeout=60)
     gateway = GatewayProcess(tmp_path, engine_variables())
     try:
         gateway.devgw("init")
@@ -124,4 +124,4 @@ def test_a_full_disk_during_create_leaves_nothing(tmp_path: Path, holdings: Hold
         assert holdings(gateway) == before
     finally:
         gateway.close()
-        subprocess.run(["umount", "--lazy", str(small)], check=True)
+        subprocess.run(["umount", "--lazy", str(small)], check=True, timeout=60)

@@ -248,7 +248,7 @@ def test_strangers_do_not_take_the_places_of_users(tmp_path: Path) -> None:
     finally:
         for process in idle:
             process.kill()
-            process.wait()
+            process.wait(timeout=60)
         gateway.stop()
 
 

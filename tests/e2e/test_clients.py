@@ -60,7 +60,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def host_key(site: Site) -> str:
     line = site.gateway.host_key_line
-    shown = subprocess.run(["ssh-keygen", "-lf", "-"], input=line.encode(), capture_output=True, check=True)
+    shown = subprocess.run(["ssh-keygen", "-lf", "-"], input=line.encode(), capture_output=True, check=True, timeout=60)
     return shown.stdout.decode().split()[1]
 
 

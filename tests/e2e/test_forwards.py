@@ -159,7 +159,9 @@ def test_an_agent_is_forwarded_where_allowed(laboratory: Laboratory, tmp_path: P
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "a")], stdout=subprocess.DEVNULL)
     try:
         poll((tmp_path / "a").exists, "the agent")
-        subprocess.run(["ssh-add", "-q", str(laboratory.alice)], env={"SSH_AUTH_SOCK": str(tmp_path / "a")}, check=True)
+        subprocess.run(
+            ["ssh-add", "-q", str(laboratory.alice)], env={"SSH_AUTH_SOCK": str(tmp_path / "a")}, check=True, timeout=60
+        )
         before = ["-A", "-o", f"IdentityAgent={tmp_path}/a"]
         done = laboratory.gateway.run("alice", laboratory.alice, "ssh-add -l; ssh-add -l", before=before)
     finally:

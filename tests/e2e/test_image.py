@@ -18,6 +18,7 @@ from tests.e2e.environment_container import UID, USER, EnvironmentContainer, wai
 from tests.engine.build_image import build_test_image
 from tests.engine.made_up_gpus import MADE_UP_GPUS
 from tests.support.notebook_client import LoginRefusedError, NotebookClient
+from tests.support.processes import running
 from tests.support.unix_door import open_door
 
 pytestmark = [pytest.mark.engine, pytest.mark.docker]
@@ -241,7 +242,7 @@ def test_killed_part_comes_back_and_sessions_stay(
 ) -> None:
     """`kill -9` of the listener or the notebook heals itself, and an open session does not notice."""
     argv = ["ssh", *environment.ssh_options, f"{USER}@environment", "cat"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
+    with running(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
         session.stdin.write("before\n")
         session.stdin.flush()
         assert session.stdout.readline() == "before\n"
@@ -270,7 +271,7 @@ def test_stop_ends_every_process_in_time(fresh: EnvironmentContainer) -> None:
     fresh.start()
     fresh.ssh("setsid -f sh -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 </dev/null")
     argv = ["ssh", *fresh.ssh_options, "-tt", f"{USER}@environment"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as shell:
+    with running(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as shell:
         wait_for(lambda: "connection.opened" in fresh.logs(), 5, "a shell")
         started = time.monotonic()
         fresh.client.stop(fresh.container, timeout=20)

@@ -70,7 +70,7 @@ def test_a_create_that_was_killed_leaves_nothing_that_stays(fresh_gateway: Gatew
     half = subprocess.Popen([sys.executable, *command[1:]], env=gateway.environ, stdout=-1, stderr=-1)
     poll(lambda: gateway.devgw_json("list")["environments"], "the half-made environment")
     half.kill()
-    half.communicate()
+    half.communicate(timeout=60)
     gateway.create("alice", "--gpu", "1")
     assert gateway.devgw_json("show", "alice")["environment"]["state"] == "running"
 

@@ -44,7 +44,7 @@ def certify(gateway: TestGateway, ca: Path, user: str, *options: str) -> Path:
     """Make a key that nobody has added, with a certificate beside it; return the private key."""
     key = gateway.make_key(f"{user}-certified-{len(list(gateway.root.iterdir()))}")
     command = ["ssh-keygen", "-q", "-s", str(ca), "-I", f"{user}@idp", "-V", "-1m:+1h", *options, f"{key}.pub"]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, timeout=60)
     return key
 
 
@@ -59,7 +59,7 @@ def ca_policy(ca: Path, extra: str = "") -> str:
 
 def new_ca(root: Path, name: str) -> Path:
     ca = root / name
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(ca)], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(ca)], check=True, timeout=60)
     return ca
 
 
@@ -70,7 +70,7 @@ def test_a_certificate_of_a_listed_ca_logs_in(make_gateway: MakeGateway, tmp_pat
     own = gateway.add_user("alice")
     key = certify(gateway, ca, "alice", "-n", "alice", "-z", "7")
     assert gateway.run("alice", key, "echo in").stdout == b"in\n"
-    shown = subprocess.run(["ssh-keygen", "-lf", f"{key}.pub"], capture_output=True, text=True, check=True)
+    shown = subprocess.run(["ssh-keygen", "-lf", f"{key}.pub"], capture_output=True, text=True, check=True, timeout=60)
     assert gateway.recorder.find("login.allowed").actor.key_fingerprint == shown.stdout.split()[1]
     assert gateway.run("alice", own, "echo own").stdout == b"own\n"
 
@@ -179,7 +179,9 @@ def test_file_operations_of_sftp_are_journaled(make_gateway: MakeGateway, tmp_pa
     batch = ["mkdir d", "put up d/up", "rename d/up d/moved", "ln -s moved d/link", "chmod 600 d/moved"]
     batch += ["get d/moved down", "rm d/link", "rm d/moved", "rmdir d", "-rmdir nothing"]
     command = ["sftp", "-q", *gateway.options(alice), "-P", str(gateway.port), "-b", "-", "alice@127.0.0.1"]
-    done = subprocess.run(command, input="\n".join(batch).encode(), cwd=tmp_path, capture_output=True, check=False)
+    done = subprocess.run(
+        command, input="\n".join(batch).encode(), cwd=tmp_path, capture_output=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "down").read_bytes() == content
     gateway.recorder.find("session.closed")

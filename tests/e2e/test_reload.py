@@ -95,7 +95,9 @@ def test_a_reload_cuts_who_lost_access_and_leaves_a_transfer_byte_identical(site
     """Bob is shut out while alice downloads: he is told within 2 s, her bytes are those that were sent."""
     alice, bob = site.gateway.add_user("alice"), site.gateway.add_user("bob")
     noise = f"openssl enc -aes-128-ctr -K {'0' * 32} -iv {'0' * 32} -in /dev/zero 2>/dev/null | head -c {NOISE_BYTES}"
-    expected = hashlib.sha256(subprocess.run(["sh", "-c", noise], capture_output=True, check=False).stdout).hexdigest()
+    expected = hashlib.sha256(
+        subprocess.run(["sh", "-c", noise], capture_output=True, check=False, timeout=60).stdout
+    ).hexdigest()
     transfer, session = start(site, "alice", alice, noise), start(site, "bob", bob, "echo in; sleep 60")
     assert transfer.stdout is not None
     assert session.stdout is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Laboratory
+from tests.support.processes import running
 from tests.support.ssh_clients import Terminal, poll
 
 BINARY = os.urandom(3 << 20)
@@ -38,7 +39,7 @@ def test_the_exit_code_comes_also_after_the_end_of_output(laboratory: Laboratory
 def test_the_end_of_output_is_passed_on_while_the_program_goes_on(laboratory: Laboratory) -> None:
     """`ssh host 'exec >&-; sleep 4' | cat` ends before its program does."""
     command = laboratory.gateway.ssh("alice", laboratory.alice, "echo out; exec >&- 2>&-; sleep 4")
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdout is not None
         began = time.monotonic()
         assert client.stdout.read() == b"out\n"
@@ -196,7 +197,7 @@ def test_rsync_synchronises_a_tree(laboratory: Laboratory, tmp_path: Path) -> No
     shell = " ".join(["ssh", *gateway.options(laboratory.alice), "-p", str(gateway.port)])
     for source, target in ((f"{tmp_path}/tree", "alice@127.0.0.1:"), ("alice@127.0.0.1:tree", f"{tmp_path}/back")):
         subprocess.run(["rsync", "-a", "-e", shell, source, target], check=True, timeout=60, capture_output=True)
-    compared = subprocess.run(["diff", "-r", f"{tmp_path}/tree", f"{tmp_path}/back/tree"], check=False)
+    compared = subprocess.run(["diff", "-r", f"{tmp_path}/tree", f"{tmp_path}/back/tree"], check=False, timeout=60)
     assert compared.returncode == 0
 
 

@@ -47,7 +47,7 @@ def session(gateway: GatewayProcess) -> Iterator["subprocess.Popen[bytes]"]:
     assert client.stdout.readline() == b"in\n"
     yield client
     client.kill()
-    client.communicate()
+    client.communicate(timeout=60)
 
 
 def listed(gateway: GatewayProcess, user: str, count: int = 1) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ def interrupt(gateway: GatewayProcess, command: str, after: str) -> str:
         assert client.wait(60) == 130
     finally:
         client.kill()
-        client.wait()
+        client.wait(timeout=60)
         os.close(near)
     return shown.decode(errors="replace")
 

@@ -87,7 +87,7 @@ class Site(GatewayProcess):
             yield port, client
         finally:
             client.terminate()
-            client.communicate()
+            client.communicate(timeout=60)
 
     @contextmanager
     def held_by(self, user: str, wanted: set[int]) -> Iterator[tuple[int, int, "subprocess.Popen[bytes]"]]:

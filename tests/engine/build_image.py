@@ -43,14 +43,18 @@ def collect_wheelhouse() -> Path:
         "--torch-index",
         os.environ.get("DEVGW_TORCH_INDEX", ""),
     ]
-    subprocess.run([*command, "--into", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "--into", str(folder)], check=True, stdout=subprocess.DEVNULL, timeout=3600)
     return folder
 
 
 def build_test_image(docker_host: str) -> BuiltImage:
     """Build the image on this engine, base and wheelhouse included, or find it there."""
     subprocess.run(
-        [HERE / "base_image"], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "DOCKER_HOST": docker_host}
+        [HERE / "base_image"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "DOCKER_HOST": docker_host},
+        timeout=3600,
     )
     request = ImageRequest(profile="cpu", base=BASE, wheelhouse=collect_wheelhouse())
     plan = plan_build(request, find_image_folder([CONTAINERS]), CONTAINERS / "runner")

@@ -32,7 +32,7 @@ async def handshakes(gateway: GatewayUnderFire) -> list[Handshake]:
         alias = f"HostKeyAlias=[127.0.0.1]:{gateway.port}"
         command = [*gateway.ssh("alice", "-p", str(tap.port), "-o", alias), "true"]
         client = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
-        assert await client.wait() == 0
+        assert await asyncio.wait_for(client.wait(), 60) == 0
     return [*recorded, tap.handshake()]
 
 

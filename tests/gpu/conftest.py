@@ -18,7 +18,7 @@ _UUID = re.compile(r"UUID: ((?:GPU|MIG)-[0-9a-fA-F-]+)")
 
 def nvidia_smi(*arguments: str) -> str:
     """Run the host's own nvidia-smi."""
-    return subprocess.run(["nvidia-smi", *arguments], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["nvidia-smi", *arguments], check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def uuids_in(listing: str) -> list[str]:

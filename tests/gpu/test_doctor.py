@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway_process import GatewayProcess
+from tests.support.processes import running
 
 pytestmark = pytest.mark.gpu
 
@@ -33,9 +34,9 @@ def test_alices_process_is_hers(gateway: GatewayProcess) -> None:
 
     code = "import torch, sys; a = torch.ones(8, device='cuda'); print('ready', flush=True); sys.stdin.read()"
     command = gateway.ssh_command("alice", "python", "-c", f'"{code}"')
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
         assert busy.stdout is not None
         assert busy.stdout.readline() == b"ready\n"
         found = levels(json.loads(gateway.devgw("doctor", "-o", "json", expect=None).stdout))
-        busy.communicate()
+        busy.communicate(timeout=60)
     assert found["gpu.processes"] == "ok"

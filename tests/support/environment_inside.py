@@ -42,10 +42,10 @@ def blob(size: int, seed: str = "notebook") -> bytes:
 
 def _enter(root: Path, uid: int) -> None:
     for name in ("passwd", "group"):
-        subprocess.run(["mount", "--bind", str(root / name), f"/etc/{name}"], check=True)
+        subprocess.run(["mount", "--bind", str(root / name), f"/etc/{name}"], check=True, timeout=60)
     terminals = "newinstance,gid=5,mode=620,ptmxmode=666"  # sshd wants terminals of the group tty
-    subprocess.run(["mount", "-t", "devpts", "-o", terminals, "devpts", "/dev/pts"], check=True)
-    subprocess.run(["mount", "--bind", "/dev/pts/ptmx", "/dev/ptmx"], check=True)
+    subprocess.run(["mount", "-t", "devpts", "-o", terminals, "devpts", "/dev/pts"], check=True, timeout=60)
+    subprocess.run(["mount", "--bind", "/dev/pts/ptmx", "/dev/ptmx"], check=True, timeout=60)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: up and running
     os.setgroups([])

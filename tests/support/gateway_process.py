@@ -77,7 +77,9 @@ class GatewayProcess:
         key = self.root / "keys" / user
         if not key.exists():
             key.parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", user, "-f", str(key)], check=True)
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", user, "-f", str(key)], check=True, timeout=60
+            )
         return key
 
     def create(self, user: str, *options: str) -> str:
@@ -139,7 +141,7 @@ class GatewayProcess:
             yield local
         finally:
             client.terminate()
-            client.communicate()
+            client.communicate(timeout=60)
 
     def close(self) -> None:
         """Stop the server and delete every environment this gateway made."""

@@ -19,6 +19,8 @@ from gateway.auth.authority import make_host_key
 from tests.support.host_resources import next_uid
 
 SERVICES = ("ssh", "notebook", "ports")
+ACCOUNTS = Path("/etc")
+"""Where the host's accounts stand."""
 INSIDE = Path(__file__).with_name("environment_inside.py")
 
 _CONFIG = """
@@ -69,7 +71,7 @@ class SshEnvironment:
         }
         hosts = {"passwd", "group"}
         for name, line in own.items():
-            (self.root / name).write_text(line + (Path("/etc", name).read_text() if name in hosts else ""))
+            (self.root / name).write_text(line + ((ACCOUNTS / name).read_text() if name in hosts else ""))
 
     def start(self) -> None:
         """Start it and wait until both sockets answer."""

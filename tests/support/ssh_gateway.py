@@ -189,7 +189,7 @@ class TestGateway:
     def make_key(self, name: str, *options: str) -> Path:
         path = self.root / f"key-{name}"
         options = options or ("-t", "ed25519")
-        subprocess.run(["ssh-keygen", "-q", "-N", "", "-C", name, "-f", str(path), *options], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-N", "", "-C", name, "-f", str(path), *options], check=True, timeout=60)
         return path
 
     def options(self, key: Path | None) -> list[str]:

@@ -24,7 +24,7 @@ def test_the_wheel_carries_the_sources_of_the_image(tmp_path: Path) -> None:
         else:
             shutil.copy(ROOT / part, source / part)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(wheels), "."]
-    subprocess.run(command, cwd=source, check=True)
+    subprocess.run(command, cwd=source, check=True, timeout=300)
     (wheel,) = wheels.glob("devgw-*.whl")
     shutil.unpack_archive(wheel, unpacked, "zip")
     with zipfile.ZipFile(wheel) as archive:  # which forgets permissions, as pip does not

@@ -69,7 +69,7 @@ def warm_up_seconds(cache: Path) -> float:
             str(cache),
         ]
         environment = {k: v for k, v in os.environ.items() if k not in {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}}
-        subprocess.run([*line, *paths], check=True, env=environment, stdout=subprocess.DEVNULL)
+        subprocess.run([*line, *paths], check=True, env=environment, stdout=subprocess.DEVNULL, timeout=3600)
         events = (Path(directory) / "l" / "small_classifier" / "events.jsonl").read_text().splitlines()
         done = next(event for event in map(json.loads, events) if event["event"] == "warm-up-done")
         if done["rung"] != "compiled":

@@ -62,7 +62,9 @@ def measure(task: str, flags: list[str]) -> dict[str, object]:
             "--log-every",
             str(LOG_EVERY),
         ]
-        done = subprocess.run([*line, *flags, *paths], cwd=EXAMPLES, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*line, *flags, *paths], cwd=EXAMPLES, capture_output=True, text=True, check=False, timeout=3600
+        )
         if done.returncode != 0:
             return {"error": (done.stderr.strip() or "no message").splitlines()[0]}
         text = Path(directory, "l", "ladder", "metrics.jsonl").read_text(encoding="utf-8")

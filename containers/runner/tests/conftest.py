@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,28 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(SCRIPTS))
 
 DEADLINE_SECONDS = 120
+SLOW_SECONDS = 1200
+"""The limit of a test marked `slow`; that of the others stands in pyproject.toml."""
+_LEFT_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start hear every signal, also where `nohup` or a shell's `&` had them ignored.
+
+    An ignored signal stays ignored in a child, a handled one does not (POSIX exec). So a handler that does nothing
+    takes the place of `ignore`: this process goes on hearing nothing, as whoever started it wished.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEFT_IGNORED)
+    for number in _LEFT_IGNORED:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +115,7 @@ def devgw_run(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
 
 
 @pytest.fixture

@@ -93,7 +93,9 @@ def test_a_read_only_volume_is_named_and_nothing_is_written(tmp_path: Path):
         f"mount --bind {volume} {volume} && mount -o remount,bind,ro {volume} && "
         f"exec {sys.executable} -m devgw_runner {Path(tiny.__file__)} --steps 2 --checkpoint-dir {volume}"
     )
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 19, done.stderr
     assert "read-only file system" in done.stderr
     assert list(volume.iterdir()) == []
@@ -109,7 +111,9 @@ def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoints(tmp_path: P
         f"{sys.executable} -m devgw_runner {tiny_script} --steps 6 --checkpoint-every 1 --checkpoint-keep 90 "
         f"--width 512; code=$?; cp -r {volume} {kept}; exit $code"
     )
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 13, done.stderr
     assert "devgw-run: error: no space left while saving a checkpoint" in done.stderr
     survivors = store.list_checkpoints(kept / "tiny")
@@ -238,7 +242,12 @@ def test_a_task_that_writes_to_a_read_only_volume_is_told_so(tmp_path: Path):
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(tiny.__file__).parent)}
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False, env=environment
+        ["unshare", "-rm", "sh", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=300,
     )
     assert done.returncode == 19, done.stderr
     assert f"write refused on a read-only file system: {data}/cache.bin" in done.stderr

@@ -140,7 +140,7 @@ def test_a_second_run_in_the_same_directory_is_refused(devgw_run, paths, poll, c
     assert f"in use by another run: process {first.pid} on " in lines[-2]
     assert lines[-1].startswith("devgw-run: hint: ")
     first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.wait(timeout=60)
     newest = paths.steps()[-1]
     assert run(tiny.Tiny, ["--run-name", "tiny", "--steps", str(newest + 2)]) == 0
     assert f"resumed from step-{newest:08d}" in capsys.readouterr().out

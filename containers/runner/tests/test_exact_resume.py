@@ -60,6 +60,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
             "DEVGW_TRAIN_CHECKPOINT_DIR": str(root / "checkpoints"),
             "DEVGW_TRAIN_LOG_DIR": str(root / "logs"),
         },
+        timeout=300,
     )
     return RunPaths(root)
 

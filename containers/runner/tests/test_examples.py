@@ -102,6 +102,7 @@ def test_the_tutorial_notebook_runs(examples, tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "val accuracy" in (tmp_path / "tutorial.ipynb").read_text()

@@ -45,7 +45,7 @@ def whole_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("whole")
     directories = {"DEVGW_TRAIN_CHECKPOINT_DIR": f"{root}/checkpoints", "DEVGW_TRAIN_LOG_DIR": f"{root}/logs"}
     line = [sys.executable, "-m", "devgw_runner", str(KEEPING), *FLAGS, "whole"]
-    subprocess.run(line, check=True, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1", **directories})
+    subprocess.run(line, check=True, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1", **directories}, timeout=300)
     return root / "checkpoints" / "whole" / f"step-{STEPS:08d}"
 
 

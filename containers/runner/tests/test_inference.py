@@ -246,6 +246,6 @@ def test_what_export_needs_is_named_where_it_is_not_installed(trained):
         "from devgw_runner.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     line = ["export", tiny.__file__, "--checkpoint", str(trained.checkpoints), "--output", "x", "--format", "onnx"]
-    done = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2, done.stderr
     assert "pip install 'devgw-runner[export]'" in done.stderr

@@ -43,6 +43,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunPaths]:
             check=True,
             cwd=root,
             env={**os.environ, **directories},
+            timeout=300,
         )
     return {name: RunPaths(root, name) for name in lines}
 

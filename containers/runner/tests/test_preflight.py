@@ -118,6 +118,7 @@ def test_doctor_works_where_torch_cannot_be_imported(tmp_path):
         check=False,
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)},
+        timeout=300,
     )
     report = json.loads(done.stdout)
     first = report["checks"][0]

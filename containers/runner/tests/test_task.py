@@ -49,6 +49,7 @@ def test_a_script_starts_in_every_way(line, paths):
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "finished at step 2" in done.stdout

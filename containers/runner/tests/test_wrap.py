@@ -95,6 +95,7 @@ def test_on_a_terminal_the_script_has_a_terminal_too(tmp_path):
         stdout=writer,
         stderr=subprocess.DEVNULL,
         check=False,
+        timeout=300,
     )
     os.close(writer)
     assert done.returncode == 0

@@ -49,6 +49,6 @@ def test_the_program_in_the_page_checks_a_journal(written: Path, tmp_path: Path)
     program.write_text(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0])
     path = segments(written)[0].path
     command = [sys.executable, str(program), str(path)]
-    assert subprocess.run(command, check=False).returncode == 0
+    assert subprocess.run(command, check=False, timeout=60).returncode == 0
     path.write_bytes(path.read_bytes().replace(b'"n":4', b'"n":5'))
-    assert b"AssertionError" in subprocess.run(command, check=False, capture_output=True).stderr
+    assert b"AssertionError" in subprocess.run(command, check=False, capture_output=True, timeout=60).stderr

@@ -338,7 +338,7 @@ def test_whatever_was_acknowledged_survives_kill_9(directory: Path, event: MakeE
     acknowledged = [int(writer.stdout.readline()) for _ in range(20)][-1]
     writer.send_signal(signal.SIGKILL)
     acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
-    writer.wait()
+    writer.wait(timeout=60)
     journal = Journal(directory)
     journal.append(event("gateway.started"))
     journal.close()

@@ -34,7 +34,9 @@ def test_openssh_accepts_a_made_host_key(tmp_path: Path) -> None:
     private, public = make_host_key("alice's environment")
     (tmp_path / "k").write_text(private)
     (tmp_path / "k").chmod(0o600)
-    derived = subprocess.run(["ssh-keygen", "-y", "-f", str(tmp_path / "k")], capture_output=True, check=True)
+    derived = subprocess.run(
+        ["ssh-keygen", "-y", "-f", str(tmp_path / "k")], capture_output=True, check=True, timeout=60
+    )
     assert derived.stdout.decode().split()[:2] == public.split()[:2]
 
 

@@ -18,7 +18,9 @@ DSA = "ssh-dss AAAAB3NzaC1kc3MAAACBAP"
 
 
 def generate(tmp_path: Path, *options: str) -> tuple[str, str]:
-    subprocess.run(["ssh-keygen", "-q", "-N", "", "-C", "someone", "-f", str(tmp_path / "k"), *options], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-N", "", "-C", "someone", "-f", str(tmp_path / "k"), *options], check=True, timeout=60
+    )
     return (tmp_path / "k").read_text(), (tmp_path / "k.pub").read_text()
 
 
@@ -34,7 +36,9 @@ def test_a_key_is_read_as_openssh_reads_it(tmp_path: Path, options: list[str], a
     """Type, size, comment and fingerprint are ssh-keygen's."""
     _, public = generate(tmp_path, *options)
     key = parse_public_key(public)
-    shown = subprocess.run(["ssh-keygen", "-l", "-f", str(tmp_path / "k.pub")], capture_output=True, check=True)
+    shown = subprocess.run(
+        ["ssh-keygen", "-l", "-f", str(tmp_path / "k.pub")], capture_output=True, check=True, timeout=60
+    )
     assert [str(key.bits), key.fingerprint] == shown.stdout.decode().split()[:2]
     assert (key.algorithm, key.bits, key.comment) == (algorithm, bits, "someone")
     assert key.line == " ".join(public.split()[:2])
@@ -48,7 +52,9 @@ def test_a_hardware_key_is_accepted() -> None:
 def test_rfc4716_form_is_accepted(tmp_path: Path) -> None:
     """The form PuTTY exports is the same key."""
     _, public = generate(tmp_path, "-t", "ed25519")
-    exported = subprocess.run(["ssh-keygen", "-e", "-f", str(tmp_path / "k.pub")], capture_output=True, check=True)
+    exported = subprocess.run(
+        ["ssh-keygen", "-e", "-f", str(tmp_path / "k.pub")], capture_output=True, check=True, timeout=60
+    )
     assert parse_public_key(exported.stdout.decode()).line == parse_public_key(public).line
 
 

@@ -79,7 +79,7 @@ def test_forwards_stand_under_an_alias_of_their_own(tmp_path: Path) -> None:
     shown = {}
     for alias in ("devgw-alice", "devgw-alice+notebook"):
         done = subprocess.run(
-            ["ssh", "-F", str(tmp_path / "config"), "-G", alias], capture_output=True, text=True, check=True
+            ["ssh", "-F", str(tmp_path / "config"), "-G", alias], capture_output=True, text=True, check=True, timeout=60
         )
         shown[alias] = done.stdout.splitlines()
         assert {"hostname gw.example.org", "port 2222", "user alice"} <= set(shown[alias])

@@ -69,7 +69,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str, str], "subprocess.Popen[str
     yield starting
     for process in started:
         process.kill()
-        process.wait()
+        process.wait(timeout=60)
 
 
 def probe(environment: Environment, library: Path, *facts: str) -> tuple[int, str]:
@@ -83,7 +83,7 @@ def probe(environment: Environment, library: Path, *facts: str) -> tuple[int, st
         "DEVGW_CONFIG_FOLDER": str(environment.config_folder),
     }
     command = [sys.executable, "-m", "devgw_environment", "probe"]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=120)
     return done.returncode, done.stdout.strip()
 
 
@@ -201,7 +201,7 @@ def test_a_notice_to_save_runs_the_stop_hook_once(environment: Environment) -> N
         assert saved.read_text() == "saved\n"
     finally:
         process.kill()
-        written, _ = process.communicate()
+        written, _ = process.communicate(timeout=60)
     assert "environment.saving" in written
 
 

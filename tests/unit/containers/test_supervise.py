@@ -182,7 +182,7 @@ def test_second_start_gets_by_what_a_crash_left(supervisor: Supervisor) -> None:
     environ = dict(item.split("=", 1) for item in items if item)
     left = [*supervisor.pids("listener.started"), *supervisor.pids("notebook.started")]
     supervisor.process.kill()
-    supervisor.process.wait()
+    supervisor.process.wait(timeout=60)
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert supervisor.path.exists()

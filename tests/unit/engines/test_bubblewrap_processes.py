@@ -36,7 +36,7 @@ def test_a_process_that_ended_is_not_alive_although_nobody_reaped_it() -> None:
     assert known.send(signal.SIGKILL)
     assert known.wait(5)
     assert Process.of(child.pid) is None
-    child.wait()
+    child.wait(timeout=60)
 
 
 def test_limits_are_written_in_v2s_words(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         yield made
         if made.parent and made.parent.poll() is None:
             made.parent.kill()
-            made.parent.wait()
+            made.parent.wait(timeout=60)
 
 
 def is_gone(pid: int) -> Callable[[], bool]:

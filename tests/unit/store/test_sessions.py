@@ -36,7 +36,7 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(["sleep", "600"])
     yield process
     process.kill()
-    process.wait()
+    process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_users_connections_in_other_processes_are_counted(
     assert table.count_of_others(own, UserName("alice")) == 2
     assert table.count_of_others(owner_of(other.pid), UserName("alice")) == 1
     other.kill()
-    other.wait()
+    other.wait(timeout=60)
     assert table.count_of_others(own, UserName("alice")) == 0
 
 
@@ -81,7 +81,7 @@ def test_sessions_of_a_killed_process_are_not_shown_and_are_swept(
     table.ask_to_end(table.all(UserName("bob")), "out")
     assert sessions(table) == [ALICE, BOB]
     other.kill()
-    other.wait()
+    other.wait(timeout=60)
     assert sessions(table) == [ALICE]
     assert table.to_end(killed) == {"b1": "out"}
     table.sweep()

@@ -17,10 +17,14 @@ def test_a_certificate_is_for_one_user_and_minutes(tmp_path: Path) -> None:
     authority = CertificateAuthority(tmp_path / "ca")
     _, certificate = authority.mint(UserName("alice"), "devgw alice", 300)
     (tmp_path / "c-cert.pub").write_bytes(certificate.export_certificate())
-    shown = subprocess.run(["ssh-keygen", "-L", "-f", str(tmp_path / "c-cert.pub")], capture_output=True, check=True)
+    shown = subprocess.run(
+        ["ssh-keygen", "-L", "-f", str(tmp_path / "c-cert.pub")], capture_output=True, check=True, timeout=60
+    )
     text = shown.stdout.decode()
     (tmp_path / "ca.pub").write_text(ca_line)
-    fingerprint = subprocess.run(["ssh-keygen", "-lf", str(tmp_path / "ca.pub")], capture_output=True, check=True)
+    fingerprint = subprocess.run(
+        ["ssh-keygen", "-lf", str(tmp_path / "ca.pub")], capture_output=True, check=True, timeout=60
+    )
     assert fingerprint.stdout.decode().split()[1] in text
     assert text.split("Principals:")[1].split("Critical")[0].split() == ["alice"]
     assert "permit-pty" in text
