@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test unit lint format demo fuzz clients bench soak bench-runner engine-stop clean
+.PHONY: help setup test test-exact unit lint format demo fuzz clients bench soak bench-runner engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,11 @@ setup: ## Install what is missing: a virtual environment, and with root the syst
 
 test: setup ## Lint, then every test on a real engine (started when none answers)
 	@tests/setup/run_tests
+
+test-exact: setup ## Every combination that must resume to the same bits, from EXACT_SEED (printed); hours on two cores
+	@seed=$${EXACT_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "EXACT_SEED=$$seed"; \
+	EXACT=all EXACT_SEED=$$seed $(PYTHON) -m pytest -q -p no:cacheprovider -n $${EXACT_WORKERS:-auto} \
+	  containers/runner/tests/test_exact_matrix.py containers/runner/tests/test_exact_processes.py
 
 unit: $(VENV)/.installed ## The quick tests alone: no engine, no image
 	@$(PYTHON) -m pytest -q -m "not engine and not gpu and not slow" tests

@@ -15,6 +15,9 @@ import torch
 SCRIPTS = Path(__file__).parent / "scripts"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(SCRIPTS))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from exact_seed import SEED  # noqa: E402 - found by the path above
 
 DEADLINE_SECONDS = 120
 SLOW_SECONDS = 1200
@@ -65,6 +68,10 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _shared_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVGW_TRAIN_CACHE_DIR", str(shared_cache))
+
+
+def pytest_report_header() -> str:
+    return f"EXACT_SEED={SEED} repeats the sample of the exact-resume tests"
 
 
 class RunPaths:

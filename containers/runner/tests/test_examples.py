@@ -1,13 +1,19 @@
 """The shipped jobs run, and the small one reaches what its docstring states."""
 
+import shutil
+import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from devgw_runner import run
 from devgw_runner.script import find_task
 from devgw_runner.task import LossStep
+
+from bits import differences
+from conftest import RunPaths
 
 
 @pytest.mark.slow
@@ -22,6 +28,27 @@ def test_the_small_classifier_reaches_its_accuracy_within_two_minutes(finished, 
     lines = (tmp_path / "logs" / "small_classifier" / "metrics.jsonl").read_text().splitlines()
     last = [record for record in map(json.loads, lines) if record["kind"] == "val"][-1]
     assert last["metric_accuracy"] >= 0.95
+
+
+@pytest.mark.slow
+def test_the_tutorials_interrupted_run_computes_the_same_bits(devgw_run, finished, examples, tmp_path, poll):
+    """Its commands on fewer steps: as if nobody had pressed Ctrl-C in the longer run, to the last bit."""
+    command = (str(examples / "small_classifier.py"), "--deterministic", "--log-every", "1")
+    assert finished(*command, "--steps", "10").returncode == 0
+    paths = RunPaths(tmp_path, "small_classifier")
+    shutil.copytree(tmp_path / "checkpoints", tmp_path / "whole")
+    elsewhere = ("--checkpoint-dir", str(tmp_path / "whole"), "--log-dir", str(tmp_path / "whole-logs"))
+    done = finished(*command, "--steps", "24", *elsewhere)
+    assert done.returncode == 0, done.stderr
+
+    process = devgw_run(*command, "--steps", "24")
+    poll(lambda: any(record["step"] > 11 for record in paths.records()), "the longer run to begin")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert 10 < paths.steps()[-1] < 24
+    assert finished(*command, "--steps", "24").returncode == 0
+    last = Path("small_classifier") / "step-00000024"
+    assert differences(tmp_path / "checkpoints" / last, tmp_path / "whole" / last) == []
 
 
 def test_resnet50_is_resnet50(examples):

@@ -348,6 +348,8 @@ class Subject(Task):
     def _stop(self) -> None:
         if self.stop == "killed":
             raise Killed
+        if self.stop == "TERM" and os.environ.get("RANK", "0") != "0":
+            return  # one process hears it, all stop
         os.kill(os.getpid(), getattr(signal, f"SIG{self.stop}"))
 
 
