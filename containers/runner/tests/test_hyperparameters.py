@@ -205,3 +205,31 @@ def test_changed_numbers_are_finite(paths):
     assert train(STEPS, kind="onecycle") == 0
     assert train(STEPS + 1, kind="onecycle") == 0
     assert all(math.isfinite(rate) for rate in rates(paths).values())
+
+
+class Watched(Small):
+    """Follows the evaluation; each one lowers the rate, since no loss is good enough."""
+
+    factor: ClassVar[float] = 0.5
+
+    def data(self, cfg, split):
+        return super().data(cfg, "train")
+
+    def schedule(self, optimizer, cfg, total_steps):
+        return lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=0, threshold=0.9)
+
+
+def test_a_schedule_that_follows_a_metric_keeps_what_it_saw_and_takes_new_values(paths):
+    """It cannot be brought forward: its state is loaded, what was changed in its making is put over it."""
+    flags = ["--eval-every", "2", "--learning-rate", "0.08", "--checkpoint-every", "6"]
+    assert run(Watched, [*flags, "--steps", "6"]) == 0
+    there = paths.records()[-1]["learning_rate"]
+    assert there < 0.08
+    other = type("Watched", (Watched,), {"factor": 0.25})
+    assert run(other, [*flags, "--steps", "8"]) == 0
+    assert "factor of ReduceLROnPlateau is 0.25, was 0.5" in said(paths)
+    lowered = rates(paths)[7]
+    assert run(other, [*flags, "--steps", "10"]) == 0
+    assert rates(paths)[9] == pytest.approx(lowered * 0.25)
+    assert run(other, [*flags, "--steps", "12", "--learning-rate", "0.8"]) == 0
+    assert rates(paths)[11] == pytest.approx(10 * lowered * 0.25**2)

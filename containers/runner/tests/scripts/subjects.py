@@ -202,6 +202,8 @@ def _make_schedules():
         "CosineAnnealingWarmRestarts": lambda o, total: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 2),
         "CyclicLR": lambda o, total: lr_scheduler.CyclicLR(o, 0.001, 0.02, 2, cycle_momentum=_cycles(o)),
         "OneCycleLR": lambda o, total: lr_scheduler.OneCycleLR(o, 0.02, total, cycle_momentum=_cycles(o)),
+        # Patience 0 and a threshold that no loss meets: each evaluation lowers the rate.
+        "ReduceLROnPlateau": lambda o, total: lr_scheduler.ReduceLROnPlateau(o, factor=0.7, patience=0, threshold=0.5),
         "SWALR": lambda o, total: SWALR(o, 0.005, anneal_epochs=4),
         "ChainedScheduler": chained,
         "SequentialLR": sequential,
@@ -299,6 +301,7 @@ class SubjectConfig(TrainConfig):
     prometheus: str = "off"
     csv: bool = False
     checkpoint_minutes: float = 0.0
+    eval_every: int = 2
     run_name: str = "subject"
 
 
@@ -327,7 +330,9 @@ class Subject(Task):
         return nn.functional.cross_entropy(model(images), labels)
 
     def data(self, cfg, split):
-        return DATA[self.data_name]() if split == "train" else None
+        if split == "train":
+            return DATA[self.data_name]()
+        return Samples() if self.schedule_name == "ReduceLROnPlateau" else None
 
     def optimizer(self, params, cfg):
         kind, options = OPTIMIZERS[self.optimizer_name]
