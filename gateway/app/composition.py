@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from gateway.engines.interface import Engine
     from gateway.operations.bans import BanOperations
     from gateway.operations.diagnose import DiagnoseOperations
+    from gateway.operations.host_keys import HostKeyOperations
     from gateway.operations.images import ImageOperations
     from gateway.operations.run import RunOperations
 
@@ -277,6 +278,12 @@ class App:
         from gateway.auth.shared_throttle import throttle_of
 
         return throttle_of(self.settings)
+
+    @cached_property
+    def host_key_operations(self) -> "HostKeyOperations":
+        from gateway.operations.host_keys import HostKeyOperations
+
+        return HostKeyOperations(self.authority, self.recorded)
 
     @cached_property
     def ban_operations(self) -> "BanOperations":

@@ -1,5 +1,7 @@
 """Key material: the user CA that environments trust, and host keys. Minting certificates is the work of `ssh`."""
 
+import base64
+import hashlib
 import os
 import secrets
 import stat
@@ -16,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from gateway.errors import AuthError
+
+_HOST_KEY = "devgw host key"
 
 
 def make_host_key(comment: str = "") -> tuple[str, str]:
@@ -89,7 +93,9 @@ class Authority:
 
     def __init__(self, directory: Path) -> None:
         self.user_ca_key = directory / "user_ca"
-        self.host_keys = (directory / "ssh_host_ed25519_key",)
+        host_key = directory / "ssh_host_ed25519_key"
+        self.host_keys = (host_key, host_key.with_suffix(".next"))
+        """The one in use, and the one that clients learn before it is; the second is there during a rotation alone."""
 
     def ensure(self) -> None:
         """Make the keys that are not there yet. Raises: AuthError, as `ensure_key`."""
@@ -102,4 +108,33 @@ class Authority:
 
     def host_key_line(self) -> str:
         """Return the public half of the server's host key. Raises: AuthError, as `ensure_key`."""
-        return ensure_key(self.host_keys[0], "devgw host key")
+        return ensure_key(self.host_keys[0], _HOST_KEY)
+
+    def host_key_fingerprint(self) -> str:
+        """Return the fingerprint of the key in use, empty where there is none or it cannot be read: makes nothing."""
+        try:
+            return fingerprint_of_line(load_public_line(self.host_keys[0]))
+        except AuthError:
+            return ""
+
+    def next_host_key_line(self) -> str | None:
+        """Return the public half of the key that is announced, if there is one. Raises: AuthError, as `ensure_key`."""
+        return load_public_line(self.host_keys[1], _HOST_KEY) if self.host_keys[1].exists() else None
+
+    def announce_host_key(self) -> str:
+        """Make the next host key; return its public half. Raises: AuthError, as `ensure_key`."""
+        return ensure_key(self.host_keys[1], _HOST_KEY)
+
+    def use_next_host_key(self) -> None:
+        """Put the announced key in the place of the one in use, which is kept as `.previous`. Raises: OSError."""
+        current, following = self.host_keys
+        previous = current.with_suffix(".previous")
+        previous.unlink(missing_ok=True)
+        previous.hardlink_to(current)
+        following.replace(current)
+
+
+def fingerprint_of_line(line: str) -> str:
+    """Return the SHA-256 fingerprint of a public key line, as ssh shows it."""
+    digest = hashlib.sha256(base64.b64decode(line.split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"

@@ -68,7 +68,14 @@ def _gateway(invocation: Invocation, host: str | None, port: int | None, identit
     from gateway.cli.ssh_config import Gateway
 
     settings = invocation.settings
-    return Gateway(host or public_host(settings), port or settings.server.port, settings.server.notebook_port, identity)
+    fingerprint = invocation.app.authority.host_key_fingerprint() if settings.keys_dir.is_dir() else ""
+    return Gateway(
+        host or public_host(settings),
+        port or settings.server.port,
+        settings.server.notebook_port,
+        identity,
+        fingerprint,
+    )
 
 
 def _tell(out: Output, changes: "Sequence[object]", refs: Sequence[EnvironmentRef], *, dry_run: bool) -> None:

@@ -53,7 +53,9 @@ def init(
     engine = _engine(invocation.app)
     out = Output(output, quiet=quiet)
     document = {"made": [{"what": s.what, "outcome": s.outcome, "place": s.place} for s in steps], "engine": engine}
+    document["host_key_fingerprint"] = invocation.app.authority.host_key_fingerprint()
     out.done("\n".join(f"{s.what:13}  {s.outcome:12}  {s.place}" for s in steps), document)
+    out.note(f"host key: {invocation.app.authority.host_key_fingerprint()}, which users compare with what ssh shows")
     out.note(_engine_line(engine))
     out.note("next: 'devgw image build', then 'devgw create USER --key FILE', then 'devgw serve'")
 

@@ -46,6 +46,7 @@ REGISTRY: dict[str, Entry] = {
     "bans": Entry("bans", ACCESS),
     "init": Entry("init", SITE),
     "serve": Entry("serve", SITE),
+    "host-key": Entry("host_key", SITE),
     "gpus": Entry("gpus", SITE),
     "top": Entry("top", SITE),
     "usage": Entry("usage", SITE),

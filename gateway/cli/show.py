@@ -30,18 +30,26 @@ def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, 
     reach = Connection.of(invocation.settings, ref)
     volumes = str(Layout.of(invocation.settings.state_dir, ref).volumes)
     outlook = invocation.app.rounds.outlook(environment) if environment.state is EnvironmentState.RUNNING else None
+    fingerprint = invocation.app.authority.host_key_fingerprint()
     document = {
         "environment": {**document_of(environment), "volumes": volumes, **_outlook_document(outlook)},
         "ssh_command": reach.ssh_line,
         "notebook_url": reach.notebook_url,
+        "host_key_fingerprint": fingerprint,
         "engine_answers": not seen.silence,
         "caveats": list(seen.caveats),
     }
     out = Output(output, quiet=quiet)
-    out.facts({**_facts(environment, reach), "files": volumes, **_outlook_facts(outlook)}, document)
+    out.facts(
+        {**_facts(environment, reach), "files": volumes, **_host_key(fingerprint), **_outlook_facts(outlook)}, document
+    )
     for note in (seen.note, *seen.caveats):
         if note:
             out.note(note)
+
+
+def _host_key(fingerprint: str) -> dict[str, str]:
+    return {"host key": fingerprint} if fingerprint else {}
 
 
 def _outlook_document(outlook: "Outlook | None") -> dict[str, str | None]:

@@ -23,6 +23,8 @@ class Gateway:
     port: int
     notebook_port: int
     identity: str = ""
+    fingerprint: str = ""
+    """Of its host key, where this is the gateway's own machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def block(gateway: Gateway, ref: EnvironmentRef, local_port: int) -> str:
     """
     lines = [
         f"Host {alias_of(ref)} {notebook_alias_of(ref)}",
+        *([f"    # host key {gateway.fingerprint}"] if gateway.fingerprint else []),
         f"    HostName {gateway.host}",
         f"    Port {gateway.port}",
         f"    User {ref}",

@@ -94,6 +94,7 @@ class SiteFacts:
     port: int
     port_holder: str
     """Empty when the port is free, `devgw` when a gateway answers there, else what does."""
+    host_key_fingerprint: str = ""
     opened_macs: tuple[str, ...] = ()
     """Of server.macs, those that are checked after decryption."""
 

@@ -13,7 +13,7 @@ def judge_site(site: SiteFacts) -> Iterator[Finding]:
     if site.is_initialised:
         yield ok("site.state", f"initialised, settings in {site.config_file}")
         yield judge_private(site.private, site.uid)
-        yield judge_keys(site.keys, site.uid)
+        yield judge_keys(site.keys, site.uid, site.host_key_fingerprint)
         yield judged("site.database", site.database, judge_database, "run 'devgw doctor' as the gateway's account")
         yield judged("site.journal", site.journal, judge_journal, "run 'devgw doctor' as the gateway's account")
     else:
@@ -36,7 +36,7 @@ def judge_private(places: tuple[FileFacts, ...], uid: int) -> Finding:
     return ok(check, "state, journal and sockets belong to the gateway alone")
 
 
-def judge_keys(keys: tuple[FileFacts, ...], uid: int) -> Finding:
+def judge_keys(keys: tuple[FileFacts, ...], uid: int, fingerprint: str = "") -> Finding:
     """Whoever reads the CA's key can log in to every environment."""
     check = "site.keys"
     if not keys:
@@ -50,7 +50,8 @@ def judge_keys(keys: tuple[FileFacts, ...], uid: int) -> Finding:
             )
         if key.uid not in {uid, 0}:
             return failure(check, f"{key.path} belongs to uid {key.uid}", f"'chown {uid} {key.path}'")
-    return ok(check, f"{len(keys)} private keys, readable by the gateway alone")
+    host_key = f"; host key {fingerprint}" if fingerprint else ""
+    return ok(check, f"{len(keys)} private keys, readable by the gateway alone{host_key}")
 
 
 def judge_database(problem: str) -> Finding:

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import asyncssh
 from asyncssh.connection import SSHServerConnectionOptions
@@ -50,6 +52,7 @@ class SshServer:
         authority = CertificateAuthority(services.user_ca_key)
         upstreams = UpstreamPool(services.environments, dialer, self._offload, authority, settings)
         self._runtime = Runtime(settings, services, self._offload, dialer, upstreams, self.registry)
+        self._host_keys = _stamps(services.host_keys)
         self._options = _options(settings, services)
         self._listener: asyncio.Server | None = None
         self._touching: asyncio.Task[None] | None = None
@@ -72,10 +75,22 @@ class SshServer:
         return port
 
     def _accept(self, admitted: Admitted) -> GuardedServerConnection:
+        self._heed_host_keys()
         login = Login(self._runtime, admitted.address)
         client = ClientConnection(self._runtime, admitted, login)
         loop = asyncio.get_running_loop()
         return GuardedServerConnection(loop, self._options, settings=self.settings, owner=client, judge=login)
+
+    def _heed_host_keys(self) -> None:
+        """Take host keys that were rotated; connections that are open keep what they began with."""
+        now = _stamps(self._services.host_keys)
+        if now == self._host_keys:
+            return
+        self._host_keys = now
+        try:
+            self._options = _options(self.settings, self._services)
+        except (OSError, ValueError) as exc:
+            _log.error("the host keys could not be read again, the old ones stay: %s", type(exc).__name__)
 
     async def recheck(self, decide: Decide) -> list[str]:
         """Hold every live connection and channel against users, keys and policy as they are now; end what must end.
@@ -186,13 +201,26 @@ def run(settings: SshSettings, services: Services) -> None:
     uvloop.run(serve(settings, services))
 
 
+def _stamps(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
+    """Return what changes when a file is replaced; None where there is none."""
+    return [(stat.st_ino, stat.st_mtime_ns) if (stat := _stat(path)) else None for path in paths]
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
 def _options(settings: SshSettings, services: Services) -> SSHServerConnectionOptions:
     """Public key only, modern algorithms only, nothing that asyncssh would do on the gateway itself."""
     return SSHServerConnectionOptions(
         config=None,
         server_factory=asyncssh.SSHServer,
         server_version=VERSION,
-        server_host_keys=[str(path) for path in services.host_keys],
+        server_host_keys=[str(path) for path in services.host_keys if path.exists()],
+        send_server_host_keys=True,
         kex_algs=list(settings.kex_algorithms),
         encryption_algs=list(settings.ciphers),
         mac_algs=list(settings.macs),

@@ -95,6 +95,7 @@ class Services:
     throttle: Throttle
     user_ca_key: Path
     host_keys: tuple[Path, ...]
+    """The first is used; all that are there are announced and proved (OpenSSH's PROTOCOL §2.5)."""
     access: Access = field(default_factory=ServerLimitsOnly)
     recordings: RecordingSettings | None = None
     budget: Budget = field(default_factory=NoBudget)

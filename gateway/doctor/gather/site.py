@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gateway.audit.verify import verify
+from gateway.auth.authority import Authority
 from gateway.config import Settings
 from gateway.config.ssh import ETM_MACS
 from gateway.doctor.facts import FileFacts, SiteFacts
@@ -36,6 +37,7 @@ def site_facts(
         database=_database(settings.database),
         journal=_journal(settings.journal_dir),
         port=port,
+        host_key_fingerprint=Authority(settings.keys_dir).host_key_fingerprint(),
         opened_macs=tuple(mac for mac in settings.server.macs if mac not in ETM_MACS),
         port_holder=holder(settings.server.listen_address, port),
     )

@@ -22,6 +22,8 @@ WINDOW_MIN_BYTES = 64 << 10
 PACKET_BYTES = 32768
 BULK_BYTES = 4 << 20
 """Traffic after which a connection is worth a key exchange for the quicker cipher."""
+HOST_KEYS_MAX_BYTES = 512
+"""Of the public keys that a client may ask proof of at once: eight of ed25519."""
 _SIGNATURES = frozenset(name.encode() for name in algorithms.SIGNATURES)
 
 
@@ -128,6 +130,16 @@ class GuardedServerConnection(ConnectionGuard, SSHServerConnection):
         if self._auth_failures >= self._settings.max_auth_tries:
             raise asyncssh.DisconnectError(asyncssh.DISC_PROTOCOL_ERROR, "Too many authentication failures")
         super().send_userauth_failure(partial_success)
+
+    # Host keys (OpenSSH's PROTOCOL §2.5)
+
+    def _process_hostkeys_prove_00_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
+        """Prove the host keys that are asked for, which are few: each costs a signature."""
+        asked = SSHPacket(packet.get_remaining_payload())
+        if len(asked.get_remaining_payload()) > HOST_KEYS_MAX_BYTES:
+            self._report_global_response(False)
+        else:
+            super()._process_hostkeys_prove_00_at_openssh_dot_com_global_request(packet)
 
     # Ciphers (ADR 0010)
 
