@@ -45,9 +45,11 @@ class Stack:
         """
         user, net = f"/proc/self/fd/{user_namespace}", f"/proc/self/fd/{network_namespace}"
         if self.is_slirp:
+            # its sandbox calls setegid(0), which works only for root: no plain user's namespace maps group 0
+            confined = ["--enable-sandbox"] if os.geteuid() == 0 else []
             return [
                 self.program, "--configure", f"--mtu={_MTU}", f"--cidr={self.network}.0/24", "--disable-host-loopback",
-                "--enable-sandbox", "--enable-seccomp", f"--ready-fd={ready}", f"--exit-fd={alive}",
+                *confined, "--enable-seccomp", f"--ready-fd={ready}", f"--exit-fd={alive}",
                 "--netns-type=path", f"--userns-path={user}", net, "eth0",
             ]  # fmt: skip
         return [
@@ -89,17 +91,17 @@ def egress_note() -> str:
 
 def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess.Popen[bytes]":
     """Connect a sandbox, and wait until it is. Raises: EngineError `egress.unavailable`, with the stack's words."""
-    become = ids if ids is not None and _may_open_tun(*ids) else None
+    become = ids if ids is not None and not stack.is_slirp and _may_open_tun(*ids) else None
     reading, ready = os.pipe()
     alive, _kept_open_until_we_end = os.pipe()
-    words = os.memfd_create("words")
+    words = os.memfd_create("words")  # of stderr alone: stdout has slirp4netns's banner
     net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     user = fcntl.ioctl(net, _NS_GET_USERNS)  # not that of the process, which went into one below it
     try:
         process = subprocess.Popen(
             stack.command(user, net, ready, alive),
             stdin=subprocess.DEVNULL,
-            stdout=words,
+            stdout=subprocess.DEVNULL,
             stderr=words,
             pass_fds=[ready, user, net, alive],
             user=become[0] if become else None,
@@ -109,8 +111,7 @@ def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess
         os.close(ready)
         if stack.is_slirp and os.read(reading, 1) != b"1":
             process.wait()
-            said = os.pread(words, 4096, 0).decode(errors="replace").strip().splitlines()[-8:]
-            raise EngineError("egress.unavailable", f"the network stack did not start: {' '.join(said)}", "")
+            raise EngineError("egress.unavailable", f"the network stack did not start: {_last_words(words)}", "")
         confine_namespace(net, "eth0", Egress(stack.egress), stack.resolver)  # the sandbox waits until we return
     finally:
         for descriptor in (reading, words, net, user, alive):
@@ -118,10 +119,17 @@ def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess
     return process
 
 
-def _may_open_tun(uid: int, gid: int) -> bool:
-    """Say whether a plain user may open the device.
+def _last_words(words: int) -> str:
+    """Return the last lines that a program wrote on stderr, without its warnings where anything else was said."""
+    size = os.fstat(words).st_size
+    said = os.pread(words, 4096, max(0, size - 4096)).decode(errors="replace").strip().splitlines()
+    return "; ".join(([line for line in said if not line.startswith("WARNING")] or said)[-4:])
 
-    Where only root may, root starts the stack, which then confines itself: no file system, no capability.
+
+def _may_open_tun(uid: int, gid: int) -> bool:
+    """Say whether a plain user may open the device; where only root may, root starts pasta.
+
+    slirp4netns is always started by root where the gateway is: it then confines itself, whatever the device's mode.
     """
     found = _TUN.stat()
     mode = found.st_mode

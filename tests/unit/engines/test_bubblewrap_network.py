@@ -1,0 +1,72 @@
+"""The network stack's command line, and what is said when it does not start."""
+
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gateway.engines.bubblewrap import network
+from gateway.errors import EngineError
+
+_BANNER_THEN_FAULT = """#!/bin/sh
+echo 'sent tapfd=5 for eth0'
+echo '* MTU:             1500'
+echo 'WARNING: Support for seccomp is experimental' >&2
+echo 'setegid(0): Invalid argument' >&2
+echo '* Recommended IP:  10.0.2.100'
+exit 1
+"""
+
+
+def _slirp(directory: Path, content: str) -> network.Stack:
+    program = directory / "slirp4netns"
+    program.write_text(content)
+    program.chmod(0o755)
+    return network.Stack(str(program), "10.130.1", "internet")
+
+
+def _unprivileged(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
+    """Let descriptors of any kind stand for the namespaces, which the program here does not enter."""
+    monkeypatch.setattr(fcntl, "ioctl", lambda _net, _request: os.open(f"/proc/{pid}/ns/user", os.O_RDONLY))
+
+
+def test_what_the_stack_said_last_on_stderr_is_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """slirp4netns prints a banner on stdout, which hid the reason."""
+    _unprivileged(monkeypatch, os.getpid())
+    with pytest.raises(EngineError) as caught:
+        network.start(_slirp(tmp_path, _BANNER_THEN_FAULT), os.getpid(), ids=None)
+    assert caught.value.message == "the network stack did not start: setegid(0): Invalid argument"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_root_starts_slirp4netns_itself_whatever_the_device_lets_others(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sandbox calls setegid(0), which a plain user's namespace refuses: /dev/net/tun is 0666 under systemd."""
+    tun = tmp_path / "tun"
+    tun.touch()
+    tun.chmod(mode)
+    monkeypatch.setattr(network, "_TUN", tun)
+    _unprivileged(monkeypatch, os.getpid())
+    started: list[object] = []
+    popen = subprocess.Popen
+
+    def spied(*arguments: object, **options: object) -> object:
+        started.extend((options.get("user"), options.get("group")))
+        return popen(["true"], stdin=subprocess.DEVNULL)
+
+    monkeypatch.setattr(subprocess, "Popen", spied)
+    with pytest.raises(EngineError):
+        network.start(_slirp(tmp_path, "#!/bin/sh\n"), os.getpid(), ids=(20001, 20001))
+    assert started == [None, None]
+
+
+@pytest.mark.parametrize(("uid", "confined"), [(0, True), (1000, False)])
+def test_only_root_asks_slirp4netns_for_its_sandbox(uid: int, confined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain user's slirp4netns would die in it."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    command = network.Stack("/usr/bin/slirp4netns", "10.130.1", "internet").command(3, 4, 5, 6)
+    assert ("--enable-sandbox" in command) is confined
+    assert "--enable-seccomp" in command
