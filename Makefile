@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test test-exact unit lint format demo fuzz clients bench soak bench-runner engine-stop clean
+.PHONY: help setup test test-exact unit lint format demo fuzz clients bench soak bench-runner test-torch gpu-proof engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ soak: setup ## A thousand idle users and fifty busy ones for ten minutes
 bench-runner: setup ## Measure the training runner on this machine
 	@$(PYTHON) -m pip install -q --disable-pip-version-check -e 'containers/runner[bench]'
 	@$(PYTHON) containers/runner/benchmarks/bench.py
+
+test-torch: setup ## The training runner's suite on another torch: make test-torch TORCH=2.8.0
+	@tests/setup/test_torch $(TORCH)
+
+gpu-proof: setup ## On a host with a GPU: every proof that needs one, written into the reference pages
+	@$(PYTHON) -m tests.gpu_proof
 
 engine-stop: ## Stop the private engine the tests started
 	@tests/engine/private_engine stop

@@ -10,6 +10,7 @@ from devgw_runner.cli import COMMANDS, USAGE
 from devgw_runner.config import TrainConfig
 from devgw_runner.config_sources import flag_of
 from devgw_runner.errors import every_exit_code
+from devgw_runner.metrics.peak import PEAKS
 from devgw_runner.metrics.prometheus import GAUGES, PREFIX, VAL_LOSS
 from devgw_runner.plan.choice import Plan
 from devgw_runner.wrap.sidecar import GAUGES as GPU_GAUGES
@@ -17,6 +18,7 @@ from devgw_runner.wrap.sidecar import GAUGES as GPU_GAUGES
 DOCS = Path(__file__).parents[3] / "docs"
 CONTRACT = (DOCS / "reference" / "runner-contract.md").read_text(encoding="utf-8")
 REFERENCE = (DOCS / "reference" / "runner.md").read_text(encoding="utf-8")
+PEAK_PAGE = (DOCS / "reference" / "peaks.md").read_text(encoding="utf-8")
 SOURCE = Path(__file__).parents[1] / "src" / "devgw_runner"
 
 
@@ -55,6 +57,16 @@ def test_every_choice_of_the_plan_is_explained():
     for field in dataclasses.fields(Plan):
         if field.name not in {"optimizer", "prefetch", "resume"}:
             assert re.search(rf"^\| [^|]*\b{field.name}\b", REFERENCE, flags=re.MULTILINE), field.name
+
+
+@pytest.mark.parametrize("name", list(PEAKS))
+def test_every_peak_is_documented_with_its_sheet(name):
+    row = next(line for line in PEAK_PAGE.splitlines() if line.startswith(f"| {name} |"))
+    _, _, multiprocessors, half, tf32, fp32, fp8, sheet, _ = (cell.strip() for cell in row.split("|"))
+    peak = PEAKS[name]
+    assert float(multiprocessors) == peak.multiprocessors
+    assert [float(cell or 0) for cell in (half, tf32, fp32, fp8)] == [peak.half, peak.tf32, peak.fp32, peak.fp8]
+    assert sheet
 
 
 def test_the_tutorial_notebook_is_committed_without_outputs(examples):

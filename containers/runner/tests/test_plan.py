@@ -273,6 +273,38 @@ def test_epochs_without_a_length_need_steps():
     assert count_steps(TrainConfig(epochs=3), 5) == 15
 
 
+@pytest.mark.parametrize(
+    ("name", "half"),
+    [
+        ("NVIDIA H200", 989.4),
+        ("NVIDIA H200 NVL", 835.5),
+        ("NVIDIA H100 NVL", 835.5),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA H100 80GB HBM3", 989.4),
+        ("NVIDIA GH200 480GB", 989.4),
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA A10G", 70.0),
+        ("NVIDIA A10", 125.0),
+        ("NVIDIA A40", 149.7),
+        ("NVIDIA L40S", 362.0),
+        ("NVIDIA L40", 181.0),
+        ("NVIDIA L4", 121.0),
+        ("Tesla V100-PCIE-32GB", 112.0),
+        ("Tesla V100S-PCIE-32GB", 130.0),
+        ("Tesla V100-SXM2-16GB", 125.0),
+        ("Tesla T4", 65.0),
+        ("NVIDIA RTX 6000 Ada Generation", 364.2),
+        ("NVIDIA RTX A6000", 154.8),
+        ("NVIDIA A1000 Laptop GPU", None),
+        ("NVIDIA T400 4GB", None),
+    ],
+)
+def test_a_device_has_the_peak_of_its_own_name(name, half):
+    """One name may stand inside another: L4, L40, L40S; A10, A10G, A100."""
+    peak = peak_flops(DeviceFacts("cuda", name, (8, 0), 1, GIB), "fp16")
+    assert peak == (None if half is None else pytest.approx(half * 1e12))
+
+
 def test_the_peak_of_a_mig_slice_is_its_share_of_multiprocessors():
     whole, part = peak_flops(H200, "bf16"), peak_flops(SLICE, "bf16")
     assert whole == pytest.approx(989.4e12)

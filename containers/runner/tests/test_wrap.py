@@ -8,7 +8,8 @@ import sys
 
 import pytest
 from devgw_runner.errors import UsageError
-from devgw_runner.wrap.script import NOT_APPLIED, _with_torchrun
+from devgw_runner.metrics.gpu import GpuState, choose_visible
+from devgw_runner.wrap.script import NOT_APPLIED, _with_torchrun, run_wrapped
 
 
 def write(tmp_path, text: str):
@@ -133,6 +134,48 @@ def test_several_processes_run_under_torchrun_with_their_exit_code(finished, tmp
     )
     assert finished("--nproc", "2", "--wrap", "--", sys.executable, script).returncode == 5
     assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
+
+
+def gpus(count: int) -> list[GpuState]:
+    return [GpuState("NVIDIA H200", f"GPU-{number}aa", 1, 2) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "chosen"),
+    [
+        (None, [0, 1, 2, 3]),
+        ("", []),
+        ("2", [2]),
+        ("3,1", [3, 1]),
+        (" 0 , 2 ", [0, 2]),
+        ("GPU-1aa", [1]),
+        ("GPU-3,GPU-0aa", [3, 0]),
+        ("0,9,1", [0]),  # CUDA stops at the first that it does not know
+        ("-1", []),
+        ("1,1", [1]),
+        ("GPU-", []),  # no prefix of one alone
+        ("NoDevFiles", []),
+    ],
+)
+def test_visible_devices_are_those_that_cuda_would_show(setting, chosen):
+    assert choose_visible(gpus(4), setting) == [gpus(4)[number] for number in chosen]
+
+
+def test_a_wrapped_script_is_one_process_however_many_gpus_are_visible(monkeypatch, tmp_path, capfd):
+    """A script that knows nothing of torchrun would do the same work in each; what would start more is said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("devgw_runner.wrap.script.read_gpus", lambda: gpus(4))
+    script = write(tmp_path, "import os\nprint('world', os.environ.get('WORLD_SIZE', 'none'))\n")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        assert run_wrapped([sys.executable, str(script)], processes=None, tf32=False) == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    out, err = capfd.readouterr()
+    assert out == "world none\n"
+    assert "one process, although 4 GPUs are visible; 'devgw-run --nproc 4 --wrap -- ...'" in err
 
 
 def test_only_python_scripts_can_be_multiplied():

@@ -13,9 +13,11 @@ from devgw_runner.activation_checkpointing import recompute_blocks
 from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_evaluation
 from devgw_runner.checkpoint.hyperparameters import describe, foretell
 from devgw_runner.checkpoint.resume import Start, restore
+from devgw_runner.checkpoint.staging import pinned_stager
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer
 from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
 from devgw_runner.errors import RunnerError
+from devgw_runner.graphs import settle_settings
 from devgw_runner.hooks import Hooks
 from devgw_runner.loading import split_batch
 from devgw_runner.metrics.loggers import shown_settings
@@ -26,7 +28,6 @@ from devgw_runner.metrics.recorder import Recorder
 from devgw_runner.monitor import make_monitor
 from devgw_runner.optimizers import follows_metric, make_optimizer, make_schedule
 from devgw_runner.parallel.world import StopConsensus
-from devgw_runner.parallel.wrapping import shard_model
 from devgw_runner.plan.throughput import count_steps
 from devgw_runner.plan.written import write_plan
 from devgw_runner.precision import autocast_for, convert_to_fp8, scaler_for, set_matmul_precision
@@ -121,16 +122,15 @@ def _count_flops(run: RunState, prepared: Prepared, warm_batch: Any) -> float:
 
 
 def _lay_out(prepared: Prepared) -> None:
-    """Convert, lay out and shard the model in place."""
+    """Convert and lay out a whole model in place; a sharded one was converted before it was sharded."""
     model, plan, task = prepared.model, prepared.plan, prepared.task
+    if plan.parallel.value == "fsdp":
+        return
     if prepared.config.activation_checkpointing == "blocks":
         recompute_blocks(task.blocks(model), type(task).__name__)
     if plan.precision.value == "fp8":
         convert_to_fp8(model)
-    if plan.parallel.value == "fsdp":
-        shard_model(model, plan.precision.value, cpu_offload=prepared.config.cpu_offload)
-    else:
-        model.to(memory_format=MEMORY_FORMATS[plan.memory_format.value])  # type: ignore[call-overload]  # torch's stub lacks the keyword-only form
+    model.to(memory_format=MEMORY_FORMATS[plan.memory_format.value])  # type: ignore[call-overload]  # torch's stub lacks the keyword-only form
 
 
 def _make_state(prepared: Prepared, total_steps: int, *, has_evaluation: bool) -> TrainState:
@@ -158,6 +158,7 @@ def _open_writer(prepared: Prepared) -> CheckpointWriter:
         keep=config.checkpoint_keep,
         numerics=prepared.plan.numerics(),
         asynchronous=config.checkpoint_async,
+        stager=pinned_stager(prepared.device),
         branch=prepared.start.branch,
         made={"device": prepared.device.type, "parallel": prepared.plan.parallel.value},
         keep_best=config.checkpoint_best,
@@ -210,6 +211,7 @@ def _resume(run: RunState, start: Start) -> None:
     }
     restored = restore(run.state, found, run.world, made)
     run.recorder.event("resumed", f"resumed from {found.path.name}")
+    settle_settings(run.state.optimizer)
     _go_on(run)
     for reason in restored.not_exact:
         run.recorder.event("not-exact", reason)

@@ -18,7 +18,7 @@ USAGE = """usage: devgw-run [--nproc N] [--detach] train.py [--batch-size 64 ...
 train.py calls devgw_runner.run(YourTask); 'devgw-run train.py --help' lists its flags.
 
 options:
-  --nproc N      processes to start, one per GPU (default: all visible GPUs; 1 without)
+  --nproc N      processes to start (default: one per visible GPU; 1 without, and with --wrap)
   --detach       keep running after the connection is lost; prints a job id
   --wrap -- ...  run an unmodified script: checks, caches, threads, signals, logs, GPU metrics
   --tf32         with --wrap: let cuBLAS use TF32

@@ -5,10 +5,13 @@ Values that the user set stay.
 
 import getpass
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from importlib.metadata import version
 from pathlib import Path
 
 from devgw_runner.resources import usable_cpus
+
+ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 def compiler_environment(cache: Path, cpus: int) -> dict[str, str]:
@@ -28,10 +31,25 @@ def process_environment(cache: Path, cpus: int) -> dict[str, str]:
     return {
         **compiler_environment(cache, cpus),
         "OMP_NUM_THREADS": str(cpus),
-        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+        **_allocator_settings(),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **_user_name(),
     }
+
+
+def _allocator_settings(
+    environment: Mapping[str, str] = os.environ, torch_version: str | None = None
+) -> dict[str, str]:
+    """Name the allocator's settings as this torch reads them; what the user set under either name stays alone.
+
+    The older name is the only one that torch knows up to 2.8, and 2.9 reads both; newer ones warn of it.
+    """
+    if any(name in environment for name in ALLOCATOR_VARIABLES):
+        return {}
+    known = torch_version or version("torch")
+    major, minor = (int(part) for part in known.split("+")[0].split(".")[:2])
+    names = ALLOCATOR_VARIABLES if (major, minor) <= (2, 9) else ALLOCATOR_VARIABLES[:1]
+    return dict.fromkeys(names, "expandable_segments:True")
 
 
 def prepare_compiler_environment(cache: Path, environment: MutableMapping[str, str] = os.environ) -> None:

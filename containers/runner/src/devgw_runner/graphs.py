@@ -80,7 +80,8 @@ class WholeStepGraph:
         self._graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.graph(self._graph, stream=stream):
+        # Other threads may call CUDA meanwhile, to pin a batch or to write a checkpoint; that is theirs.
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._loss, self._metrics = step(self._static_batch)
         torch.cuda.current_stream().wait_stream(stream)
 
@@ -100,14 +101,37 @@ class WholeStepGraph:
 def make_capturable(optimizer: Optimizer) -> None:
     """Put step counts and learning rates on the device, so that a replay reads their current values."""
     for group in optimizer.param_groups:
+        if not group["params"]:
+            continue
         if "capturable" in group:
             group["capturable"] = True
-        device = next(iter(group["params"])).device
         if not isinstance(group["lr"], Tensor):
-            group["lr"] = torch.tensor(float(group["lr"]), device=device)
-    for state in optimizer.state.values():
+            group["lr"] = torch.tensor(float(group["lr"]))
+        _move_settings(group)
+    for parameter, state in optimizer.state.items():
         if isinstance(state.get("step"), Tensor):
-            state["step"] = state["step"].to(device)
+            state["step"] = state["step"].to(parameter.device)
+
+
+def settle_settings(optimizer: Optimizer) -> None:
+    """Bring back from host memory what a resumed graphed run has as tensors; on a CPU it has none of them."""
+    for group in optimizer.param_groups:
+        if not group["params"]:
+            continue
+        if group["params"][0].device.type == "cpu":
+            if "capturable" in group:
+                group["capturable"] = False
+            if isinstance(group["lr"], Tensor):
+                group["lr"] = float(group["lr"])
+        _move_settings(group)
+
+
+def _move_settings(group: dict[str, Any]) -> None:
+    """A capture would bake in the value of a tensor in host memory, and the schedule would be dead."""
+    device = group["params"][0].device
+    for name, value in group.items():
+        if isinstance(value, Tensor):
+            group[name] = value.to(device)
 
 
 def _clone(batch: Any) -> Any:

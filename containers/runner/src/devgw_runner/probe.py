@@ -20,6 +20,7 @@ from devgw_runner.ladder import rehearse
 from devgw_runner.own_loader import OwnLoader
 from devgw_runner.parallel.world import World
 from devgw_runner.paths import RunPaths
+from devgw_runner.placement import place_model
 from devgw_runner.plan.build import build_plan, pin_choices, pinned_settings
 from devgw_runner.plan.choice import Plan
 from devgw_runner.plan.facts import DataFacts, Facts
@@ -74,8 +75,9 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
         data = OwnLoader(data, config.seed)
     try:
         first_look, load_seconds = _look_at_data(task, data, config)
-        model.to(device)
-        facts = _find_facts(task, config, world, device, model, data, first_look, load_seconds)
+        facts = _find_facts(task, world, device, model, data, first_look, load_seconds)
+        place_model(task, model, config, facts, device)
+        facts = _measure_within_memory(task, LossStep(task, model), first_look, facts, config, device)
         plan = build_plan(config, facts, found.note() if found else "", pinned)
     except BaseException:
         close_data(data)
@@ -124,7 +126,6 @@ def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any,
 
 def _find_facts(
     task: Task[Any],
-    config: TrainConfig,
     world: World,
     device: torch.device,
     model: nn.Module,
@@ -133,7 +134,7 @@ def _find_facts(
     load_seconds: float,
 ) -> Facts:
     has_length = loading.is_map_style(data)
-    facts = Facts(
+    return Facts(
         device=measure.device_facts(device),
         model=measure.model_facts(model),
         data=DataFacts(
@@ -152,7 +153,6 @@ def _find_facts(
         has_turns=bool(task.turns),
         has_torchao=measure.has_torchao(),
     )
-    return _measure_within_memory(task, LossStep(task, model), first_look, facts, config, device)
 
 
 def _measure_within_memory(

@@ -1,6 +1,6 @@
 """What only a GPU can prove: graphs, scaler, offload, fp8, NVML, automatic batch size.
 
-Run by hand: `pytest -m gpu containers/runner/tests/gpu`. Not yet run on any GPU.
+Run by `make gpu-proof`, or `pytest containers/runner/tests/gpu`. Not yet run on any GPU.
 """
 
 import pytest

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from devgw_runner.checkpoint import durable, lineage, store
 from devgw_runner.checkpoint.lineage import Branch
+from devgw_runner.checkpoint.staging import known_parameters
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer, describe_model
 from devgw_runner.errors import DISK_FULL_ERRNOS, READ_ONLY_ERRNOS, RunnerError, StorageError, storage_error
 from devgw_runner.parallel.world import World
@@ -41,6 +42,7 @@ class WriterSettings:
     keep: int
     numerics: dict[str, Any]
     asynchronous: bool
+    stager: Any | None = None  # copies the state to host memory; None leaves it to the storage writer
     made: dict[str, str] = field(default_factory=dict)
     branch: Branch = field(default_factory=Branch)
     keep_best: int = 0
@@ -149,10 +151,15 @@ class CheckpointWriter:
         upload = async_save(
             tensors,
             storage_writer=FileSystemWriter(temporary),
-            process_group=self._group,
-            no_dist=not self._world.is_distributed,
             # What every process has, the main one saves; torch's choice may fall on any.
             planner=DefaultSavePlanner(dedup_save_to_lowest_rank=True),
+            **known_parameters(
+                {
+                    "process_group": self._group,
+                    "no_dist": not self._world.is_distributed,
+                    "async_stager": self._settings.stager,
+                }
+            ),
         )
         assert isinstance(upload, Future)  # noqa: S101 - narrows a type that the caller guarantees
         return upload

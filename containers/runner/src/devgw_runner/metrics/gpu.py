@@ -43,7 +43,8 @@ def read_gpus() -> list[GpuState]:
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         slices = [part for handle in handles for part in _mig_slices(pynvml, handle) or [handle]]
-        return [state for state in (_read(pynvml, handle) for handle in slices) if _is_visible(state.uuid)]
+        states = [_read(pynvml, handle) for handle in slices]
+        return choose_visible(states, os.environ.get("CUDA_VISIBLE_DEVICES"))
     except pynvml.NVMLError as exc:
         raise NvmlUnavailableError(str(exc)) from exc
     finally:
@@ -108,8 +109,19 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _is_visible(uuid: str) -> bool:
-    """Honour CUDA_VISIBLE_DEVICES where it names UUIDs; in a container only visible devices exist anyway."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = [name for name in visible.split(",") if name.startswith(("GPU-", "MIG-"))]
-    return not names or any(uuid.startswith(name) for name in names)
+def choose_visible(gpus: list[GpuState], setting: str | None) -> list[GpuState]:
+    """Return the devices that CUDA would show under CUDA_VISIBLE_DEVICES: numbers or UUIDs, up to the first unknown.
+
+    An empty value hides all. Numbers count in the order of the PCI bus, as we tell CUDA to.
+    """
+    if setting is None:
+        return gpus
+    chosen = []
+    for entry in (part.strip() for part in setting.split(",")):
+        matching = [gpu for gpu in gpus if entry.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(entry)]
+        if entry.isdigit() and int(entry) < len(gpus):
+            matching = [gpus[int(entry)]]
+        if len(matching) != 1 or matching[0] in chosen:
+            break
+        chosen.append(matching[0])
+    return chosen

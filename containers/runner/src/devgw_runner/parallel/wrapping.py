@@ -4,7 +4,9 @@ The group is `world`'s; the preflight is `sharding`'s.
 """
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,16 +22,22 @@ def wrap_ddp(step: LossStep, device: torch.device, *, find_unused: bool = False)
     return DistributedDataParallel(step, device_ids=device_ids, find_unused_parameters=find_unused)
 
 
-def shard_model(model: nn.Module, precision: str, *, cpu_offload: bool) -> None:
+def shard_model(model: nn.Module, precision: str, device: torch.device, *, cpu_offload: bool) -> None:
     """Shard the model in place, block by block, so that only one block's parameters are gathered at a time.
+
+    A model in host memory is moved to the device in the same way: one block at a time, and only its shard stays.
 
     Raises:
         ShardingError: a parameter breaks a rule of FSDP2.
     """
     check_sharding(model)
     dtype = AUTOCAST_DTYPES.get(precision)
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None)
+    reduce_dtype = torch.float32 if dtype else None
+    inside = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduce_dtype)
+    # What leaves the model is fp32, as under autocast: a loss in bf16 has three digits.
+    outside = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduce_dtype, output_dtype=reduce_dtype)
     offload: OffloadPolicy = CPUOffloadPolicy() if cpu_offload else OffloadPolicy()
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for block in find_blocks(model):
-        fully_shard(block, mp_policy=policy, offload_policy=offload)
-    fully_shard(model, mp_policy=policy, offload_policy=offload)
+        fully_shard(block, mesh=mesh, mp_policy=inside, offload_policy=offload)
+    fully_shard(model, mesh=mesh, mp_policy=outside, offload_policy=offload)

@@ -42,10 +42,14 @@ def run_wrapped(command: Sequence[str], *, processes: int | None, tf32: bool) ->
         raise PreflightError(problem.message, problem.fix)
     logs = logs_root().absolute() / _name_of(command)
     prove_writable(logs, "logs")
-    count = processes or max(1, _gpu_count())
+    count = processes or 1  # a script that knows nothing of others would do the same work in each process
     cpus = max(1, usable_cpus() // count)
     environment = {**process_environment(cache_root().absolute(), cpus), **_tf32(tf32), **os.environ}
     print(f"devgw-run: wrapped, {NOT_APPLIED}; output also in {logs / 'output.log'}", file=sys.stderr)
+    visible = _gpu_count()
+    if processes is None and visible > 1:
+        more = f"'devgw-run --nproc {visible} --wrap -- ...' starts one for each, by torchrun"
+        print(f"devgw-run: one process, although {visible} GPUs are visible; {more}", file=sys.stderr)
     started = time.monotonic()
     with GpuSidecar(logs):
         code = _run(_with_torchrun(list(command), count), environment, logs)
