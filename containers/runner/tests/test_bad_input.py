@@ -13,6 +13,8 @@ import torch
 from devgw_runner import run
 from devgw_runner.checkpoint import store
 
+from conftest import DEADLINE_SECONDS
+
 QUICK = ["--run-name", "tiny", "--steps", "6", "--log-every", "1"]
 
 
@@ -129,16 +131,16 @@ def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoints(tmp_path: P
     ids=["jsonl", "csv", "prometheus", "output"],
 )
 def test_a_full_log_disk_stops_the_run_with_its_own_code(tmp_path: Path, tiny_script, flags, output):
-    """A real full file system of 100 KiB, also where the output itself goes there: a detached run's does."""
+    """A real full file system of 32 KiB, also where the output itself goes there: a detached run's does."""
     volume = tmp_path / "full"
     volume.mkdir()
     where = f"--log-dir {volume} --progress-seconds 0.0001 --log-every 1 --steps 100000 {flags}"
     command = (
-        f"mount -t tmpfs -o size=100k none {volume} && "
+        f"mount -t tmpfs -o size=32k none {volume} && "
         f"exec {sys.executable} -m devgw_runner {tiny_script} {where} {output.format(volume=volume)}"
     )
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False, timeout=60
+        ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS
     )
     assert done.returncode == 13, done.stderr
     if not output:

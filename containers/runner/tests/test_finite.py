@@ -8,7 +8,7 @@ import torch
 from devgw_runner import Task, TrainConfig, run
 from devgw_runner.checkpoint import store
 from devgw_runner.checkpoint.export import read_weights
-from devgw_runner.watch import FiniteWatch, largest_gradient, not_finite
+from devgw_runner.watch import FiniteWatch, gradient_size, not_finite
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -173,7 +173,7 @@ def test_one_bad_element_is_found_whatever_the_dtype(value, dtype):
 def test_sparse_gradients_are_watched_too(value, is_finite):
     table = nn.Embedding(5, 2, sparse=True)
     (table(torch.tensor([1, 3, 1])).sum() * value).backward()
-    assert bool(torch.isfinite(largest_gradient(table.parameters()))) == is_finite
+    assert bool(torch.isfinite(gradient_size(table.parameters()))) == is_finite
     assert not_finite({"gradient": table.weight.grad}) == ([] if is_finite else ["gradient"])
 
 
@@ -181,5 +181,5 @@ def test_a_large_finite_gradient_is_no_infinity():
     """The square of 1e30 is; the gradient is not."""
     parameter = nn.Parameter(torch.zeros(3))
     parameter.grad = torch.full((3,), 1e30)
-    assert largest_gradient([parameter]).item() == pytest.approx(1e30)
-    assert largest_gradient([]).item() == 0
+    assert gradient_size([parameter]).item() == pytest.approx(1e30)
+    assert gradient_size([]).item() == 0

@@ -31,7 +31,7 @@ from devgw_runner.task import LossStep, batch_samples
 from devgw_runner.usage import memory_in_use
 from devgw_runner.warmup import shrink_micro_batch, warm_up
 from devgw_runner.watch import HINT as NOT_FINITE_HINT
-from devgw_runner.watch import largest_gradient, not_finite
+from devgw_runner.watch import gradient_size, not_finite
 
 # Compiling the evaluation's graph too is worth it only if it runs often enough.
 EVALUATION_COMPILE_BATCHES = 100
@@ -206,7 +206,7 @@ def update(
             skip_step(run, buffers)
             return torch.nan_to_num(total, nan=0.0, posinf=0.0, neginf=0.0), means
     if run.config.nan == "stop" and not scaler.is_enabled():  # the scaler leaves out overflows itself
-        run.watch.note_gradient(largest_gradient(run.state.model.parameters()) if gradient is None else gradient)
+        run.watch.note_gradient(gradient_size(run.state.model.parameters()) if gradient is None else gradient)
     run.hooks.before_optimizer_step()
     scaler.step(optimizer)  # SYNC: with fp16 only, whose scaler asks for overflows
     scaler.update()
