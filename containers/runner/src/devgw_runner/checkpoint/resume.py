@@ -132,7 +132,8 @@ def _current_branch(root: Path) -> Branch:
 def _others(root: Path, begun: str) -> str:
     """Say that checkpoints of other branches stay, if there are any."""
     count = len(store.list_checkpoints(root))
-    return f"{begun}; {count} earlier checkpoints stay, --resume PATH goes on from one" if count else ""
+    stay = "1 earlier checkpoint stays" if count == 1 else f"{count} earlier checkpoints stay"
+    return f"{begun}; {stay}, --resume PATH goes on from one" if count else ""
 
 
 @dataclass(frozen=True)
