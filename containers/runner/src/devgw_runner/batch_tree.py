@@ -7,6 +7,7 @@ themselves by `.to(device)`, such as a PyTorch Geometric Batch. What they mean i
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -64,6 +65,8 @@ def count_samples(batch: Any) -> int:
     Raises:
         DataError: none of these is there; the task can say it by `samples`.
     """
+    if (quickly := _count_plain(batch)) is not None:
+        return quickly
     if _is_list_of_samples(batch):
         return len(batch)
     tensors, lists = _sort_members(batch)
@@ -85,16 +88,28 @@ def count_samples(batch: Any) -> int:
     return count
 
 
+def _count_plain(batch: Any) -> int | None:
+    """Count the usual batch, tensors in one tuple, list or dict, without a walk: it is asked for at each step."""
+    members = batch.values() if type(batch) is dict else batch if type(batch) in {tuple, list} else (batch,)
+    sizes = {member.shape[0] if isinstance(member, Tensor) and member.dim() else None for member in members}
+    count = sizes.pop() if len(sizes) == 1 else None
+    return count or None
+
+
 def split_batch(batch: Any, micro_batch: int, samples: int) -> list[Any]:
-    """Cut a batch of `samples` into micro-batches; one that fits stays whole.
+    """Cut a batch of `samples` into micro-batches, as even as can be; a batch that fits stays whole.
+
+    Even parts leave no last one of a single sample, which batch norm would refuse.
 
     Raises:
         DataError: a part of it cannot be cut, such as a batch of graphs.
     """
     if samples <= micro_batch:
         return [batch]
-    ranges = [range(begin, min(begin + micro_batch, samples)) for begin in range(0, samples, micro_batch)]
-    return [take_samples(batch, wanted, samples) for wanted in ranges]
+    parts = -(-samples // micro_batch)
+    small, larger = divmod(samples, parts)
+    bounds = [number * small + min(number, larger) for number in range(parts + 1)]
+    return [take_samples(batch, range(begin, end), samples) for begin, end in pairwise(bounds)]
 
 
 def take_samples(batch: Any, wanted: range, samples: int) -> Any:
@@ -120,8 +135,9 @@ def take_samples(batch: Any, wanted: range, samples: int) -> Any:
 def is_uniform(batch: Any) -> bool:
     """Say whether batches like this have one shape each time: tensors only, that share their first dimension."""
     tensors, lists = _sort_members(batch)
-    only_tensors = all(isinstance(leaf, Tensor) for leaf in walk_leaves(batch))
-    return only_tensors and not lists and len({tensor.shape[0] for tensor in tensors}) == 1
+    if lists or _is_list_of_samples(batch) or not all(isinstance(leaf, Tensor) for leaf in walk_leaves(batch)):
+        return False
+    return len({tensor.shape[0] for tensor in tensors}) == 1
 
 
 def describe(batch: object) -> str:

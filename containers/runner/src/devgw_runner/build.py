@@ -10,6 +10,7 @@ import torch
 
 from devgw_runner import measure
 from devgw_runner.activation_checkpointing import recompute_blocks
+from devgw_runner.batch_tree import split_batch
 from devgw_runner.batches import MEMORY_FORMATS, make_order, open_batches, open_evaluation
 from devgw_runner.checkpoint.hyperparameters import describe, foretell
 from devgw_runner.checkpoint.resume import Start, restore
@@ -19,7 +20,6 @@ from devgw_runner.checkpoint.writer import CheckpointWriter, WriterSettings
 from devgw_runner.errors import RunnerError
 from devgw_runner.graphs import settle_settings
 from devgw_runner.hooks import Hooks
-from devgw_runner.loading import split_batch
 from devgw_runner.metrics.loggers import shown_settings
 from devgw_runner.metrics.peak import peak_flops
 from devgw_runner.metrics.progress import Progress

@@ -31,7 +31,7 @@ from devgw_runner.paths import RunPaths, find_paths, prepare_paths
 from devgw_runner.probe import Prepared, close_data, prepare, script_name
 from devgw_runner.resources import usable_cpus
 from devgw_runner.signals import Signals
-from devgw_runner.task import Task, check_task
+from devgw_runner.task import Task, check_task, counting_samples
 
 Interception = Callable[[type[Task[Any]], Sequence[str]], None]
 # Set by commands that need a script's task without training it (feature-maps).
@@ -118,7 +118,8 @@ def _train(task_type: type[Task[Any]], config: TrainConfig, *, owns_process: boo
     device = find_device(config.device, int(os.environ.get("LOCAL_RANK", "0")))
     world = join_world(device.type)
     try:
-        return _train_in_world(task, config, paths, world, device, owns_process=owns_process)
+        with counting_samples(task):
+            return _train_in_world(task, config, paths, world, device, owns_process=owns_process)
     finally:
         torch.compiler.set_stance("default")
         leave_world()

@@ -4,7 +4,6 @@ How many loader processes are worth it is decided in `plan`.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -192,26 +191,3 @@ def _keep_for_stream(batch: Any, stream: torch.cuda.Stream) -> None:
     for leaf in walk_leaves(batch):
         if isinstance(leaf, Tensor) or callable(getattr(leaf, "record_stream", None)):
             leaf.record_stream(stream)  # type: ignore[attr-defined]  # asked for in the line above
-
-
-def split_batch(batch: Any, micro_batch: int, samples: int) -> list[Any]:
-    """Cut a batch into micro-batches along the first dimension, as even as can be; a batch that fits stays whole.
-
-    Even parts leave no last one of a single sample, which batch norm would refuse.
-    """
-    if samples <= micro_batch:
-        return [batch]
-    parts = -(-samples // micro_batch)
-    small, larger = divmod(samples, parts)
-    bounds = [number * small + min(number, larger) for number in range(parts + 1)]
-    return [_narrow(batch, begin, end) for begin, end in pairwise(bounds)]
-
-
-def _narrow(batch: Any, begin: int, end: int) -> Any:
-    if isinstance(batch, Tensor):
-        return batch[begin:end]
-    if isinstance(batch, dict):
-        return {key: _narrow(value, begin, end) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_narrow(value, begin, end) for value in batch))
-    return type(batch)(_narrow(value, begin, end) for value in batch)

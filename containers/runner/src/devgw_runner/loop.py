@@ -15,11 +15,11 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from devgw_runner.batch_tree import split_batch
 from devgw_runner.checkpoint.state import collect_tensors
 from devgw_runner.errors import SIGNAL_EXIT_BASE, NotFiniteError, StopRequested
 from devgw_runner.graphs import LaunchMeter, WholeStepGraph, make_capturable
 from devgw_runner.hooks import take_task_stop, wished_stop
-from devgw_runner.loading import split_batch
 from devgw_runner.metrics.peak import model_flops_utilisation
 from devgw_runner.metrics.record import Record
 from devgw_runner.optimizers import JointOptimizer, step_schedule, step_schedule_metric

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from devgw_runner.activation_checkpointing import keeps_statistics
-from devgw_runner.batch_tree import walk_leaves
+from devgw_runner.batch_tree import take_samples, walk_leaves
 from devgw_runner.errors import PreflightError
 from devgw_runner.ladder import rehearse, untouched_buffers
 from devgw_runner.plan.facts import DeviceFacts, ModelFacts
@@ -118,7 +118,7 @@ def measure_bytes_per_sample(step: LossStep, batch: Any, autocast: AutocastFacto
     for size in sizes:
         torch.cuda.reset_peak_memory_stats(device)
         resting = torch.cuda.memory_allocated(device)
-        rehearse(step, _resize(batch, size), autocast)
+        rehearse(step, take_samples(batch, range(size), batch_samples(batch)), autocast)
         peaks.append(torch.cuda.max_memory_allocated(device))
     if len(sizes) == 1:
         return max(1, (peaks[0] - resting) // sizes[0])
@@ -129,17 +129,6 @@ def probe_sizes(samples: int) -> tuple[int, ...]:
     """Return the batches to measure memory with: two for a slope, or one where `samples` are few."""
     large = min(LARGEST_PROBE, samples)
     return (large,) if large < SMALLEST_SLOPE else (max(2, large // 4), large)
-
-
-def _resize(batch: Any, size: int) -> Any:
-    """Return a batch of `size` samples by repeating those there are."""
-    if isinstance(batch, Tensor):
-        return batch[torch.arange(size, device=batch.device) % batch.shape[0]]
-    if isinstance(batch, dict):
-        return {key: _resize(value, size) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_resize(value, size) for value in batch))
-    return type(batch)(_resize(value, size) for value in batch)
 
 
 def has_cpp_compiler() -> bool:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from devgw_runner.batch_tree import walk_leaves
+from devgw_runner.batch_tree import PLAIN, walk_leaves
 from devgw_runner.errors import DataError
 from devgw_runner.generators import read_states, set_states
 from devgw_runner.loader_processes import end_processes, forget_iterator
@@ -273,7 +273,10 @@ def digest_of(batch: Any) -> str:
     """Return a digest of a sample of every tensor of a batch: cheap, and enough to tell orders apart."""
     digest = hashlib.blake2b(digest_size=8)
     for leaf in walk_leaves(batch):
-        if not isinstance(leaf, Tensor) or leaf.layout is not torch.strided:
+        if not isinstance(leaf, Tensor):
+            digest.update(_digest_object(leaf).encode())
+            continue
+        if leaf.layout is not torch.strided:
             digest.update(repr(leaf).encode())
             continue
         flat = leaf.detach().reshape(-1)
@@ -281,6 +284,16 @@ def digest_of(batch: Any) -> str:
         digest.update(f"{tuple(leaf.shape)} {leaf.dtype}".encode())
         digest.update(some.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _digest_object(leaf: Any) -> str:
+    """Digest what is no tensor: plain values by their text, others, such as graphs, by what they hold."""
+    if isinstance(leaf, PLAIN):
+        return repr(leaf)
+    inside = (
+        leaf.to_dict() if callable(getattr(leaf, "to_dict", None)) else vars(leaf) if hasattr(leaf, "__dict__") else {}
+    )
+    return type(leaf).__name__ + (digest_of(dict(inside)) if inside else "")
 
 
 def _parts(loader: object) -> list[object]:

@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from devgw_runner import loading, measure
+from devgw_runner.batch_tree import is_uniform, split_batch
 from devgw_runner.checkpoint.resume import Start, find_start
 from devgw_runner.checkpoint.state import check_same_model
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import DataError, OutOfMemoryError, TaskError
 from devgw_runner.ladder import rehearse
 from devgw_runner.own_loader import OwnLoader
+from devgw_runner.parallel.loader_sharding import require_sharded
 from devgw_runner.parallel.world import World
 from devgw_runner.paths import RunPaths
 from devgw_runner.placement import place_model
@@ -72,6 +74,7 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
         check_same_model(found.manifest.model, model)
     data: Any = task.data(config, "train")
     if data is not None and not loading.is_map_style(data) and hasattr(data, "__iter__"):
+        require_sharded(data, world)
         data = OwnLoader(data, config.seed)
     try:
         first_look, load_seconds = _look_at_data(task, data, config)
@@ -108,7 +111,7 @@ def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any,
         if not isinstance(data, OwnLoader):
             raise DataError(f"the train data is a {type(data).__name__}", "return a data set or an iterable of batches")
         first = data.look()
-        check_batch(first)
+        check_batch(first, task)
         return first, 0.0
     length = loading.dataset_length(data, "train")
     wanted = FIRST_LOOK_SAMPLES if config.batch_size == "auto" else min(config.batch_size, LARGEST_FIRST_LOOK)
@@ -120,7 +123,7 @@ def _look_at_data(task: Task[Any], data: Any, config: TrainConfig) -> tuple[Any,
         started = time.perf_counter()
         first = loading.load_first_batch(data, order)
         seconds.append(time.perf_counter() - started)
-    check_batch(first)
+    check_batch(first, task)
     return first, min(seconds) / order.batch_size
 
 
@@ -141,6 +144,7 @@ def _find_facts(
             length=len(data) if has_length else None,
             sample_bytes=measure.batch_bytes(first_look) // batch_samples(first_look),
             load_seconds_per_sample=load_seconds,
+            varies=not is_uniform(first_look),
             loader_batch=1 if has_length else batch_samples(first_look),
             loader_batches=None if has_length else loading.loader_length(data),
         ),
@@ -165,7 +169,7 @@ def _measure_within_memory(
     """
     look = first_look
     if config.micro_batch != "auto":
-        look = loading.split_batch(look, config.micro_batch, batch_samples(look))[0]
+        look = split_batch(look, config.micro_batch, batch_samples(look))[0]
     while True:
         try:
             batch = loading.move_batch(look, device, torch.contiguous_format)
@@ -180,7 +184,7 @@ def _measure_within_memory(
             step.zero_grad(set_to_none=True)
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            look = loading.split_batch(look, -(-size // 2), size)[0]
+            look = split_batch(look, -(-size // 2), size)[0]
             facts = replace(facts, fitting_samples=batch_samples(look))
 
 

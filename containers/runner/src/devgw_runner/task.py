@@ -3,16 +3,17 @@
 The task says what to compute; precision, layout, compilation, parallelism and checkpoints are the runner's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
-from devgw_runner.batch_tree import count_samples, walk_leaves
+from devgw_runner.batch_tree import count_samples, moves_itself, walk_leaves
 from devgw_runner.blocks import find_blocks
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import DataError, TaskError
@@ -203,30 +204,37 @@ def check_loss(loss: object, task: object) -> None:
         raise TaskError(f"{kind}.loss does not depend on the model", "return the loss with its graph, undetached")
 
 
-def check_batch(batch: object) -> None:
-    """Refuse a batch that holds anything but tensors in tuples, lists and dicts.
+def check_batch(batch: object, task: Task[Any] | None = None) -> int:
+    """Refuse a batch without tensors or without a number of samples; return the number.
 
     Raises:
-        DataError: it names the offending type.
+        DataError: it says what the batch is.
     """
-    leaves = list(walk_leaves(batch))
-    strange = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, Tensor)]
-    if strange:
-        raise DataError(
-            f"a batch holds a {strange[0]}",
-            "batches are tensors, or tuples, lists, dicts of tensors",
-        )
-    if not leaves or any(leaf.dim() == 0 for leaf in leaves if isinstance(leaf, Tensor)):
-        raise DataError("a batch holds no samples", "each tensor's first dimension counts the samples")
-    sizes = {leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor)}
-    if len(sizes) != 1:
-        raise DataError(
-            f"the tensors of a batch disagree on its size: {sorted(sizes)}",
-            "each tensor's first dimension counts the samples",
-        )
+    if not any(isinstance(leaf, Tensor) or moves_itself(leaf) for leaf in walk_leaves(batch)):
+        first = next((type(leaf).__name__ for leaf in walk_leaves(batch)), "")
+        what = f"a {first} and no tensor" if first else "no samples"
+        raise DataError(f"a batch holds {what}", "let the data, or its 'collate', make tensors")
+    samples = count_samples(batch) if task is None else task.samples(batch)
+    if not isinstance(samples, int) or samples < 1:
+        kind = type(task).__name__
+        raise DataError(f"{kind}.samples returned {samples!r} for a batch", "return how many samples it holds")
+    return samples
 
 
-def batch_samples(batch: object) -> int:
-    """Return how many samples a checked batch holds."""
-    first = next(leaf for leaf in walk_leaves(batch) if isinstance(leaf, torch.Tensor))
-    return int(first.shape[0])
+# How the samples of a batch are counted in this run: as the task says.
+_counting: ContextVar[Callable[[Any], int]] = ContextVar("counting", default=count_samples)
+
+
+@contextmanager
+def counting_samples(task: Task[Any]) -> Iterator[None]:
+    """Let `batch_samples` ask the task while the block runs."""
+    token = _counting.set(task.samples if is_overridden(task, "samples") else count_samples)
+    try:
+        yield
+    finally:
+        _counting.reset(token)
+
+
+def batch_samples(batch: Any) -> int:
+    """Return how many samples a batch holds, as the running task says."""
+    return _counting.get()(batch)

@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 
+from devgw_runner.batch_tree import split_batch
 from devgw_runner.blocks import find_blocks
 from devgw_runner.compiler_counts import CompilerCounts
 from devgw_runner.errors import OutOfMemoryError
 from devgw_runner.ladder import Climb, Rung, Trial, climb
-from devgw_runner.loading import split_batch
 from devgw_runner.metrics.progress import format_seconds
 from devgw_runner.plan.written import write_plan
 from devgw_runner.state import RunState

@@ -43,6 +43,7 @@ class DataFacts:
     length: int | None
     sample_bytes: int = 0
     load_seconds_per_sample: float = 0.0
+    varies: bool = False  # batches hold words, objects or tensors of unequal size
     loader_batch: int = 1  # samples in the first batch of the task's own loader
     loader_batches: int | None = None  # None where the loader does not know
 

@@ -104,6 +104,8 @@ def choose_compile(  # noqa: PLR0911 - one line per reason reads best
         return Choice("off", "losses take turns, and the parity gate compares the first only; --compile default tries")
     if config.activation_checkpointing != "off" and facts.model.keeps_statistics:
         return Choice("off", "compiled, a repeated forward pass would move batch norm's statistics twice")
+    if facts.data.varies:
+        return Choice("off", "batches hold words, objects or unequal sizes, and each would compile anew")
     if not facts.has_compiler:
         return Choice("off", "no C++ compiler was found, and generated code needs one")
     if facts.device.kind == "cuda":
@@ -139,7 +141,7 @@ def _graph_obstacle(  # noqa: PLR0911 - one line per obstacle reads best
         return "fp16's loss scaler decides on the host after each step"
     if config.deterministic:
         return "deterministic mode runs every step on the same rung"
-    if config.last_batch == "eager" or facts.data.length is None:
+    if config.last_batch == "eager" or facts.data.length is None or facts.data.varies:
         return "batches may differ in size"
     if config.nan == "skip":
         return "--nan skip decides on the host after each step"
