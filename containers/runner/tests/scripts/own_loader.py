@@ -28,7 +28,7 @@ class Own(Blocks):
         data = super().data(cfg, split)
         if split == "val":
             return DataLoader(data, batch_size=8)
-        rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         if HOW == "sampler":
             return DataLoader(data, batch_size=8, sampler=DistributedSampler(data, size, rank, seed=3))
         if HOW == "itself":
