@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 import torch
 from devgw_runner import LossOut, Task, TrainConfig, run
-from devgw_runner.loading import split_batch
+from devgw_runner.batch_tree import split_batch
 from devgw_runner.measure import probe_sizes
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset

@@ -31,6 +31,7 @@ commands:
   stop           save a checkpoint and end a job
   checkpoint     ask every live run for a checkpoint now
   checkpoints    list and verify a directory of checkpoints
+  find-lr        find a learning rate by a range test
   evaluate       compute loss and metrics of a checkpoint
   predict        write a checkpoint's outputs to a file
   export         write weights as safetensors, or the model as torch.export, ONNX or for Triton
@@ -43,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stop": ("devgw_runner.commands.jobs", "stop"),
     "checkpoint": ("devgw_runner.commands.jobs", "checkpoint_now"),
     "checkpoints": ("devgw_runner.commands.checkpoints", "list_checkpoints"),
+    "find-lr": ("devgw_runner.commands.find_lr", "run"),
     "evaluate": ("devgw_runner.commands.inference", "evaluate"),
     "predict": ("devgw_runner.commands.inference", "predict"),
     "export": ("devgw_runner.commands.checkpoints", "export"),

@@ -50,6 +50,7 @@ def device_facts(device: torch.device) -> DeviceFacts:
     return DeviceFacts(
         kind="cuda",
         name=properties.name,
+        hip=torch.version.hip or "",
         capability=(properties.major, properties.minor),
         multiprocessors=properties.multi_processor_count,
         memory_bytes=torch.cuda.mem_get_info(device)[0],

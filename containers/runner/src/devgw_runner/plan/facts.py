@@ -18,6 +18,7 @@ class DeviceFacts:
     multiprocessors: int = 0
     memory_bytes: int = 0
     is_mig: bool = False
+    hip: str = ""  # the version of a ROCm build, which calls its devices cuda
     visible: int = 0  # devices that this process could use
 
     @property

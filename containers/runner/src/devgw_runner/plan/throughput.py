@@ -23,6 +23,8 @@ def choose_device(config: TrainConfig, facts: Facts) -> Choice[str]:
     if facts.device.kind == "cpu":
         asked = config.device == "cpu"
         return Choice("cpu", "asked for" if asked else "no CUDA device is visible")
+    if facts.device.hip:
+        return Choice("cuda", f"{facts.device.name} (ROCm, HIP {facts.device.hip})")
     slice_note = ", a MIG slice" if facts.device.is_mig else ""
     return Choice("cuda", f"{facts.device.name} ({facts.device.sm}{slice_note})")
 

@@ -1,5 +1,6 @@
 """Driver, torch build and device: do they fit each other?"""
 
+from pathlib import Path
 from typing import Any
 
 from devgw_runner.metrics.gpu import GpuState, NvmlUnavailableError, driver_version, read_gpus
@@ -17,12 +18,21 @@ def check_torch() -> Check:
     except (ImportError, OSError) as exc:
         first_line = str(exc).splitlines()[0]
         return failed("torch", f"torch cannot be imported: {first_line}", "pip install 'torch>=2.8'")
-    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
+    build = torch_build(torch.version.cuda, torch.version.hip)
     return passed("torch", f"torch {torch.__version__} ({build})")
+
+
+def torch_build(cuda: str | None, hip: str | None) -> str:
+    """Name what torch was built for; a ROCm build says `hip` and speaks through torch.cuda all the same."""
+    if hip:
+        return f"ROCm, HIP {hip}"
+    return f"CUDA {cuda}" if cuda else "CPU only"
 
 
 def check_driver() -> Check:
     """Compare the driver with the CUDA version that torch was built for."""
+    if hip := _torch_hip():
+        return judge_rocm(hip, kernel_driver=Path("/dev/kfd").exists())
     cuda = _torch_cuda()
     try:
         driver = driver_version()
@@ -41,6 +51,17 @@ def check_driver() -> Check:
             "install a CUDA build of torch",
         )
     return compare_driver(driver, cuda)
+
+
+def judge_rocm(hip: str, *, kernel_driver: bool) -> Check:
+    """Judge AMD's side: the kernel's driver shows as /dev/kfd, and a container must have been given it."""
+    if kernel_driver:
+        return passed("driver", f"AMD's kernel driver is there for HIP {hip}")
+    return warned(
+        "driver",
+        f"no AMD driver answers (/dev/kfd), so training runs on the CPU; torch is built for HIP {hip}",
+        "start the container with /dev/kfd and /dev/dri",
+    )
 
 
 def compare_driver(driver: str, cuda: str) -> Check:
@@ -129,6 +150,11 @@ def _torch() -> Any:
     except (ImportError, OSError):
         return None
     return torch
+
+
+def _torch_hip() -> str | None:
+    torch = _torch()
+    return torch.version.hip if torch else None
 
 
 def _torch_cuda() -> str | None:
