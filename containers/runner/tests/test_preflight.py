@@ -9,7 +9,14 @@ from devgw_runner.cli import main
 from devgw_runner.metrics.gpu import GpuState
 from devgw_runner.preflight.check import Check, State, failed, passed, report_json, warned
 from devgw_runner.preflight.doctor import EVERY_CHECK, first_failure, run_checks
-from devgw_runner.preflight.gpu import compare_architecture, compare_driver, judge_memory
+from devgw_runner.preflight.gpu import (
+    check_driver,
+    compare_architecture,
+    compare_driver,
+    judge_memory,
+    judge_rocm,
+    torch_build,
+)
 from devgw_runner.preflight.machine import check_data, check_shm, check_volume
 from devgw_runner.resources import Resources
 
@@ -125,3 +132,34 @@ def test_doctor_works_where_torch_cannot_be_imported(tmp_path):
     assert done.returncode == 17
     assert (first["name"], first["state"]) == ("torch", "failed")
     assert "libcudart.so.13" in first["message"]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "hip", "words"),
+    [("12.8", None, "CUDA 12.8"), (None, "6.4.43482", "ROCm, HIP 6.4.43482"), (None, None, "CPU only")],
+)
+def test_torchs_build_is_named_by_its_own_word(cuda, hip, words):
+    assert torch_build(cuda, hip) == words
+
+
+def test_a_rocm_build_asks_for_amds_driver_and_not_for_nvidias(monkeypatch):
+    """Torch's ROCm build calls its devices cuda and has no torch.version.cuda."""
+    import torch
+
+    assert judge_rocm("6.4", kernel_driver=True).state is State.OK
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    check = check_driver()
+    assert "HIP 6.4" in check.message
+    assert "NVIDIA" not in check.message
+    assert (check.state is State.OK) or "/dev/kfd" in check.fix
+
+
+def test_the_plan_names_rocm():
+    from devgw_runner.plan.facts import DeviceFacts
+
+    from test_plan import plan
+
+    device = DeviceFacts("cuda", "AMD Instinct MI300X", (9, 4), 304, 192 * GIB, hip="6.4", visible=1)
+    chosen = plan(device=device)
+    assert chosen.device.reason == "AMD Instinct MI300X (ROCm, HIP 6.4)"
+    assert chosen.precision.value == "bf16"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SMOOTHING = 0.9
+SMALLEST_FALL = 1e-3  # of the first loss, over a factor e of the rate: less is rounding
 DIVERGED = 4.0  # times the smallest smoothed loss
 
 
@@ -58,7 +59,9 @@ def run_range_test(rates: list[float], step: Callable[[float], float]) -> RangeT
 
 def suggest(points: list[Point]) -> float | None:
     """Return the rate where the smoothed loss falls steepest over the logarithm of the rate."""
-    steepest, where = 0.0, None
+    if not points:
+        return None
+    steepest, where = -SMALLEST_FALL * abs(points[0].smoothed), None
     # The first points are still the average's own settling, the last ones the beginning of the end.
     for before, point, after in zip(points[8:], points[9:], points[10:], strict=False):
         slope = (after.smoothed - before.smoothed) / math.log(after.learning_rate / before.learning_rate)
