@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test test-exact unit lint format demo fuzz clients bench soak bench-runner test-torch gpu-proof engine-stop clean
+.PHONY: help setup test test-exact unit lint format demo fuzz clients bench soak bench-runner test-torch gpu-proof release engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test-torch: setup ## The training runner's suite on another torch: make test-tor
 
 gpu-proof: setup ## On a host with a GPU: every proof that needs one, written into the reference pages
 	@$(PYTHON) -m tests.gpu_proof
+
+release: setup ## Check, build and tag VERSION=1.2.3: wheel and sdist in dist/, tag v1.2.3; nothing is uploaded
+	@tests/setup/release "$(VERSION)"
 
 engine-stop: ## Stop the private engine the tests started
 	@tests/engine/private_engine stop

@@ -4,10 +4,14 @@ Properties are held on what they compute, not on how fast this machine is just n
 limit stands in pyproject.toml, and here for those that start environments; a test may have its own by `timeout`.
 """
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import settings
 
 from tests.support.engine_variables import engine_kind
+from tests.support.journaled_codes import codes_since
 from tests.support.processes import give_children_their_signals
 
 settings.register_profile("devgw", deadline=None)
@@ -33,3 +37,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_elsewhere(item: pytest.Item) -> bool:
     turn = getattr(item, "callspec", None)
     return engine_kind() != "docker" or (turn is not None and "bubblewrap" in turn.params.values())
+
+
+@pytest.fixture(autouse=True)
+def _emits_what_it_says(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hold a test marked `emits` to its word: each code must have come into a journal while it ran."""
+    mark, began = request.node.get_closest_marker("emits"), datetime.now(UTC)
+    yield
+    if mark is not None:
+        own = request.node.funcargs.get("tmp_path")
+        missing = set(mark.args) - codes_since(tmp_path_factory.getbasetemp(), own, began)
+        assert not missing, f"no record of {', '.join(sorted(missing))} was written"

@@ -197,6 +197,7 @@ def test_a_shared_address_works_on_while_an_attacker_shares_it(gateway: TestGate
     assert gateway.throttle.ban_left_seconds("127.0.0.2") == 0
 
 
+@pytest.mark.emits("source.banned")
 @pytest.mark.attack("G8", "tries during a ban: turned away, and it gets no longer")
 def test_tries_during_a_ban_do_not_lengthen_it(gateway: TestGateway) -> None:
     """Nor are they written down one by one: the ban is in the journal once, with what it was for."""

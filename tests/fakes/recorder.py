@@ -1,9 +1,14 @@
 """A journal in memory, for parts that only write."""
 
 import time
+from collections import deque
 from concurrent.futures import Future
+from datetime import datetime
 
 from gateway.audit.event import Event
+
+SEEN: deque[tuple[str, datetime]] = deque(maxlen=20_000)
+"""Codes of all journals in memory, with their times, for tests that say what they make happen."""
 
 
 class MemoryRecorder:
@@ -14,6 +19,7 @@ class MemoryRecorder:
 
     def submit(self, event: Event) -> "Future[None]":
         self.events.append(event)
+        SEEN.append((event.code, event.at))
         done: Future[None] = Future()
         done.set_result(None)
         return done

@@ -187,6 +187,7 @@ def test_a_closed_journal_takes_nothing_and_loses_nothing(directory: Path, event
     assert verify(directory).records == 101
 
 
+@pytest.mark.emits("journal.repaired")
 @pytest.mark.attack("H4", "a crash in the middle of a record")
 @pytest.mark.parametrize("torn", [b'{"v":1,"seq":11,"ti', b"\0" * 4096, b'{"v":1,"seq":11,\0\0\0\0\0\0\n\0\0'])
 def test_a_torn_tail_is_moved_aside_and_marked(written: Path, event: MakeEvent, torn: bytes) -> None:
@@ -249,6 +250,7 @@ def test_an_idle_process_goes_on_behind_what_others_sealed_and_pruned(
     assert verify(directory, kept=kept_heads(directory, signer.verifier)).ok
 
 
+@pytest.mark.emits("journal.sealed")
 def test_segments_are_sealed_by_size_and_by_age(directory: Path, event: MakeEvent) -> None:
     by_size = Journal(directory, segment_bytes=1)
     by_size.append(event())

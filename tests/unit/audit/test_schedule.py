@@ -105,6 +105,7 @@ def three_days(directory: Path, event: MakeEvent) -> Path:
     return directory
 
 
+@pytest.mark.emits("journal.pruned")
 def test_pruning_leaves_a_chain_that_verifies(three_days: Path, event: MakeEvent, signer: Signer) -> None:
     """The seals carry the time they were made, so everything sealed until now goes; the open segment stays."""
     old_head = current_head(three_days, "x")

@@ -26,6 +26,7 @@ def codes(tmp_path: Path) -> list[str]:
     return [record.code for record in stream(tmp_path / "journal") if record.code.startswith("disk.")]
 
 
+@pytest.mark.emits("disk.filled", "disk.freed")
 def test_a_full_disk_is_said_once_and_so_is_its_end(tmp_path: Path, journal: Journal) -> None:
     answers = iter([True, False, False, True, True])
     reserve = DiskReserve(Ballast(tmp_path / "reserve", 4096), lambda: next(answers), journal)
