@@ -12,11 +12,12 @@ from typing import Any, Final, cast
 import asyncssh
 from asyncssh.channel import SSHChannel
 from asyncssh.connection import SSHConnection
-from asyncssh.constants import MSG_KEXINIT
+from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_KEXINIT
 from asyncssh.packet import SSHPacket
 
 from gateway.ssh.transport.channels import ForwardChannel, StreamlocalChannel
 from gateway.ssh.transport.log_rate_limiter import LogRateLimiter
+from gateway.ssh.transport.request_queue import GlobalRequestQueue
 from gateway.ssh.transport.wire import Wire
 
 INPUT_MAX_BYTES: Final = 1 << 20
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 _sparing = LogRateLimiter(60)
 
 
-class ConnectionGuard(Wire):
+class ConnectionGuard(GlobalRequestQueue, Wire):
     """The limits common to both directions: mixed in before an asyncssh connection class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -72,6 +73,8 @@ class ConnectionGuard(Wire):
             self._hold_reading("input")
 
     def _recv_data(self) -> None:
+        if self._transport is None:
+            return  # what a task waited to go on with, after the end
         super()._recv_data()
         if self._holds and len(self._inpbuf) <= INPUT_MAX_BYTES:
             self._release_reading("input")
@@ -169,7 +172,11 @@ class ConnectionGuard(Wire):
             raise asyncssh.ProtocolError("Too many key exchanges")
         return self._process_kexinit(pkttype, pktid, packet)
 
-    _packet_handlers = {**SSHConnection._packet_handlers, MSG_KEXINIT: _limited_kexinit}  # noqa: RUF012, SLF001 - asyncssh dispatches by this table
+    _packet_handlers = {  # noqa: RUF012 - asyncssh dispatches by this table
+        **SSHConnection._packet_handlers,  # noqa: SLF001 - the table this one stands before
+        MSG_KEXINIT: _limited_kexinit,
+        MSG_GLOBAL_REQUEST: GlobalRequestQueue._bounded_global_request,  # noqa: SLF001 - the same class, by its part
+    }
 
     # Ending
 
@@ -188,6 +195,7 @@ class ConnectionGuard(Wire):
             return
         self._stop_exchange_timer()
         self._waiting.clear()
+        self.forget_requests()
         if isinstance(exc, asyncssh.ConnectionLost):
             self._loop.call_soon(transport.abort)
         else:
