@@ -60,12 +60,15 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 
 @contextmanager
 def _still_statistics(block: nn.Module) -> Iterator[None]:
-    """Leave running statistics alone while a forward pass is repeated; in training it does not read them."""
+    """Let running statistics stand still while a forward pass is repeated: with no momentum they keep their bits."""
     norms = [part for part in block.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    before = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)
