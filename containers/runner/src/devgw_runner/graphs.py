@@ -118,9 +118,9 @@ def settle_settings(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         if not group["params"]:
             continue
-        if group["params"][0].device.type == "cpu":
-            if "capturable" in group:
-                group["capturable"] = False
+        # Only what `make_capturable` left: a task's own optimizer may have a tensor for a learning rate, and keeps it.
+        if group["params"][0].device.type == "cpu" and group.get("capturable"):
+            group["capturable"] = False
             if isinstance(group["lr"], Tensor):
                 group["lr"] = float(group["lr"])
         _move_settings(group)
