@@ -36,6 +36,7 @@ FACTS: Final[dict[str, str]] = {
     "sftp.removed-directory": "A directory was removed through sftp.",
     "sftp.linked": "A link was made through sftp.",
     "sftp.attributes-set": "Owner, mode, times or size of a file were set through sftp.",
+    "environment.cut": "The gateway cut its connection to one that does not read or answer; `reason` says why.",
     "environment.created": "An environment was made; `datasets` says what is mounted in it.",
     "environment.started": "An environment was started by an administrator or its user.",
     "environment.woken": "A stopped environment was started because its user connected.",

@@ -120,6 +120,11 @@ def environment_woken(actor: Actor, environment: str, why: str, seconds: float) 
     return Event("environment.woken", actor, environment, reason=why, detail={"seconds": round(seconds, 3)})
 
 
+def upstream_cut(actor: Actor, environment: str, why: str) -> Event:
+    """The gateway has cut its own connection to an environment."""
+    return Event("environment.cut", actor, environment, reason=why)
+
+
 Change = Literal["lease.granted", "lease.released"]
 
 

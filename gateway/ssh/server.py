@@ -50,7 +50,7 @@ class SshServer:
             services.environments, self._offload, services.recorder, settings.start_timeout_seconds
         )
         authority = CertificateAuthority(services.user_ca_key)
-        upstreams = UpstreamPool(services.environments, dialer, self._offload, authority, settings)
+        upstreams = UpstreamPool(services.environments, dialer, self._offload, authority, settings, services.recorder)
         self._runtime = Runtime(settings, services, self._offload, dialer, upstreams, self.registry)
         self._host_keys = _stamps(services.host_keys)
         self._options = _options(settings, services)

@@ -1,5 +1,6 @@
 """asyncssh's channels with data held back while their connection is full, and bounded requests (RFC 4254 §5, §6)."""
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 import asyncssh
@@ -22,6 +23,12 @@ VARIABLES_MAX: Final = 64
 VARIABLE_MAX_BYTES: Final = 32 << 10
 """Environment variables of one session: how many, and name and value together."""
 
+SIGNALS: Final = frozenset(
+    {"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"}
+    | {"INFO@openssh.com"}
+)
+"""The signals of RFC 4254 §6.10, and OpenSSH's own."""
+
 
 class Congestible(Protocol):
     """What a channel asks of its connection."""
@@ -37,6 +44,9 @@ class Congestible(Protocol):
 
     def send_data(self, number: int, data: memoryview, packet_bytes: int) -> None:
         """Send data under the peer's number of the channel."""
+
+    def channel_ends(self, channel: Any) -> None:
+        """Be told that this side has closed a channel, or will when its data is sent; the peer's answer is due."""
 
 
 class ChannelGuard(Unlogged, SSHChannel[bytes]):
@@ -64,6 +74,25 @@ class ChannelGuard(Unlogged, SSHChannel[bytes]):
             connection.send_data(self._send_chan, memoryview(data), self._send_pktsize)
         else:
             super().write(data, datatype)
+
+    def close(self) -> None:
+        """Close when what was written is sent."""
+        super().close()
+        self._ends()
+
+    def abort(self) -> None:
+        """Close at once."""
+        super().abort()
+        self._ends()
+
+    def drop_unsent(self) -> None:
+        """Send the close now, without the data that waits before it."""
+        if self._send_state == "close_pending":
+            self._close_send()
+
+    def _ends(self) -> None:
+        if self._conn is not None:
+            cast("Congestible", self._conn).channel_ends(self)
 
     def take_data(self, data: bytes) -> None:
         """Take the data of one packet, as `_process_data` does."""
@@ -100,7 +129,43 @@ class AgentChannel(ChannelGuard, SSHAgentChannel):
 
 
 class EnvironmentChannel(ChannelGuard, SSHClientChannel[bytes]):
-    """A session channel towards an environment."""
+    """A session channel towards an environment; its control messages wait, a few, while that does not read."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._held: dict[str, Callable[[], None]] = {}
+
+    def change_terminal_size(self, width: int, height: int, pixwidth: int = 0, pixheight: int = 0) -> None:
+        """Pass the terminal's size on; of several that wait the last counts."""
+        change = super().change_terminal_size
+        self._control("window-change", lambda: change(width, height, pixwidth, pixheight))
+
+    def send_signal(self, signal: str | int) -> None:
+        """Pass a signal on that RFC 4254 §6.10 names, each name once while it waits; drop others."""
+        if signal in SIGNALS:
+            send = super().send_signal
+            self._control(f"signal {signal}", lambda: send(signal))
+
+    def send_break(self, msec: int) -> None:
+        """Pass a break on (RFC 4335); of several that wait the last counts."""
+        send = super().send_break
+        self._control("break", lambda: send(msec))
+
+    def _control(self, what: str, send: Callable[[], None]) -> None:
+        if self._send_chan is None or self._conn is None:
+            return  # it is closed already
+        if self._may_send():
+            send()
+        else:
+            self._held[what] = send
+            cast("Congestible", self._conn).wait_to_send(self)
+
+    def _flush_send_buf(self) -> None:
+        if self._held and self._may_send() and self._send_chan is not None:
+            held, self._held = self._held, {}
+            for send in held.values():
+                send()
+        super()._flush_send_buf()
 
 
 class SessionChannel(ChannelGuard, SSHServerChannel[bytes]):

@@ -217,6 +217,9 @@ class ConnectionGuard(GlobalRequestQueue, Wire):
 
     # Channels
 
+    def channel_ends(self, channel: SSHChannel[bytes]) -> None:
+        """This side has closed a channel: the peer's answer is due. Where that is limited, a subclass does it."""
+
     def create_tcp_channel(
         self, encoding: str | None = None, errors: str = "strict", window: int = 0, max_pktsize: int = 32768
     ) -> asyncssh.SSHTCPChannel[bytes]:

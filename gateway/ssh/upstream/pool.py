@@ -6,14 +6,17 @@ is as little trusted as what a user sends: it is run by them.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, AnyStr, Final, cast
 
 import asyncssh
+from asyncssh.channel import SSHChannel
 from asyncssh.connection import SSHClientConnection, SSHClientConnectionOptions
 from asyncssh.packet import SSHPacket
 
+from gateway.audit import events
 from gateway.config import SshSettings
 from gateway.errors import DevgwError
+from gateway.gate import Recorder
 from gateway.model import Actor, EnvironmentRef
 from gateway.ssh.services import EnvironmentAccess, Offload
 from gateway.ssh.transport.channels import EnvironmentChannel
@@ -22,22 +25,40 @@ from gateway.ssh.transport.relay import ChannelEnd
 from gateway.ssh.upstream.certificates import CertificateAuthority
 from gateway.ssh.upstream.dialer import Attempt, EnvironmentDialer, Tell, tell_nobody
 from gateway.ssh.upstream.environment_login import log_in, login_options
+from gateway.ssh.upstream.unanswered import UnansweredCloses
 
 AgentOpener = Callable[[], Awaitable[ChannelEnd]]
 LOGIN_SECONDS = 30.0
+CHANNELS_MAX: Final = 4096
+"""Channels of one upstream: those of 32 connections with 128 each."""
+UNREAD_MAX_BYTES: Final = 8 << 20
+"""What an environment may leave unread before it is cut; data stops at 256 KiB, requests and opens remain."""
+UNREAD = "the environment's sshd does not read"
+UNANSWERED = "the environment's sshd does not answer that channels are closed"
 
 
 class UpstreamConnection(ConnectionGuard, SSHClientConnection):
     """A connection to an environment's sshd; closes itself when it has not been used for a while."""
 
-    def __init__(self, *args: Any, idle_seconds: float, agent: AgentOpener | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        idle_seconds: float,
+        agent: AgentOpener | None = None,
+        note_cut: Callable[[str], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`note_cut` is told why the gateway itself ends the connection, where it does."""
         super().__init__(*args, **kwargs)
+        self._note_cut = note_cut
+        self._unanswered = UnansweredCloses()
         self._idle_seconds = idle_seconds
         self._agent_opener = agent
         self._idle_timer: asyncio.TimerHandle | None = None
 
     def remove_channel(self, recv_chan: int) -> None:
         """Forget a channel; after the last one the idle time begins."""
+        self._unanswered.discard(self._channels.get(recv_chan))
         super().remove_channel(recv_chan)
         if not self._channels:
             self.watch_idle()
@@ -57,6 +78,42 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
         if self._idle_timer:
             self._idle_timer.cancel()
         super()._cleanup(exc)
+
+    # Limits: what runs inside is its user's, and may stop reading or answering
+
+    def give_up(self, why: str) -> None:
+        """Cut the connection at once and say why."""
+        if not self.is_ending() and self._note_cut:
+            self._note_cut(why)
+        super().give_up(why)
+
+    def _force_close(self, exc: Exception | None) -> None:
+        if isinstance(exc, asyncssh.ProtocolError) and not self.is_ending() and self._note_cut:
+            self._note_cut(exc.reason[:200])
+        super()._force_close(exc)
+
+    def _heed_congestion(self) -> None:
+        super()._heed_congestion()
+        if self._congested and self._transport and self._transport.get_write_buffer_size() > UNREAD_MAX_BYTES:
+            self.give_up(UNREAD)
+
+    def channel_ends(self, channel: SSHChannel[bytes]) -> None:
+        """Count the closes that the environment owes; with too many for too long it is cut."""
+        self._unanswered.add(channel)
+        self._cut_if_overdue()
+
+    def _cut_if_overdue(self) -> None:
+        if self._unanswered.are_overdue():
+            self.give_up(UNANSWERED)
+
+    def add_channel(self, chan: SSHChannel[AnyStr]) -> int:
+        """Take one channel more, opened by either side. Raises: asyncssh.ChannelOpenError."""
+        self._cut_if_overdue()
+        if self._unanswered.are_too_many() or len(self._channels) >= CHANNELS_MAX:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_RESOURCE_SHORTAGE, "too many channels into your environment are open or not closed by it"
+            )
+        return super().add_channel(chan)
 
     async def start_program(
         self,
@@ -111,7 +168,9 @@ class UpstreamPool:
         offload: Offload,
         authority: CertificateAuthority,
         settings: SshSettings,
+        recorder: Recorder,
     ) -> None:
+        self._recorder = recorder
         self._environments = environments
         self._dialer = dialer
         self._offload = offload
@@ -150,7 +209,9 @@ class UpstreamPool:
         sock = await self._dialer.dial(ref, "ssh", actor, tell)
         try:
             options = await self._offload.quick(self._options, ref, agent is not None)
-            connection = await asyncio.wait_for(self._log_in(sock, options, agent), LOGIN_SECONDS)
+            connection = await asyncio.wait_for(
+                self._log_in(sock, options, agent, self._cut_noter(ref, actor)), LOGIN_SECONDS
+            )
         except (asyncssh.Error, OSError, TimeoutError) as exc:
             sock.close()
             raise DevgwError(
@@ -178,12 +239,24 @@ class UpstreamPool:
         credentials = self._authority.mint(ref.user, f"devgw {ref}", self._settings.certificate_seconds, agent=agent)
         return login_options(ref, self._environments.host_key(ref), credentials)
 
+    def _cut_noter(self, ref: EnvironmentRef, actor: Actor) -> Callable[[str], None]:
+        def note(why: str) -> None:
+            self._recorder.submit(events.upstream_cut(actor, str(ref), why))
+
+        return note
+
     async def _log_in(
-        self, sock: Any, options: SSHClientConnectionOptions, agent: AgentOpener | None
+        self,
+        sock: Any,
+        options: SSHClientConnectionOptions,
+        agent: AgentOpener | None,
+        note_cut: Callable[[str], None],
     ) -> UpstreamConnection:
         idle_seconds = self._settings.upstream_idle_seconds
 
         def make(loop: asyncio.AbstractEventLoop, chosen: SSHClientConnectionOptions) -> UpstreamConnection:
-            return UpstreamConnection(loop, chosen, wait="auth", idle_seconds=idle_seconds, agent=agent)
+            return UpstreamConnection(
+                loop, chosen, wait="auth", idle_seconds=idle_seconds, agent=agent, note_cut=note_cut
+            )
 
         return await log_in(sock, options, make)
