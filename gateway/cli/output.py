@@ -129,8 +129,8 @@ def _write(text: str) -> None:
 def _columns(rows: Sequence[Sequence[str]], *, bold_first_row: bool = False) -> str:
     """Align columns; never cut, so that a narrow terminal wraps and a program reads whole values."""
     cells = [[printable(cell) or "-" for cell in row] for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    lines = [_GUTTER.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    widths = [max(_width(cell) for cell in column) for column in zip(*cells, strict=True)]
+    lines = [_GUTTER.join(_filled(row, widths)).rstrip() for row in cells]
     if bold_first_row and _may_colour():
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
     return "\n".join(lines) + "\n"
@@ -138,7 +138,20 @@ def _columns(rows: Sequence[Sequence[str]], *, bold_first_row: bool = False) -> 
 
 def _padded(cells: Sequence[str], widths: Iterable[int]) -> str:
     shown = (printable(cell) or "-" for cell in cells)
-    return "  ".join(cell.ljust(width) for cell, width in zip(shown, widths, strict=True)).rstrip() + "\n"
+    return "  ".join(_filled(shown, widths)).rstrip() + "\n"
+
+
+def _filled(cells: Iterable[str], widths: Iterable[int]) -> Iterator[str]:
+    """Fill cells up to their columns' widths, counted in terminal cells: a Chinese character takes two."""
+    return (cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True))
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def _may_colour() -> bool:

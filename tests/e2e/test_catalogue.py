@@ -28,6 +28,9 @@ permit_open = "any-loopback"
 permit_listen = "none"
 accept_env = ["LC_*"]
 images = ["*"]
+max_environments = 2
+max_memory = "256GiB"
+max_cpus = 64
 max_gpus = 2
 max_lease = "1d"
 [roles.trusted]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from rich.cells import cell_len
 
 from gateway.cli.output import Form, Output, printable
 from gateway.errors import UsageError
@@ -65,3 +66,13 @@ def test_question_without_a_terminal_is_an_error(capsys: pytest.CaptureFixture[s
     assert refusal.value.code == "confirmation.needed"
     assert Output().confirm("delete alice?", yes=True)
     assert capsys.readouterr().err == ""
+
+
+def test_names_in_chinese_align(capsys: pytest.CaptureFixture[str]) -> None:
+    """A character that takes two cells of a terminal is counted as two."""
+    Output().table(("NAME", "STATE"), [("数据集", "running"), ("imagenet", "stopped")], {})
+    lines = capsys.readouterr().out.splitlines()
+    starts = [
+        cell_len(line[: line.index(word)]) for line, word in zip(lines, ("STATE", "running", "stopped"), strict=True)
+    ]
+    assert len(set(starts)) == 1

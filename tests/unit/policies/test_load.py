@@ -29,8 +29,8 @@ FAULTS = [
     ("version = 1\n[roles.a]\ncertificate_authorities = ['c']", 3, "roles.a.certificate_authorities", "'c'"),
     # values
     ("version = 1\n[roles.a]\nsessions = ['shell',\n'tunnel']", 3, "roles.a.sessions.1", "'shell', 'exec' or 'sftp'"),
-    ("version = 1\n[roles.a]\nidle_stop = 90", 3, "roles.a.idle_stop", "'90m'"),
-    ("version = 1\n[roles.a]\nmax_memory = '16GB'", 3, "roles.a.max_memory", "'16GiB'"),
+    ("version = 1\n[roles.a]\nidle_stop = 90", 3, "roles.a.idle_stop", "90m"),
+    ("version = 1\n[roles.a]\nmax_memory = '16G'", 3, "roles.a.max_memory", "16GiB"),
     ("version = 1\n[roles.a]\nmax_gpus = -1", 3, "roles.a.max_gpus", "greater than or equal to 0"),
     ("version = 1\n[roles.a]\nrequired_rsa_size = 2048", 3, "roles.a.required_rsa_size", "3072"),
     ("version = 1\n[roles.a]\nkey_types = ['dsa']", 3, "roles.a.key_types.0", "'ed25519'"),

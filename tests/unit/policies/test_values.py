@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config import quantities as of_settings
 from policies.egress import parse_egress, parse_target
 from policies.hours import parse_hours
 from policies.ports import PortMap, Ports
@@ -50,7 +51,7 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         parse_duration(text)
 
 
-@pytest.mark.parametrize("text", ["", "16", "16GB", "16 GiB", "1.5GiB", "-1GiB", 16])
+@pytest.mark.parametrize("text", ["", "16", "16G", "1.5.5GiB", "-1GiB", 16])
 def test_what_is_no_size_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="size"):
         parse_size(text)
@@ -163,3 +164,23 @@ def test_every_key_is_found_in_an_awkward_file() -> None:
 def test_an_unknown_key_has_the_line_of_the_table_around_it() -> None:
     source = locate(AWKWARD, "/etc/devgw/x.toml")
     assert (source.place("a.b.nothing.deep"), source.place("nothing")) == ("x.toml:13", "x.toml")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1h30m", 5400), ("90m", 5400), ("1w2d", 777_600), ("1d12h", 129_600)])
+def test_a_duration_means_the_same_in_settings_and_policies(text: str, seconds: int) -> None:
+    """One grammar: what one of them takes the other takes."""
+    assert parse_duration(text) == of_settings.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["1h 30m", "h", "", "-1h", "1.5h", "\uff11h", "1h30"])
+def test_what_is_no_duration_is_none_in_either(text: str) -> None:
+    for parse in (parse_duration, of_settings.parse_duration):
+        with pytest.raises(ValueError, match="not a duration"):
+            parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1.5GiB", 1_610_612_736), ("500MB", 500_000_000), ("16 GiB", 17_179_869_184)]
+)
+def test_a_size_means_the_same_in_settings_and_policies(text: str, size: int) -> None:
+    assert parse_size(text) == of_settings.parse_size(text) == size
