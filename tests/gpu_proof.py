@@ -49,7 +49,7 @@ class Card:
 
 
 def run_command(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=3600)
 
 
 def find_card(run: Run = run_command) -> Card | None:

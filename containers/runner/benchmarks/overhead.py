@@ -226,7 +226,7 @@ def pause(job: Job) -> dict[str, float]:
         run.batches = Noted()
         train(run, warm)
         for number in range(SAVES):
-            run.writer.wait(timeout=60)
+            run.writer.wait()
             run.writer.saved_step = -1 - number
             begun = time.perf_counter()
             save(run, wait=False)
@@ -246,7 +246,7 @@ def start_seconds(job: Job, root: Path, steps: int, name: str) -> tuple[float, f
     line = [sys.executable, "-m", "devgw_runner", *job.line, "--steps", str(steps), "--compile", "off", *paths]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
-    subprocess.run(line, check=True, cwd=EXAMPLES, stdout=subprocess.DEVNULL, timeout=300)
+    subprocess.run(line, check=True, cwd=EXAMPLES, stdout=subprocess.DEVNULL, timeout=3600)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - begun, cpu

@@ -47,7 +47,7 @@ def test_training_on_while_a_checkpoint_is_written_does_not_change_it(tmp_path):
     writer.save(state, wait=False)
     for _ in range(20):
         advance(state)
-    writer.wait(timeout=60)
+    writer.wait()
     other = make_state()
     restore(other, find_start("auto", tmp_path).found, World(), {})
     assert torch.equal(other.model[0].weight, weight)

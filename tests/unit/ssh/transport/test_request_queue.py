@@ -27,7 +27,7 @@ class SlowDoor(OpenDoor):
 
     async def server_requested(self, listen_host: str, listen_port: int) -> bool:  # type: ignore[override]  # an awaitable is taken too
         self.asked += 1
-        await self.let.wait(timeout=60)
+        await self.let.wait()
         return False
 
 
