@@ -1,12 +1,12 @@
 """Where an environment's files lie on the host, who owns them and how they are mounted. `identity` fills them."""
 
-import os
-import shutil
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import DevgwError, StoreError
 from gateway.model import EnvironmentRef, Mount
+from gateway.removal import own_directory, remove_tree
 
 VOLUMES = ("home", "workspace", "checkpoints", "logs")
 
@@ -44,9 +44,9 @@ class Layout:
         try:
             for place in (self.root, self.volumes, self.config):
                 place.mkdir(parents=True, exist_ok=True, mode=0o755)
-            _own(self.run, uid, gid, mode=0o700)
+            own_directory(self.run, uid, gid, mode=0o700)
             for name in VOLUMES:
-                _own(self.volumes / name, uid, gid, mode=0o700)
+                own_directory(self.volumes / name, uid, gid, mode=0o700)
         except OSError as exc:
             raise disk_error(exc, self.root) from exc
 
@@ -66,15 +66,20 @@ class Layout:
         )
 
     def remove(self) -> None:
-        """Remove sockets and configuration; the volumes stay."""
-        shutil.rmtree(self.run, ignore_errors=True)
-        shutil.rmtree(self.config, ignore_errors=True)
+        """Remove sockets and configuration; the volumes stay. Raises: StoreError."""
+        _remove(self.run)
+        _remove(self.config)
         _remove_empty(self.root, self.root.parent)
 
     def remove_volumes(self) -> None:
-        """Remove the person's own files for good."""
-        shutil.rmtree(self.volumes, ignore_errors=True)
+        """Remove the person's own files for good. Raises: StoreError, when something is left."""
+        _remove(self.volumes)
         _remove_empty(self.volumes.parent)
+
+    def remove_sockets(self, *names: str) -> None:
+        """Remove what the last start left, whatever the environment made of it. Raises: StoreError."""
+        for name in names:
+            _remove(self.run / name)
 
     def remove_empty_volumes(self) -> None:
         """Remove volumes nothing was ever written to: those of a create that failed."""
@@ -83,8 +88,6 @@ class Layout:
 
 def disk_error(exc: OSError, place: Path) -> DevgwError:
     """Put an OSError into words. ENOSPC and EDQUOT get the code `store.no-space`."""
-    import errno
-
     if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
         return StoreError(
             "store.no-space", f"no space left under {place}", "free some space, then try again; nothing was lost"
@@ -92,11 +95,19 @@ def disk_error(exc: OSError, place: Path) -> DevgwError:
     return StoreError("store.unusable", f"cannot write under {place}: {exc.strerror}", "check owner and permissions")
 
 
-def _own(place: Path, uid: int, gid: int, *, mode: int) -> None:
-    place.mkdir(exist_ok=True, mode=mode)
-    if os.geteuid() == 0:
-        os.chown(place, uid, gid)
-    place.chmod(mode)
+def _remove(place: Path) -> None:
+    try:
+        remove_tree(place)
+    except OSError as exc:
+        raise StoreError(
+            "store.unusable", f"cannot remove {exc.filename or place}: {exc.strerror}", _hint_of(exc, place)
+        ) from exc
+
+
+def _hint_of(exc: OSError, place: Path) -> str:
+    if exc.errno == errno.EBUSY:
+        return f"'findmnt' shows what is mounted below {place}; unmount it, then try again"
+    return "check owner and permissions, then try again; what could be removed is gone"
 
 
 def _remove_empty(*places: Path) -> None:

@@ -237,8 +237,7 @@ class EnvironmentLifecycle:
                 ref, *self._ids(user), gpus, self._settings.ca_line(), self._settings.notebook_port
             )
             write_account(layout, account)
-            for name in ("ssh.sock", "notebook.sock", "ports.sock"):
-                (layout.run / name).unlink(missing_ok=True)
+            layout.remove_sockets("ssh.sock", "notebook.sock", "ports.sock")
             withdraw_notice(layout)
             undo.callback(engine.delete, ref)
             engine.create(self._spec(environment, account, layout), progress)

@@ -6,6 +6,7 @@ What is built, and under which name, is decided in `environments/image_build.py`
 
 import hashlib
 import json
+import logging
 import re
 import secrets
 import shutil
@@ -23,7 +24,9 @@ from gateway.engines.bubblewrap.records import read_json
 from gateway.engines.bubblewrap.software import PreparedRoots
 from gateway.engines.image_builder import BuildProgress, Progress
 from gateway.errors import DevgwError, EngineError
+from gateway.removal import remove_tree
 
+_log = logging.getLogger(__name__)
 _SCRIPTS = ("install_packages.sh", "install_own.sh")
 _FROM = re.compile(r"FROM (\S+)\s*")
 _COMMAND = ["/opt/devgw/bin/python", "-I", "-m", "devgw_environment", "init"]
@@ -106,7 +109,7 @@ class BubblewrapImageBuilder:
                 "image.build-failed", f"cannot write the root: {exc}", "is there room on the disk?"
             ) from exc
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            _clear(draft)
 
     def _label(self, place: str, labels: Mapping[str, str]) -> None:
         manifest = read_json(self._roots.directory / place / "root.json") or {}
@@ -123,11 +126,22 @@ class BubblewrapImageBuilder:
     def _unpacked(self, context: IO[bytes]) -> Iterator[Path]:
         """Unpack a context beside the roots, and take it away again."""
         self._roots.directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=self._roots.directory) as folder:
+        folder = Path(tempfile.mkdtemp(prefix=".build-", dir=self._roots.directory))
+        try:
             with tarfile.open(fileobj=context) as tar:
-                _extract(tar, Path(folder))
-            Path(folder).chmod(0o755)
-            yield Path(folder)
+                _extract(tar, folder)
+            folder.chmod(0o755)
+            yield folder
+        finally:
+            _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what the scripts worked in; what cannot go is in nobody's way, and no reason for a build to fail."""
+    try:
+        remove_tree(folder)
+    except OSError as exc:
+        _log.warning("%s stays: %s", exc.filename or folder, exc.strerror)
 
 
 def _extract(tar: tarfile.TarFile, folder: Path) -> None:

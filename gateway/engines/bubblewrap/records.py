@@ -6,13 +6,13 @@ A directory without `spec.json` is what an interrupted create or delete left.
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.engines.bubblewrap.errors import failed
 from gateway.engines.bubblewrap.process import Process
 from gateway.engines.digest import digest_of
 from gateway.errors import UsageError
@@ -26,6 +26,7 @@ from gateway.model import (
     parse_environment_name,
     parse_user_name,
 )
+from gateway.removal import remove_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,16 @@ class Record:
             (self.directory / name).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove it all; the specification first, so that what is left of a remove cut off is seen to be partial."""
-        (self.directory / "spec.json").unlink(missing_ok=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Remove it all; the specification first, so that what is left of a remove cut off is seen to be partial.
+
+        Raises:
+            EngineError: `engine.failed`, when something is left.
+        """
+        try:
+            (self.directory / "spec.json").unlink(missing_ok=True)
+            remove_tree(self.directory)
+        except OSError as exc:
+            raise failed(f"remove {exc.filename or self.directory}", exc.strerror or str(exc)) from exc
 
 
 class Records:
