@@ -41,7 +41,7 @@ def blob(size: int, seed: str = "notebook") -> bytes:
 
 
 def _enter(root: Path, uid: int) -> None:
-    for name in ("passwd", "group"):
+    for name in ("passwd", "group", "shadow"):
         subprocess.run(["mount", "--bind", str(root / name), f"/etc/{name}"], check=True, timeout=60)
     terminals = "newinstance,gid=5,mode=620,ptmxmode=666"  # sshd wants terminals of the group tty
     subprocess.run(["mount", "-t", "devpts", "-o", terminals, "devpts", "/dev/pts"], check=True, timeout=60)
