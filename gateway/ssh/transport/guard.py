@@ -7,17 +7,20 @@ stops its own senders and nothing else. Which channels may be opened, and by who
 import asyncio
 import logging
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any, Final, cast
 
 import asyncssh
 from asyncssh.channel import SSHChannel
 from asyncssh.connection import SSHConnection
-from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_KEXINIT
+from asyncssh.constants import MSG_CHANNEL_OPEN, MSG_CHANNEL_OPEN_CONFIRMATION, MSG_GLOBAL_REQUEST, MSG_KEXINIT
 from asyncssh.packet import SSHPacket
 
 from gateway.ssh.transport.channels import ForwardChannel, StreamlocalChannel
 from gateway.ssh.transport.log_rate_limiter import LogRateLimiter
+from gateway.ssh.transport.packet_floor import PacketFloor
 from gateway.ssh.transport.request_queue import GlobalRequestQueue
+from gateway.ssh.transport.turns import SLICE_SECONDS, turns_of
 from gateway.ssh.transport.wire import Wire
 
 INPUT_MAX_BYTES: Final = 1 << 20
@@ -40,7 +43,7 @@ _log = logging.getLogger(__name__)
 _sparing = LogRateLimiter(60)
 
 
-class ConnectionGuard(GlobalRequestQueue, Wire):
+class ConnectionGuard(GlobalRequestQueue, PacketFloor, Wire):
     """The limits common to both directions: mixed in before an asyncssh connection class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -54,6 +57,8 @@ class ConnectionGuard(GlobalRequestQueue, Wire):
         self._exchange_at = 0.0
         self._exchange_timer: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
+        self._turns = turns_of(self._loop)
+        self._is_queued = False
 
     # Receiving
 
@@ -75,9 +80,43 @@ class ConnectionGuard(GlobalRequestQueue, Wire):
     def _recv_data(self) -> None:
         if self._transport is None:
             return  # what a task waited to go on with, after the end
+        if self._is_queued:
+            return
+        if self._turns.may_begin():
+            self._process_slice()
+        else:
+            self._queue()
+
+    def _process_slice(self) -> None:
+        began = perf_counter()
+        self._slice_ends = began + SLICE_SECONDS
         super()._recv_data()
-        if self._holds and len(self._inpbuf) <= INPUT_MAX_BYTES:
+        self._turns.spend(began)
+        if self._slice_is_over:
+            self._slice_is_over = False
+            self._queue()
+        elif self._holds and len(self._inpbuf) <= INPUT_MAX_BYTES:
             self._release_reading("input")
+
+    def _queue(self) -> None:
+        """Wait for the next slice; the socket is not read, so that its end comes behind what waits."""
+        if self._transport is not None and self._inpbuf:
+            self._is_queued = True
+            self._hold_reading("turn")
+            self._turns.queue(self)
+
+    @property
+    def payer(self) -> str:
+        """Whose turn this connection takes: its user's; those who have not logged in share one."""
+        return self._username if self._auth_complete else ""
+
+    def take_turn(self) -> None:
+        """Go on with what waits."""
+        self._is_queued = False
+        if self._transport is not None:
+            self._process_slice()
+            if not self._is_queued:
+                self._release_reading("turn")
 
     def _reset_keepalive_timer(self) -> None:
         """Note that the peer lives; the timer looks when it fires, instead of being made anew for each packet."""
@@ -175,6 +214,8 @@ class ConnectionGuard(GlobalRequestQueue, Wire):
     _packet_handlers = {  # noqa: RUF012 - asyncssh dispatches by this table
         **SSHConnection._packet_handlers,  # noqa: SLF001 - the table this one stands before
         MSG_KEXINIT: _limited_kexinit,
+        MSG_CHANNEL_OPEN: PacketFloor._roomy_open,  # noqa: SLF001 - the same class, by its part
+        MSG_CHANNEL_OPEN_CONFIRMATION: PacketFloor._roomy_confirmation,  # noqa: SLF001 - likewise
         MSG_GLOBAL_REQUEST: GlobalRequestQueue._bounded_global_request,  # noqa: SLF001 - the same class, by its part
     }
 

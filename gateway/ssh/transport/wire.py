@@ -6,6 +6,7 @@ Everything but channel data on an authenticated connection takes asyncssh's own 
 import os
 import time
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any, cast
 
 import asyncssh
@@ -59,7 +60,14 @@ class Wire(Unlogged, SSHConnection):
 
     # Receiving
 
+    _slice_ends = 0.0
+    """The reading of `perf_counter` at which others' turn has come; whole packets are processed until then."""
+    _slice_is_over = False
+
     def _recv_pkthdr(self) -> bool:
+        if perf_counter() > self._slice_ends:
+            self._slice_is_over = True
+            return False
         cipher = self._recv_encryption
         if not self._auth_complete or not isinstance(cipher, PacketCipher) or self._decompressor:
             return super()._recv_pkthdr()
@@ -86,6 +94,9 @@ class Wire(Unlogged, SSHConnection):
                 at = end
                 self._deliver(plain)
                 self._finish_recv_packet(MSG_CHANNEL_DATA, self._recv_seq)
+                if perf_counter() > self._slice_ends:
+                    self._slice_is_over = True
+                    return False
             else:
                 return False
         finally:
