@@ -23,6 +23,10 @@ VARIABLES_MAX: Final = 64
 VARIABLE_MAX_BYTES: Final = 32 << 10
 """Environment variables of one session: how many, and name and value together."""
 
+PIECE_BYTES: Final = 8 << 10
+"""To this size pieces of data that wait are put together."""
+PIECES_MANY: Final = 64
+"""From this many on, errors may be kept before output that came earlier: RFC 4254 promises no order between them."""
 SIGNALS: Final = frozenset(
     {"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"}
     | {"INFO@openssh.com"}
@@ -66,7 +70,7 @@ class ChannelGuard(Unlogged, SSHChannel[bytes]):
     def write(self, data: bytes, datatype: int | None = None) -> None:
         """Send at once, without copying into the buffer, what the peer's window and the connection take."""
         if self._send_buf or self._send_state != "open" or len(data) > self._send_window or not self._may_send():
-            super().write(data, datatype)
+            self._write_later(data, datatype)
             return
         connection = cast("Congestible", self._conn)
         if datatype is None and self._send_chan is not None and connection.may_send_quickly():
@@ -74,6 +78,33 @@ class ChannelGuard(Unlogged, SSHChannel[bytes]):
             connection.send_data(self._send_chan, memoryview(data), self._send_pktsize)
         else:
             super().write(data, datatype)
+
+    def _write_later(self, data: bytes, datatype: int | None) -> None:
+        """Put data behind what waits, small pieces together: a piece of one byte would take a hundred to keep."""
+        if self._send_buf and self._send_state == "open" and data:
+            last, kind = self._send_buf[-1]
+            if kind == datatype and len(last) + len(data) <= PIECE_BYTES:
+                last += data
+                self._send_buf_len += len(data)
+                self._flush_send_buf()
+                return
+        super().write(data, datatype)
+
+    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
+        """Take data; while nobody takes it on, keep small pieces together."""
+        if self._recv_paused and data and self._send_state not in {"close_pending", "closed"}:
+            for at in self._joinable():
+                last, kind = self._recv_buf[at]
+                if kind == datatype and len(last) + len(data) <= PIECE_BYTES:
+                    self._recv_window -= len(data)
+                    self._recv_buf[at] = (b"".join((last, data)), kind)
+                    return
+        super()._accept_data(data, datatype)
+
+    def _joinable(self) -> range:
+        """Return which of the pieces kept may grow: the last; of many the last two, for output and errors in turn."""
+        count = len(self._recv_buf)
+        return range(count - 1, max(count - (2 if count > PIECES_MANY else 1), 0) - 1, -1) if count else range(0)
 
     def close(self) -> None:
         """Close when what was written is sent."""

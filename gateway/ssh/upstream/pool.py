@@ -29,6 +29,8 @@ from gateway.ssh.upstream.unanswered import UnansweredCloses
 
 AgentOpener = Callable[[], Awaitable[ChannelEnd]]
 LOGIN_SECONDS = 30.0
+WINDOW_MIN_BYTES: Final = 32 << 10
+"""The smallest receive window of a channel: one packet."""
 CHANNELS_MAX: Final = 4096
 """Channels of one upstream: those of 32 connections with 128 each."""
 UNREAD_MAX_BYTES: Final = 8 << 20
@@ -46,11 +48,13 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
         idle_seconds: float,
         agent: AgentOpener | None = None,
         note_cut: Callable[[str], None] | None = None,
+        window_bytes: int = 32 << 20,
         **kwargs: Any,
     ) -> None:
-        """`note_cut` is told why the gateway itself ends the connection, where it does."""
+        """`note_cut` is told why the gateway itself ends the connection; `window_bytes` is shared by the channels."""
         super().__init__(*args, **kwargs)
         self._note_cut = note_cut
+        self._window_bytes = window_bytes
         self._unanswered = UnansweredCloses()
         self._idle_seconds = idle_seconds
         self._agent_opener = agent
@@ -102,6 +106,12 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
         self._unanswered.add(channel)
         self._cut_if_overdue()
 
+    def window_for(self, asked: int = 0) -> int:
+        """Share a bounded window among the channels: what all of them hold for clients that do not read it."""
+        used = sum(channel.get_recv_window() for channel in self._channels.values())
+        left = (self._window_bytes - used) // 4
+        return max(WINDOW_MIN_BYTES, min(super().window_for(asked), left))
+
     def _cut_if_overdue(self) -> None:
         if self._unanswered.are_overdue():
             self.give_up(UNANSWERED)
@@ -131,7 +141,7 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
             asyncssh.ChannelOpenError: when the environment refuses.
         """
         self._update_recv_pktlen(32768)
-        channel = EnvironmentChannel(self, self._loop, "strict", None, "strict", window, 32768)
+        channel = EnvironmentChannel(self, self._loop, "strict", None, "strict", self.window_for(window), 32768)
         kind, size, modes = terminal or (None, (0, 0, 0, 0), {})
         await channel.create(
             factory,
@@ -252,11 +262,15 @@ class UpstreamPool:
         agent: AgentOpener | None,
         note_cut: Callable[[str], None],
     ) -> UpstreamConnection:
-        idle_seconds = self._settings.upstream_idle_seconds
-
         def make(loop: asyncio.AbstractEventLoop, chosen: SSHClientConnectionOptions) -> UpstreamConnection:
             return UpstreamConnection(
-                loop, chosen, wait="auth", idle_seconds=idle_seconds, agent=agent, note_cut=note_cut
+                loop,
+                chosen,
+                wait="auth",
+                idle_seconds=self._settings.upstream_idle_seconds,
+                agent=agent,
+                note_cut=note_cut,
+                window_bytes=self._settings.connection_window_bytes,
             )
 
         return await log_in(sock, options, make)

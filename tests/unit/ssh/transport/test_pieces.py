@@ -1,0 +1,105 @@
+"""Data that waits in tiny pieces takes about as much memory as it is long, and stays in order."""
+
+import asyncio
+from typing import Any
+
+import asyncssh
+import pytest
+
+from gateway.ssh.transport.channels import PIECE_BYTES, PIECES_MANY
+from gateway.ssh.transport.relay import ChannelEnd
+from gateway.ssh.upstream.pool import WINDOW_MIN_BYTES
+from tests.unit.ssh.transport.peers import OpenDoor, guarded_server, upstream
+
+COUNT = 40_000
+
+
+class Paused(asyncssh.SSHTCPSession[bytes]):
+    """A port that takes nothing until it is let."""
+
+    def __init__(self) -> None:
+        self.taken = bytearray()
+
+    def connection_made(self, chan: Any) -> None:
+        self.channel = chan
+        chan.pause_reading()
+
+    def data_received(self, data: bytes, _datatype: int | None) -> None:
+        self.taken += data
+
+
+class Ports(OpenDoor):
+    """One port."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = Paused()
+
+    def connection_requested(self, *_where: Any) -> Paused:
+        return self.port
+
+
+@pytest.mark.attack("E27", "windows filled with data of one byte a packet, towards one who does not read")
+def test_tiny_pieces_that_wait_are_kept_together_in_order() -> None:
+    """What is received and what is to be sent; other numbers of pieces of other sizes between."""
+
+    async def go() -> None:
+        door = Ports()
+        async with guarded_server(lambda: door) as (_gateway, client):
+            await client.create_connection(asyncssh.SSHTCPSession, "localhost", 80, encoding=None)
+            channel = door.port.channel
+            channel.pause_reading()
+            expected = bytearray()
+            for number in range(COUNT):
+                part = bytes([number % 251]) * (5000 if number % 4000 == 1 else 1)
+                channel.take_data(memoryview(part) if len(part) > 4096 else part)
+                expected += part
+            assert len(channel._recv_buf) <= len(expected) // (PIECE_BYTES // 4)
+            assert channel._init_recv_window - channel._recv_window == len(expected)
+            channel.resume_reading()
+            assert door.port.taken == expected
+            channel._send_window = 0
+            for number in range(COUNT):
+                channel.write(bytes([number % 251]))
+            assert len(channel._send_buf) <= COUNT // (PIECE_BYTES // 4)
+            assert channel._send_buf_len == COUNT
+            assert b"".join(data for data, _ in channel._send_buf) == bytes(number % 251 for number in range(COUNT))
+
+    asyncio.run(go())
+
+
+def test_output_and_errors_in_turn_are_kept_together_too() -> None:
+    """Each in its own order."""
+
+    async def go() -> None:
+        door = Ports()
+        async with guarded_server(lambda: door) as (_gateway, client):
+            await client.create_connection(asyncssh.SSHTCPSession, "localhost", 80, encoding=None)
+            channel = door.port.channel
+            channel.pause_reading()
+            for number in range(COUNT):
+                channel._accept_data(bytes([number % 251]), number % 2 or None)
+            assert len(channel._recv_buf) <= PIECES_MANY + 2 + COUNT // (PIECE_BYTES // 4)
+            for first, kind in ((0, None), (1, 1)):
+                held = b"".join(data for data, datatype in channel._recv_buf if datatype == kind)
+                assert held == bytes(number % 251 for number in range(first, COUNT, 2))
+
+    asyncio.run(go())
+
+
+@pytest.mark.attack("E28", "many channels into an environment whose data the user does not read")
+def test_the_windows_of_all_channels_into_an_environment_are_one_budget() -> None:
+    """The first have a full one; a thousand have a bounded one together, each with room for a packet."""
+
+    async def go() -> None:
+        async with upstream(Ports, window_bytes=4 << 20) as (gateway, _sshd):
+            windows = []
+            for _ in range(300):
+                end = ChannelEnd(lambda _size: None)
+                channel, _ = await gateway.create_connection(lambda end=end: end, "localhost", 80, "", 0)  # type: ignore[misc]  # a default binds it now
+                windows.append(channel.get_recv_window())
+            assert windows[0] == 1 << 20
+            assert min(windows) == WINDOW_MIN_BYTES
+            assert sum(windows) < (4 << 20) + 300 * WINDOW_MIN_BYTES
+
+    asyncio.run(go())
