@@ -106,7 +106,7 @@ def test_a_shell_has_a_terminal_that_follows_the_window(laboratory: Laboratory) 
     terminal.resize(40, 120)
     terminal.type("for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1; done; stty size\n")
     terminal.expect("40 120")
-    terminal.type("echo slee''ping; sleep 60\n")
+    terminal.type("sh -c 'echo slee\"\"ping; exec sleep 60'\n")  # said by the job that Ctrl-C is for
     terminal.expect("sleeping")
     terminal.type("\x03")
     terminal.type("exit 7\n")
