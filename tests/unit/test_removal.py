@@ -41,8 +41,8 @@ def _open_descriptors() -> int:
 def tree(tmp_path: Path) -> Iterator[Path]:
     """A place for a tree; whatever a failed test leaves there goes away with rm(1)."""
     yield tmp_path / "tree"
-    subprocess.run(["chattr", "-R", "-ia", str(tmp_path)], check=False, capture_output=True)
-    subprocess.run(["rm", "-rf", str(tmp_path / "tree")], check=True)
+    subprocess.run(["chattr", "-R", "-ia", str(tmp_path)], check=False, capture_output=True, timeout=60)
+    subprocess.run(["rm", "-rf", str(tmp_path / "tree")], check=True, timeout=60)
 
 
 @pytest.mark.attack("I15", "a tree of 50,000 levels: purged, by an iterative walk with few descriptors")
@@ -159,7 +159,7 @@ def _set_flag(place: Path, flag: int) -> bool:
 
 
 def _has_no_flags(place: Path) -> bool:
-    return subprocess.run(["lsattr", "-d", str(place)], check=False, capture_output=True).returncode != 0
+    return subprocess.run(["lsattr", "-d", str(place)], check=False, capture_output=True, timeout=60).returncode != 0
 
 
 _MOUNTS = """
@@ -186,7 +186,11 @@ def test_a_mount_is_not_crossed(tree: Path, tmp_path: Path) -> None:
     (tree / "b").mkdir()
     command = ["unshare", *([] if _IS_ROOT else ["--map-root-user"]), "--mount"]
     done = subprocess.run(
-        [*command, sys.executable, "-c", _MOUNTS, str(tree), str(outside)], check=True, capture_output=True, text=True
+        [*command, sys.executable, "-c", _MOUNTS, str(tree), str(outside)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stdout.startswith("16 another file system is mounted there")
     assert str(tree / "a" / "mounted") in done.stdout
