@@ -4,19 +4,24 @@ What a request will take in the journal is charged when it is read, so that its 
 A file is `sftp.opened` when the environment has said yes, and `sftp.closed` with what was read and written.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
+from sys import getsizeof
 
 from gateway.audit.event import Event
 from gateway.gate import Budget, NoBudget
 from gateway.ssh.connection_registry import ClientIdentity
+from gateway.ssh.observers.remembered import Remembered
 from gateway.ssh.observers.sftp_packets import Fields, Framer, Packet
 
 PENDING_MAX = 4096
 """Requests without an answer, and open files, that are remembered; then the oldest is journaled unfinished."""
+HELD_MAX_BYTES = 512 << 10
+"""What the requests of one channel, and its open files, may each take in memory; then likewise."""
+HANDLE_MAX = 256
+"""Bytes of a file's handle (draft-ietf-secsh-filexfer-02 §6.3); a longer one is known by its hash."""
 PATH_MAX = 1024
 """Of a path, bytes in the journal; a longer one is cut and named by its hash."""
 _OPEN, _CLOSE, _READ, _WRITE, _SETSTAT, _FSETSTAT = 3, 4, 5, 6, 9, 10
@@ -36,6 +41,7 @@ _EXTENSIONS = {
 }
 _APPEND_WRITE = 0x2 | 0x4 | 0x8 | 0x10  # SSH_FXF_WRITE, APPEND, CREAT, TRUNC
 _EVENT_BYTES = 500  # an event of no path
+_ENTRY_BYTES = 500  # of memory, for what is remembered, without its texts
 _Detail = dict[str, str | int | float | bool | None]
 
 
@@ -47,6 +53,11 @@ class _File:
     mode: str
     read_bytes: int = 0
     written_bytes: int = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """About what it takes in memory."""
+        return _ENTRY_BYTES + getsizeof(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,11 @@ class _Asked:
             return 0
         return _EVENT_BYTES + sum(len(encode_basestring_ascii(str(text))) for text in self.told().values())
 
+    @property
+    def held_bytes(self) -> int:
+        """About what it takes in memory."""
+        return _ENTRY_BYTES + sum(getsizeof(text) for text in self.told().values())
+
     def told(self) -> _Detail:
         detail: _Detail = dict(self.detail)
         return detail | ({"path": self.file.path, "mode": self.file.mode} if self.file else {})
@@ -79,8 +95,8 @@ class SftpJournal:
         self._submit = submit
         self._budget = budget or NoBudget()
         self._requests, self._answers = Framer(), Framer()
-        self._asked: OrderedDict[int, _Asked] = OrderedDict()
-        self._files: OrderedDict[bytes, _File] = OrderedDict()
+        self._asked: Remembered[int, _Asked] = Remembered(PENDING_MAX, HELD_MAX_BYTES)
+        self._files: Remembered[bytes, _File] = Remembered(PENDING_MAX, HELD_MAX_BYTES)
 
     def typed(self, data: bytes) -> None:
         for packet in self._requests.feed(data):
@@ -95,11 +111,10 @@ class SftpJournal:
 
     def ended(self) -> None:
         """Files still open end with the channel, and requests that were never answered are told."""
-        while self._asked:
-            self._note_unanswered(self._asked.popitem(last=False)[1])
-        for file in self._files.values():
+        for asked in self._asked.drain():
+            self._note_unanswered(asked)
+        for file in self._files.drain():
             self._note_closed(file)
-        self._files.clear()
 
     def _request(self, packet: Packet) -> None:
         fields = Fields(packet.head)
@@ -109,14 +124,14 @@ class SftpJournal:
             mode = "write" if fields.number() & _APPEND_WRITE else "read"
             self._remember(number, _Asked("sftp.opened", file=_File(path, mode)))
         elif packet.kind == _WRITE:
-            file = self._files.get(fields.string())
+            file = self._files.get(_handle(fields))
             if file:
                 fields.number(8)
                 file.written_bytes += fields.number()
         elif packet.kind == _READ:
-            self._remember(number, _Asked(file=self._files.get(fields.string())))
+            self._remember(number, _Asked(file=self._files.get(_handle(fields))))
         elif packet.kind == _CLOSE:
-            file = self._files.pop(fields.string(), None)
+            file = self._files.pop(_handle(fields))
             if file:
                 self._note_closed(file)
         else:
@@ -129,7 +144,7 @@ class SftpJournal:
         elif kind == _EXTENDED:
             code, paths = _EXTENSIONS.get(fields.string(), ("", 0))
         elif kind == _FSETSTAT:
-            file = self._files.get(fields.string())
+            file = self._files.get(_handle(fields))
             self._remember(number, _Asked("sftp.attributes-set", (("path", file.path if file else ""),)))
             return
         if code:
@@ -138,28 +153,23 @@ class SftpJournal:
 
     def _answer(self, packet: Packet) -> None:
         fields = Fields(packet.head)
-        asked = self._asked.pop(fields.number(), None) if packet.kind in {_STATUS, _HANDLE, _DATA} else None
+        asked = self._asked.pop(fields.number()) if packet.kind in {_STATUS, _HANDLE, _DATA} else None
         if asked is None:
             return
         self._budget.charge(self._identity.actor, -asked.size_bytes)
         if packet.kind == _DATA and asked.file:
             asked.file.read_bytes += fields.number()
         elif packet.kind == _HANDLE and asked.file:
-            self._files[fields.string()] = asked.file
-            if len(self._files) > PENDING_MAX:
-                self._note_closed(self._files.popitem(last=False)[1])
+            for gone in self._files.put(_handle(fields), asked.file, asked.file.held_bytes):
+                self._note_closed(gone)
             self._note(asked.code, asked.told() | {"ok": True})
         elif packet.kind == _STATUS and asked.code:
             self._note(asked.code, asked.told() | {"ok": fields.number() == 0})
 
     def _remember(self, number: int, asked: _Asked) -> None:
-        replaced = self._asked.pop(number, None)
-        if replaced is not None:
-            self._note_unanswered(replaced)
-        self._asked[number] = asked
         self._budget.charge(self._identity.actor, asked.size_bytes)
-        if len(self._asked) > PENDING_MAX:
-            self._note_unanswered(self._asked.popitem(last=False)[1])
+        for gone in self._asked.put(number, asked, asked.held_bytes):
+            self._note_unanswered(gone)
 
     def _note_unanswered(self, asked: _Asked) -> None:
         """Say what was asked for where the answer was not seen: `ok` is null."""
@@ -181,6 +191,12 @@ def _survive(read: Callable[[Packet], None], packet: Packet) -> None:
         read(packet)
     except ValueError:
         return
+
+
+def _handle(fields: Fields) -> bytes:
+    """Read a file's handle, as the key of what is known of the file."""
+    handle = fields.string()
+    return handle if len(handle) <= HANDLE_MAX else sha256(handle).digest()
 
 
 def _shown(path: bytes) -> str:

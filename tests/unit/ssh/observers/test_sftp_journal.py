@@ -1,6 +1,7 @@
 """The passive reader of sftp: the same events however bytes are cut, and no memory for what is long or malformed."""
 
 import tracemalloc
+from collections import Counter
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -12,7 +13,7 @@ from gateway.audit.event import Event
 from gateway.audit.record import encode
 from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.ssh.connection_registry import ClientIdentity
-from gateway.ssh.observers.sftp_journal import PENDING_MAX, SftpJournal
+from gateway.ssh.observers.sftp_journal import HELD_MAX_BYTES, PENDING_MAX, SftpJournal
 from gateway.ssh.observers.sftp_packets import HEAD_BYTES, Framer
 
 IDENTITY = ClientIdentity(
@@ -161,3 +162,42 @@ def test_what_is_never_answered_is_told_all_the_same() -> None:
     journal.ended()
     assert len(events) == PENDING_MAX + 101
     assert {event.detail["ok"] for event in events} == {None}
+
+
+@pytest.mark.attack("E29", "sftp requests with long paths that are never answered, handles of 16 KiB")
+def test_what_is_remembered_is_bounded_by_bytes() -> None:
+    """Long paths that no answer frees, and handles of an sshd of the user's own; everything is told in the end."""
+    watching, events = observer()
+    tracemalloc.start()
+    try:
+        for number in range(3000):
+            path = b"/" + number.to_bytes(4) * 400
+            watching.typed(packet(18, number, string(path), string(path[::-1])))
+        for number in range(3000):
+            watching.typed(packet(3, number, string(b"/f" + b"\xf0\x9f\x90\x8d" * 150), (2).to_bytes(4), bytes(4)))
+            watching.shown(packet(102, number, string(number.to_bytes(4) * 4000)))
+        assert watching._asked.held_bytes <= HELD_MAX_BYTES
+        assert watching._files.held_bytes <= HELD_MAX_BYTES
+        codes = Counter(event.code for event in events)
+        events.clear()
+        assert tracemalloc.get_traced_memory()[0] < 3 * HELD_MAX_BYTES
+    finally:
+        tracemalloc.stop()
+    watching.ended()
+    codes += Counter(event.code for event in events)
+    assert codes == {"sftp.renamed": 3000, "sftp.opened": 3000, "sftp.closed": 3000}
+
+
+def test_a_handle_that_is_given_twice_closes_the_first_file() -> None:
+    """In the journal, where each opened file has its end."""
+    watching, events = observer()
+    for number in (1, 2):
+        watching.typed(packet(3, number, string(b"/%d" % number), (2).to_bytes(4), bytes(4)))
+        watching.shown(packet(102, number, string(b"H")))
+    watching.ended()
+    assert [(event.code, event.detail["path"]) for event in events] == [
+        ("sftp.opened", "/1"),
+        ("sftp.closed", "/1"),
+        ("sftp.opened", "/2"),
+        ("sftp.closed", "/2"),
+    ]
