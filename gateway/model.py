@@ -158,6 +158,10 @@ class Environment:
     should_run: bool
     detail: str = ""
     last_active_at: datetime | None = None
+    purges: bool = False
+    """Its deletion, once begun, takes the user's files too."""
+    trouble: str = ""
+    """What the gateway last failed at in its care for it; empty when all went well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,13 +315,14 @@ class App:
     def doctor_sources(self) -> "Sources":
         """Whom the doctor asks here."""
         from gateway.doctor.doctor import Sources
-        from gateway.operations.diagnose import Inside, held_leases
+        from gateway.operations.diagnose import Inside, held_leases, troubles_in
 
         return Sources(
             settings=self.settings,
             engine=lambda: self.engine_diagnostics,
             sensors=self.sensors,
             leases=lambda: held_leases(self.database, self.lease_table),
+            troubles=lambda: troubles_in(self.database, self.table),
             policy_file=self.policy.file,
             load_policy=lambda: self.policy.policy,
             ask_inside=Inside(self.environments, lambda: self.authority.user_ca_key).ask,

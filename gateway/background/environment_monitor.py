@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.audit.event import Event
-from gateway.environments.reconcile import Finding
+from gateway.environments.finding import Finding
 from gateway.errors import DevgwError
 from gateway.gate import Recorder
 from gateway.gpus.activity import watch_xids
@@ -117,15 +117,18 @@ class EnvironmentMonitor:
     def go_round(self, *, tidies: bool) -> list[tuple[EnvironmentRef, str]]:
         """Go round once and return the lines for terminals; a failure must not end all later rounds."""
         said: list[tuple[EnvironmentRef, str]] = []
+        self._do(lambda: self._rounds().walk(lambda ref, line: said.append((ref, line))))
+        if tidies:
+            self._do(lambda: self._reconciler().tidy())
+        return said
+
+    def _do(self, work: Callable[[], Iterator[Finding]]) -> None:
         try:
-            self._journal(self._rounds().walk(lambda ref, line: said.append((ref, line))))
-            if tidies:
-                self._journal(self._reconciler().tidy())
+            self._journal(work())
         except DevgwError as exc:
             _log.error("environments could not be looked after: %s (%s)", exc.message, exc.hint)
         except Exception:  # noqa: BLE001 - whatever it was, the next round must come
             _log.exception("a round failed")
-        return said
 
     def quarantine(self, index: int, xid: int) -> None:
         """Take a GPU out of use after a critical error."""
@@ -137,7 +140,10 @@ class EnvironmentMonitor:
     def _journal(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
             _log.info("%s %s: %s", finding.code, finding.ref, finding.detail)
-            self._write(Event(finding.code, GATEWAY, str(finding.ref), reason=finding.detail))
+            try:
+                self._write(Event(finding.code, GATEWAY, str(finding.ref), reason=finding.detail))
+            except DevgwError as exc:  # the environments after this one get their turn
+                _log.error("%s %s could not be journaled: %s", finding.code, finding.ref, exc.message)
 
     def _write(self, event: Event) -> None:
         self._recorder.submit(event).result()

@@ -36,6 +36,9 @@ def list_environments(
         "engine_answers": not seen.silence,
     }
     out.table(_HEADINGS, [_row(environment) for environment in seen.environments], document)
+    for environment in seen.environments:
+        if environment.trouble:
+            out.note(f"{environment.ref}: {environment.trouble}")
     if seen.note:
         out.note(seen.note)
     if not seen.environments:

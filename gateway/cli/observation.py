@@ -50,7 +50,7 @@ def document_of(environment: Environment) -> dict[str, Any]:
         "user": environment.ref.user,
         "name": environment.ref.name,
         "state": environment.state.value,
-        "detail": environment.detail,
+        "detail": environment.trouble or environment.detail,
         "should_run": environment.should_run,
         "engine": environment.engine,
         "image": environment.image,

@@ -78,7 +78,8 @@ def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
     from gateway.cli.quantities import size_text
 
     limits = environment.limits
-    detail = f" ({environment.detail})" if environment.detail else ""
+    told = environment.trouble or environment.detail
+    detail = f" ({told})" if told else ""
     return {
         "handle": str(environment.ref),
         "state": f"{environment.state}{detail}",

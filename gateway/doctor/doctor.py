@@ -1,7 +1,7 @@
 """The doctor's round: gather, judge, and for one environment ask inside too."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.config import Settings
@@ -29,6 +29,7 @@ class Sources:
     policy_file: Path
     load_policy: Callable[[], object]
     ask_inside: Callable[[EnvironmentRef, Sequence[str]], Answer]
+    troubles: Callable[[], tuple[str, ...]] = tuple
     machine: Callable[[Iterable[tuple[str, Path]]], HostFacts] = machine_facts
     port_holder: Callable[[str, int], str] = port_holder
     toolkit: str = "nvidia-ctk"
@@ -64,7 +65,10 @@ class Doctor:
             engine=engine,
             image=self._image(engine, wish.image),
             host=sources.machine(self._places(engine)),
-            site=site_facts(settings, sources.policy_file, sources.load_policy, sources.port_holder),
+            site=replace(
+                site_facts(settings, sources.policy_file, sources.load_policy, sources.port_holder),
+                troubles=_asked(sources.troubles),
+            ),
             wish=wish,
             processes=engine if isinstance(engine, Unasked) else gpu_processes(sensors, engine.marks, sources.root),
             leases=_asked(sources.leases),

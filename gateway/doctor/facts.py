@@ -97,6 +97,8 @@ class SiteFacts:
     host_key_fingerprint: str = ""
     opened_macs: tuple[str, ...] = ()
     """Of server.macs, those that are checked after decryption."""
+    troubles: tuple[str, ...] | Unasked = ()
+    """What the gateway last failed at in its care for environments, one each."""
 
 
 @dataclass(frozen=True, slots=True)

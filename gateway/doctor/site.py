@@ -16,6 +16,7 @@ def judge_site(site: SiteFacts) -> Iterator[Finding]:
         yield judge_keys(site.keys, site.uid, site.host_key_fingerprint)
         yield judged("site.database", site.database, judge_database, "run 'devgw doctor' as the gateway's account")
         yield judged("site.journal", site.journal, judge_journal, "run 'devgw doctor' as the gateway's account")
+        yield judged("site.environments", site.troubles, judge_troubles, "run 'devgw doctor' as the gateway's account")
     else:
         yield warning("site.state", "devgw is not initialised on this host", "'devgw init'")
     yield judge_policy(site)
@@ -68,6 +69,17 @@ def judge_journal(problem: str) -> Finding:
     if problem:
         return failure(check, f"the journal's tail does not verify: {problem}", "'devgw audit verify' says more")
     return ok(check, "the journal's tail follows record by record")
+
+
+def judge_troubles(troubles: tuple[str, ...]) -> Finding:
+    """Name the first environment whose care failed; the gateway tries again by itself."""
+    check = "site.environments"
+    if troubles:
+        more = f", and {len(troubles) - 1} more" if len(troubles) > 1 else ""
+        return failure(
+            check, f"{troubles[0]}{more}", "'devgw list' names each; mend the cause, devgw tries again itself"
+        )
+    return ok(check, "no environment gives the gateway trouble")
 
 
 def judge_policy(site: SiteFacts) -> Finding:

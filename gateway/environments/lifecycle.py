@@ -119,6 +119,7 @@ class EnvironmentLifecycle:
         """Start a stopped environment; a running one is left alone. Raises: NotFoundError, DevgwError."""
         with self.locks.hold(ref):
             environment = self._table.require(ref)
+            _require_not_going(environment)
             if environment.state is EnvironmentState.CREATING:
                 raise NotFoundError(
                     "environment.half-made", f"{ref} was never finished", f"'devgw delete {ref}', then create it again"
@@ -131,6 +132,7 @@ class EnvironmentLifecycle:
         """Stop an environment and give its GPUs back; its files stay. Raises: NotFoundError, EngineError."""
         with self.locks.hold(ref):
             environment = self._table.require(ref)
+            _require_not_going(environment)
             self._table.set_state(ref, environment.state, should_run=False)  # so that a stop cut off is finished later
             self._engine().stop(ref, self._settings.stop_timeout)
             self._engine().delete(ref)
@@ -138,7 +140,7 @@ class EnvironmentLifecycle:
             self._table.set_state(ref, EnvironmentState.STOPPED, should_run=False)
 
     def delete(self, ref: EnvironmentRef, *, force: bool = False, purge: bool = False, actor: Actor = GATEWAY) -> None:
-        """Remove an environment; with `purge` its volumes too, for good.
+        """Remove an environment; with `purge` its volumes too, for good; what is begun is finished.
 
         Raises:
             ConflictError: `environment.running`, without `force`.
@@ -147,13 +149,11 @@ class EnvironmentLifecycle:
             environment = self._table.require(ref)
             if not force and self._is_running(environment):
                 raise ConflictError("environment.running", f"{ref} is running", f"'devgw stop {ref}' first, or --force")
-            self._table.set_state(ref, EnvironmentState.DELETING, should_run=False)
+            self._table.begin_delete(ref, purge=purge)
             self._engine().stop(ref, self._settings.stop_timeout)
             self._engine().delete(ref)
             self._give_back(ref, actor, "the environment was deleted")
-            self._layout(ref).remove()
-            if purge:
-                self._layout(ref).remove_volumes()
+            self._remove_files(ref, purge=purge or environment.purges)
             self._table.remove(ref)
 
     def set_password(self, ref: EnvironmentRef, bcrypt_hash: str) -> None:
@@ -162,17 +162,18 @@ class EnvironmentLifecycle:
         write_password_hash(self._layout(ref), bcrypt_hash, *self._ids(self._users.require(ref.user)))
 
     def clear_remains(self, ref: EnvironmentRef) -> None:
-        """Roll back a create or delete that was cut off; the caller holds the lock, so nobody is at it."""
+        """Roll a create back and finish a delete that were cut off; the caller holds the lock, so nobody is at it."""
         found = self._table.get(ref)
         if found is not None and found.state in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
             self._engine().delete(ref)
-            self._layout(ref).remove()
+            self._remove_files(ref, purge=found.purges)
             self._table.remove(ref)
 
     def recreate(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> None:
         """Make a running environment anew, with the GPUs and files it has. Raises: NotFoundError, DevgwError."""
         with self.locks.hold(ref):
             environment = self._table.require(ref)
+            _require_not_going(environment)
             self._engine().stop(ref, self._settings.stop_timeout)
             self._start(environment, self._users.require(ref.user), progress, GATEWAY)
 
@@ -223,6 +224,12 @@ class EnvironmentLifecycle:
     def host_key(self, ref: EnvironmentRef) -> str:
         """Return the environment's pinned public host key."""
         return host_key_line(self._layout(ref))
+
+    def _remove_files(self, ref: EnvironmentRef, *, purge: bool) -> None:
+        """Remove them before the row that remembers that they go."""
+        self._layout(ref).remove()
+        if purge:
+            self._layout(ref).remove_volumes()
 
     def _start(self, environment: Environment, user: User, progress: Progress, actor: Actor) -> None:
         ref, engine, layout = environment.ref, self._engine(), self._layout(environment.ref)
@@ -309,6 +316,15 @@ class EnvironmentLifecycle:
     def _ids(user: User) -> tuple[int, int]:
         """Return uid and gid of a user's environments; a gateway that is not root can own files only as itself."""
         return (user.uid, user.uid) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+
+
+def _require_not_going(environment: Environment) -> None:
+    if environment.state is EnvironmentState.DELETING:
+        raise NotFoundError(
+            "environment.half-made",
+            f"{environment.ref} is being deleted",
+            f"'devgw delete {environment.ref}' finishes it",
+        )
 
 
 @contextmanager

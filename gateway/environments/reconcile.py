@@ -5,12 +5,13 @@ more gives its GPUs back. An environment that another process is at work on is l
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from gateway.engines.interface import Engine, ObservedEnvironment
+from gateway.environments.finding import Finding
 from gateway.environments.lifecycle import EnvironmentLifecycle
+from gateway.environments.troubles import Troubles
 from gateway.errors import ConflictError, DevgwError
 from gateway.model import Environment, EnvironmentRef, EnvironmentState, GpuUuid
 from gateway.store.environments import EnvironmentTable
@@ -29,15 +30,6 @@ class Ledger(Protocol):
         """Give back whatever the environment holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was found of one environment, as a journal code, and what was done."""
-
-    code: str
-    ref: EnvironmentRef
-    detail: str
-
-
 class Reconciler:
     """Compares store and engine; the caller journals the findings."""
 
@@ -54,6 +46,7 @@ class Reconciler:
         self._engine = engine
         self._environments = environments
         self._now = now
+        self._troubles = Troubles(table, "settling it", now)
         self._started: dict[EnvironmentRef, datetime] = {}
 
     def run(self) -> Iterator[Finding]:
@@ -94,10 +87,20 @@ class Reconciler:
         for environment in sorted(known, key=lambda one: not _runs(all_observed.get(one.ref))):
             observed = all_observed.get(environment.ref)
             if _is_settled(environment, observed):
+                self._troubles.end(environment)
                 if is_start and _runs(observed):
                     yield Finding("environment.adopted", environment.ref, "it went on running")
-                continue
+            elif self._troubles.is_due(environment.ref):
+                yield from self._try(environment)
+
+    def _try(self, environment: Environment) -> Iterator[Finding]:
+        """Settle one; whatever it fails of is its own trouble, and the others get their turn."""
+        try:
             yield from self._settle(environment.ref)
+        except Exception as exc:  # noqa: BLE001 - what users write can fail in any way
+            yield self._troubles.note(environment.ref, exc)
+        else:
+            self._troubles.end(environment)
 
     def _settle(self, ref: EnvironmentRef) -> Iterator[Finding]:
         """Look again under the environment's lock, and act on what is seen then."""
@@ -109,7 +112,8 @@ class Reconciler:
                 observed = self._engine.observe(ref)
                 if environment.state in _CUT_OFF:
                     self._environments.clear_remains(ref)
-                    detail = f"its {environment.state} was cut off; the volumes were kept"
+                    fate = "removed too" if environment.purges else "kept"
+                    detail = f"its {environment.state} was cut off; the volumes were {fate}"
                     yield Finding("environment.deleted", ref, detail)
                     return
                 if _runs(observed):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from gateway.environments.reconcile import Finding
+from gateway.environments.finding import Finding
 from gateway.environments.status import Status
 from gateway.model import EnvironmentRef
 

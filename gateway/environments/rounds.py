@@ -4,15 +4,15 @@ It warns, waits, asks for a checkpoint, stops; and makes an environment anew who
 through the `tell` it is given, decisions of time are `ending`'s.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from gateway.environments.finding import Finding
 from gateway.environments.lifecycle import EnvironmentLifecycle
-from gateway.environments.reconcile import Finding
 from gateway.environments.refusals import Refusals
 from gateway.environments.status import Status
+from gateway.environments.troubles import Troubles
 from gateway.environments.warning_schedule import (
     Ending,
     Phase,
@@ -34,7 +34,6 @@ Tell = Callable[[EnvironmentRef, str], None]
 _BUSY_CPU_PERCENT = 5.0
 _HEAL_AGAIN = timedelta(minutes=10)
 _ANNOUNCED = (Phase.EARLY, Phase.LATE, Phase.GRACE, Phase.SAVE)
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,7 @@ class Rounds:
         self._schedule = schedule
         self._now = now
         self._refusals = Refusals(now())
+        self._troubles = Troubles(records.environments, "looking after it", now)
 
     def walk(self, tell: Tell) -> Iterator[Finding]:
         """Look at each running environment; yield what must be journaled. A failure of one costs no other its turn."""
@@ -83,10 +83,14 @@ class Rounds:
         load = self._activity.utilisation(gpus) if gpus else {}
         ends = self._lease_ends()
         for environment in running:
+            if not self._troubles.is_due(environment.ref):
+                continue
             try:
                 yield from self._visit(environment, load, ends, tell)
-            except DevgwError as exc:
-                _log.warning("the round failed at %s: %s", environment.ref, exc.message)
+            except Exception as exc:  # noqa: BLE001 - what users write can fail in any way
+                yield self._troubles.note(environment.ref, exc)
+            else:
+                self._troubles.end(environment)
 
     def outlook(self, environment: Environment) -> Outlook:
         """Say when and why an environment would stop."""

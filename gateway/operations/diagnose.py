@@ -13,6 +13,7 @@ from gateway.gpus.sampler import holders_of
 from gateway.model import Environment, EnvironmentRef, GpuUuid
 from gateway.operations.recorded import Recorded
 from gateway.store.database import Database
+from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 
 _INSIDE_SECONDS = 90.0  # importing torch on a cold disk is most of it
@@ -41,6 +42,14 @@ def held_leases(database: Database, table: LeaseTable) -> Mapping[GpuUuid, Envir
     if path is not None and not path.exists():
         return {}
     return holders_of(table.held())
+
+
+def troubles_in(database: Database, table: EnvironmentTable) -> tuple[str, ...]:
+    """Return what the gateway failed at with environments; before `devgw init` nothing, and no database is made."""
+    path = database.path
+    if path is not None and not path.exists():
+        return ()
+    return tuple(f"{one.ref}: {one.trouble}" for one in table.all() if one.trouble)
 
 
 @dataclass(frozen=True, slots=True)

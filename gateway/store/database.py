@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from gateway.errors import StoreError
 from gateway.store.schema import REVISION
 
-SCHEMA_HEAD = "0004"
+SCHEMA_HEAD = "0005"
 _BUSY_TIMEOUT_MS = 15_000
 
 

@@ -71,12 +71,26 @@ class EnvironmentTable:
     def set_state(
         self, ref: EnvironmentRef, state: EnvironmentState, *, should_run: bool | None = None, detail: str = ""
     ) -> None:
-        """Move an environment to another state."""
+        """Move an environment to another state; out of a deletion none leads."""
         values: dict[str, object] = {"state": state, "detail": detail}
         if should_run is not None:
             values["should_run"] = should_run
         with self._database.transaction() as connection:
+            may_move = _is(ref) & (ENVIRONMENTS.c.state != EnvironmentState.DELETING)
+            connection.execute(update(ENVIRONMENTS).where(may_move).values(**values))
+
+    def begin_delete(self, ref: EnvironmentRef, *, purge: bool) -> None:
+        """Store that an environment goes, and with `purge` its files; neither is ever taken back."""
+        values: dict[str, object] = {"state": EnvironmentState.DELETING, "should_run": False}
+        if purge:
+            values["purges"] = True
+        with self._database.transaction() as connection:
             connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(**values))
+
+    def set_trouble(self, ref: EnvironmentRef, trouble: str) -> None:
+        """Remember what care for an environment failed at, or that it failed no more."""
+        with self._database.transaction() as connection:
+            connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(trouble=trouble))
 
     def touch(self, ref: EnvironmentRef) -> None:
         """Remember that somebody used it just now."""
@@ -124,4 +138,6 @@ def _environment(row: Row[tuple[object, ...]], leases: dict[EnvironmentRef, list
         should_run=row.should_run,
         detail=row.detail,
         last_active_at=row.last_active_at,
+        purges=row.purges,
+        trouble=row.trouble,
     )

@@ -14,6 +14,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    false,
 )
 from sqlalchemy import types as sqltypes
 
@@ -81,6 +82,8 @@ ENVIRONMENTS = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_active_at", UtcDateTime),
     Column("detail", String, nullable=False),
+    Column("purges", sqltypes.Boolean, nullable=False, server_default=false()),  # its deletion takes the files
+    Column("trouble", String, nullable=False, server_default=""),  # what the gateway last failed at, see troubles
 )
 
 LEASES = Table(

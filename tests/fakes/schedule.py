@@ -126,7 +126,7 @@ class Host:
             return 0  # it would wait for the other's lock
         steps = count()
         before, ended_before = self.running(), len(self.ended)
-        self.ended += mine if act.kind in {"stop", "delete", "dies"} else ()
+        self.ended += mine if act.kind in {"stop", "delete", "purge", "dies"} else ()
         self.busy |= mine
         outer, self.daemon.at_step = self.daemon.at_step, self._hook(act, steps)
         try:
@@ -177,6 +177,8 @@ class Host:
                 self.environments.stop(ref)
             case "delete":
                 self.environments.delete(ref, force=True)
+            case "purge":
+                self.environments.delete(ref, force=True, purge=True)
             case "dies" if (container := self.running().get(ref)) is not None:
                 container.running, container.exit_code = False, 137
             case "tidy":

@@ -17,7 +17,7 @@ from gateway.engines.bubblewrap.devices import HostDevices
 from gateway.engines.bubblewrap.errors import environment_exists, environment_not_found, failed
 from gateway.engines.bubblewrap.log import last_lines
 from gateway.engines.bubblewrap.network import Stack
-from gateway.engines.bubblewrap.observe import witness_of
+from gateway.engines.bubblewrap.observe import unreadable, witness_of
 from gateway.engines.bubblewrap.order import Order, give
 from gateway.engines.bubblewrap.probe import require_namespaces
 from gateway.engines.bubblewrap.process import Process
@@ -31,6 +31,7 @@ from gateway.errors import EngineError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec
 
 _KILL_SECONDS = 15.0
+_LONGEST_DETAIL = 200
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 _OLDEST = (0, 8)  # --disable-userns
 
@@ -103,7 +104,7 @@ class BubblewrapEngine:
         return witness_of(record) if record.exists() else None
 
     def observe_all(self) -> list[ObservedEnvironment]:
-        return [witness_of(record) for record in self._records.all()]
+        return [_seen(record) for record in self._records.all()]
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
         record = self._records.of(ref)
@@ -156,6 +157,14 @@ def find_bwrap() -> tuple[str, str]:
     if found is None or (int(found[1]), int(found[2])) < _OLDEST:
         raise EngineError("engine.unreachable", f"bubblewrap 0.8 or newer is needed; {program} is {words.strip()}", "")
     return program, words.split()[-1]
+
+
+def _seen(record: Record) -> ObservedEnvironment:
+    """Read one record of many; one that is damaged hides no other."""
+    try:
+        return witness_of(record)
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        return unreadable(record, f"its record cannot be read: {type(exc).__name__}: {exc}"[:_LONGEST_DETAIL])
 
 
 def _stop(record: Record, timeout_seconds: float) -> None:

@@ -15,7 +15,7 @@ def witness_of(record: Record) -> ObservedEnvironment:
     """Read a record; one without a specification is partial."""
     spec = record.spec()
     if spec is None:
-        return _partial(record)
+        return unreadable(record, "a directory without a specification")
     running = record.running()
     if running is None:
         return _witness(record, spec)
@@ -51,7 +51,8 @@ def _witness(
     )
 
 
-def _partial(record: Record) -> ObservedEnvironment:
+def unreadable(record: Record, why: str) -> ObservedEnvironment:
+    """Return what is there although nothing can be said of it."""
     return ObservedEnvironment(
         record.ref,
         running=False,
@@ -60,5 +61,5 @@ def _partial(record: Record) -> ObservedEnvironment:
         gpus=(),
         spec_digest="",
         partial=True,
-        detail="a directory without a specification",
+        detail=why,
     )

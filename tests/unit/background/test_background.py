@@ -13,7 +13,7 @@ from gateway.background.environment_monitor import EnvironmentMonitor, HeldGpus,
 from gateway.background.expiry import GrantExpiry
 from gateway.background.gpu_sampling import GpuSampling
 from gateway.background.policy_reload import PolicyArchive, PolicyReloader
-from gateway.environments.reconcile import Finding
+from gateway.environments.finding import Finding
 from gateway.errors import ConfigError, EngineError
 from gateway.gate import Decide
 from gateway.gpus.reading import Reading

@@ -145,6 +145,8 @@ CASES: list[tuple[Change, str, Level, str]] = [
     (inner("site", database=Unasked("denied")), "site.database", UNKNOWN, "denied"),
     (inner("site", journal="record 7 was changed"), "site.journal", FAILURE, "record 7"),
     (inner("site", journal=Unasked("denied")), "site.journal", UNKNOWN, "denied"),
+    (inner("site", troubles=("alice: x", "bob: x")), "site.environments", FAILURE, "more"),
+    (inner("site", troubles=Unasked("denied")), "site.environments", UNKNOWN, "denied"),
     (inner("site", opened_macs=("hmac-sha2-256",)), "site.macs", WARNING, "server.macs permits hmac-sha2-256"),
     (inner("site", port_holder="address already in use"), "site.port", FAILURE, "cannot be had"),
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.environments.reconcile import Finding
+from gateway.environments.finding import Finding
 from gateway.environments.rounds import Records, Rounds
 from gateway.environments.warning_schedule import WarningSchedule
 from gateway.gpus.leases import Leases, Surroundings

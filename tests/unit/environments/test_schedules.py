@@ -3,17 +3,18 @@
 Processes are killed at any step, steps fail, others act in the middle, containers die and the ledger is lost.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.removal import remove_tree
 from gateway.store.database import Database
 from tests.fakes.schedule import GPUS, REFS, Act, Host
 
-_KINDS = ["create", "create", "create", "start", "stop", "delete", "dies", "tidy", "restart", "forget"]
+_KINDS = ["create", "create", "create", "start", "stop", "delete", "purge", "dies", "tidy", "restart", "forget"]
 _WISHES = ["0", "1", "1", "1", "2", "3", GPUS[0].uuid]
 
 
@@ -85,7 +86,7 @@ def test_a_thousand_schedules_lose_or_double_no_gpu(template: Path, schedule: li
     play(template, schedule)
 
 
-_FIRST = {"create": [], "start": ["create", "stop"], "stop": ["create"], "delete": ["create"]}
+_FIRST = {"create": [], "start": ["create", "stop"], "stop": ["create"], "delete": ["create"], "purge": ["create"]}
 
 
 @pytest.mark.parametrize("kind", _FIRST)
@@ -102,6 +103,41 @@ def test_an_end_at_any_step_leaves_nothing_behind(template: Path, kind: str, hap
         if steps <= at:
             assert at > 5
             return
+
+
+@pytest.mark.attack("I18", "a purge killed at each of its steps: the files never come back to the next of that name")
+@pytest.mark.parametrize("happens", ["killed", "fails"])
+@pytest.mark.parametrize("healer", ["restart", "tidy", "delete", "stop", "start", "create"])
+def test_a_purge_once_begun_is_finished(
+    template: Path, healer: str, happens: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off at any step, between removals of files too, and healed by whatever comes next."""
+    for host, at in _hosts(template):
+        host.run(Act("create", 0))
+        secret = host.root / "volumes" / "user0" / "main" / "home" / "secret"
+        secret.write_text("left over")
+        with monkeypatch.context() as patch:
+            patch.setattr("gateway.environments.layout.remove_tree", _stepped_removal(host))
+            steps = host.run(Act("purge", 0, at=at, happens=happens))
+        was_begun = steps > 1 and (host.table.get(REFS[0]) is None or host.table.require(REFS[0]).purges)
+        host.run(Act(healer, 0))
+        host.run(Act("restart", 0))
+        host.require_settled()
+        host.run(Act("create", 0))
+        assert secret.exists() == (not was_begun)
+        if steps <= at:
+            assert was_begun
+            assert at > 8
+            return
+
+
+def _stepped_removal(host: Host) -> Callable[[Path], None]:
+    def remove(place: Path) -> None:
+        host.daemon.at_step("files")
+        remove_tree(place)
+        host.daemon.at_step("files/done")
+
+    return remove
 
 
 def _hosts(template: Path) -> Iterator[tuple[Host, int]]:

@@ -148,3 +148,16 @@ def test_a_reader_does_not_wait_for_a_writer(database: Database):
         assert other.submit(database.revision).result(timeout=5) == before
     assert found is not None
     assert users.get(ALICE.user) is None
+
+
+def test_a_deletion_that_was_begun_is_never_taken_back(database: Database):
+    """Neither by a state that somebody else stores late, nor its purge by a deletion that keeps the files."""
+    table = EnvironmentTable(database)
+    Users(database).ensure("alice", uid_start=200000)
+    table.add(row())
+    table.begin_delete(ALICE, purge=True)
+    table.set_state(ALICE, EnvironmentState.STOPPED, should_run=False)
+    assert table.require(ALICE).state is EnvironmentState.DELETING
+    table.begin_delete(ALICE, purge=False)
+    found = table.require(ALICE)
+    assert (found.state, found.purges) == (EnvironmentState.DELETING, True)
