@@ -19,6 +19,7 @@ from gateway.process.ownership import this_process
 from gateway.process.supervisor import Supervisor, reserve
 from gateway.process.systemd import ServiceManager
 from gateway.process.worker import WorkerLink
+from gateway.ssh.descriptors import raise_limit
 from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
 
@@ -78,6 +79,7 @@ class ServingProcess:
         if self._has_duties:
             app.journal_maintenance.begin()
             app.disk_reserve.begin()
+        raise_limit()
         try:
             serving = serve_ssh(
                 app.settings.server,

@@ -148,6 +148,10 @@ class ConnectionRegistry:
         """Return how many connections a user has, with those that are being admitted."""
         return sum(live.identity.user.name == user for live in self._live.values()) + self._admitting[user]
 
+    def channels(self, user: UserName) -> int:
+        """Return how many channels the connections of a user have."""
+        return sum(len(live.channels) for live in self._live.values() if live.identity.user.name == user)
+
     def admitting(self, user: UserName) -> Callable[[], None]:
         """Count a connection that is about to be added; return what counts it no longer, to be called once."""
         self._admitting[user] += 1

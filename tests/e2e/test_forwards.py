@@ -214,3 +214,23 @@ def open_forwards(laboratory: Laboratory) -> int:
     server = laboratory.gateway.server
     assert server is not None
     return sum(len(report.channels) for report in server.registry.report())
+
+
+@pytest.mark.attack("E30", "forwards until the gateway's descriptors run out")
+def test_a_forward_beyond_the_descriptors_is_refused_and_its_socket_closed(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked with the descriptor and with what the user holds; the next one is answered as before."""
+    port, asked = free_port(), list[tuple[int, int]]()
+
+    def has_no_room(descriptor: int, held: int) -> bool:
+        asked.append((descriptor, held))
+        return False
+
+    with tunnel(laboratory.gateway, "alice", laboratory.alice, "-L", f"{port}:localhost:8888", wait_for=port):
+        with monkeypatch.context() as patched:
+            patched.setattr("gateway.ssh.forwarding.forward.may_keep", has_no_room)
+            with pytest.raises((urllib.error.URLError, OSError)):
+                fetch(port)
+        assert {held for _, held in asked} == {0}
+        assert fetch(port) == b"notebook of alice\n"

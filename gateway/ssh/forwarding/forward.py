@@ -6,6 +6,7 @@ its Unix socket, everything else from within the environment.
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -15,7 +16,9 @@ from gateway.audit import events
 from gateway.errors import DevgwError
 from gateway.ssh.channel_context import ChannelContext
 from gateway.ssh.connection_registry import LiveChannel
+from gateway.ssh.descriptors import may_keep
 from gateway.ssh.forwarding.environment_port import connect_port
+from gateway.ssh.services import Service
 from gateway.ssh.transport.relay import ChannelEnd, SocketEnd, Traffic, join
 from gateway.ssh.upstream.dialer import tell_nobody
 from policies.requests import ForwardRequest, Request, StreamlocalRequest
@@ -65,8 +68,7 @@ class Forwarder:
 
         async def connect(traffic: Traffic) -> ChannelEnd | SocketEnd:
             try:
-                identity = self._context.identity
-                sock = await self._context.runtime.dialer.dial(identity.ref, "ports", identity.actor)
+                sock = await self._dial("ports")
             except DevgwError as error:
                 if error.code not in NO_PORTS_LISTENER:
                     raise
@@ -117,11 +119,19 @@ class Forwarder:
 
     async def _notebook(self, traffic: Traffic) -> SocketEnd:
         """Make the far end the notebook's own socket: one decryption, no second handshake."""
-        identity = self._context.identity
-        sock = await self._context.runtime.dialer.dial(identity.ref, "notebook", identity.actor)
+        sock = await self._dial("notebook")
         loop = asyncio.get_running_loop()
         _, far = await loop.create_unix_connection(lambda: SocketEnd(counter(traffic, "sent_bytes")), sock=sock)
         return far
+
+    async def _dial(self, service: Service) -> socket.socket:
+        """Return a socket of the environment's. Raises: DevgwError, ChannelOpenError where descriptors run out."""
+        identity, runtime = self._context.identity, self._context.runtime
+        sock = await runtime.dialer.dial(identity.ref, service, identity.actor)
+        if may_keep(sock.fileno(), runtime.registry.channels(identity.user.name)):
+            return sock
+        sock.close()
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "the gateway has no room for more forwards")
 
     async def _opened(
         self, request: Request, shown: str, connect: Callable[[Traffic], Awaitable[ChannelEnd | SocketEnd]]

@@ -1,0 +1,29 @@
+"""Open files and sockets: as many as the system lets this process have, and none of its users takes the last ones."""
+
+import resource
+from typing import Final
+
+RESERVED: Final = 128
+"""Kept for accepting connections, administrators' commands, the journal and the database."""
+_UNLIMITED = 1 << 20
+
+
+def raise_limit() -> int:
+    """Raise the soft limit to the hard one; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _UNLIMITED if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+def may_keep(descriptor: int, held: int) -> bool:
+    """Say whether a user who holds so many channels may keep a descriptor: the kernel gives the lowest that is free.
+
+    While half of all are free everybody may; then whoever holds less than an eighth, until only the reserve is left.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = _UNLIMITED if soft == resource.RLIM_INFINITY else soft
+    if descriptor < limit // 2:
+        return True
+    return descriptor < limit - min(RESERVED, limit // 8) and held < limit // 8
