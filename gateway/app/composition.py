@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from gateway.background.gpu_sampling import GpuSampling
     from gateway.background.journal_maintenance import JournalMaintenance
     from gateway.background.policy_reload import PolicyReloader
+    from gateway.background.watchdog import Watchdog
     from gateway.doctor.doctor import Sources
     from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
@@ -340,7 +341,16 @@ class App:
             wait_seconds=self.settings.gpus.start_wait,
         )
         # the engine is asked for when a round needs it: one that is away must not keep the gateway from starting
-        return EnvironmentMonitor(lambda: self.reconciler, lambda: self.rounds, gpus, self.quarantines, self.journal)
+        return EnvironmentMonitor(
+            lambda: self.reconciler, lambda: self.rounds, gpus, self.quarantines, self.journal, self.watchdog
+        )
+
+    @cached_property
+    def watchdog(self) -> "Watchdog":
+        from gateway.background.watchdog import Watchdog
+        from gateway.duties import DutyBoard
+
+        return Watchdog(DutyBoard(self.settings.state_dir / "duties.json"))
 
     @cached_property
     def policy_reloader(self) -> "PolicyReloader":

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -13,6 +14,7 @@ from gateway.audit.segments import last_written_at
 from gateway.background.access_watch import AccessWatch, GrantNotice
 from gateway.background.environment_monitor import Notify
 from gateway.background.session_publisher import SessionPublisher
+from gateway.background.watchdog import Watchdog
 from gateway.errors import DevgwError
 from gateway.model import GATEWAY, EnvironmentRef
 from gateway.process.ownership import this_process
@@ -99,13 +101,18 @@ class ServingProcess:
         publisher = SessionPublisher(app.live_sessions, server.registry, this_process())
         grants = GrantNotice(app.journal, self._away_since) if self._has_duties else None
         self._watch = AccessWatch(app.database.revision, app.policy, app.policy_reloader, server, publisher, grants)
-        works = [publisher.run(), self._watch.run(), self._manager.keep_watchdog()]
+        works = {
+            "who is connected": publisher.run,
+            "changes of access": self._watch.run,
+            "the service manager's watchdog": self._manager.keep_watchdog,
+        }
         if self._link:
             self._link.listen(server.registry.notify)
         if self._has_duties:
             app.gpu_sampling.start()
-            works.append(app.environment_monitor.run(self._notify_by(server)))
-        self._tasks = {asyncio.create_task(work) for work in works}
+            works["environments"] = partial(app.environment_monitor.run, self._notify_by(server))
+        watchdog = app.watchdog if self._has_duties else Watchdog()
+        self._tasks = {asyncio.create_task(watchdog.keep(name, work)) for name, work in works.items()}
         app.journal.submit(Event("gateway.started", GATEWAY, detail=self._place | {"port": port}))
         self._manager.ready()
 

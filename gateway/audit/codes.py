@@ -42,7 +42,7 @@ FACTS: Final[dict[str, str]] = {
     "environment.woken": "A stopped environment was started because its user connected.",
     "environment.stopped": "An environment was stopped; `reason` says why.",
     "environment.deleted": "An environment was removed.",
-    "environment.failed": "An environment could not be made, started or kept running.",
+    "environment.failed": "An environment could not be made, started, kept running, looked after or removed.",
     "environment.orphaned": "The engine has an environment that the store does not know; it was left alone.",
     "environment.reaped": "Such an environment was removed on demand.",
     "environment.warned": "A user was told that an environment will stop; `reason` says why and when.",

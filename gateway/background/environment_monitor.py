@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.audit.event import Event
+from gateway.background.watchdog import Watchdog
 from gateway.environments.finding import Finding
 from gateway.errors import DevgwError
 from gateway.gate import Recorder
@@ -21,6 +22,7 @@ from gateway.gpus.reading import Reading
 from gateway.model import GATEWAY, EnvironmentRef, GpuUuid
 
 _log = logging.getLogger(__name__)
+ROUNDS = "rounds of environments"
 _ROUND_SECONDS = 15
 _ROUNDS_TO_TIDY = 4
 _POLL_SECONDS = 0.5
@@ -80,27 +82,36 @@ class EnvironmentMonitor:
         gpus: HeldGpus,
         quarantines: XidQuarantine,
         recorder: Recorder,
+        watchdog: Watchdog,
     ) -> None:
         self._reconciler = reconciler
         self._rounds = rounds
         self._gpus = gpus
         self._quarantines = quarantines
         self._recorder = recorder
+        self._watchdog = watchdog
         self._stop = threading.Event()
 
     async def run(self, notify: Notify) -> None:
         """Settle everything once, then go round until cancelled. `notify` is called on the event loop."""
-        threading.Thread(target=watch_xids, args=(self.quarantine, self._stop), name="xids", daemon=True).start()
+        self._watchdog.keep_thread("critical GPU errors", lambda: watch_xids(self.quarantine, self._stop), self._stop)
         try:
+            await asyncio.to_thread(self._watchdog.beat, ROUNDS)  # what an earlier gateway wrote counts no more
             await asyncio.to_thread(self.settle)
-            count = 0
-            while True:
-                await asyncio.sleep(_ROUND_SECONDS)
-                count += 1
-                for ref, line in await asyncio.to_thread(self.go_round, tidies=count % _ROUNDS_TO_TIDY == 0):
-                    notify(ref, line)
+            await self._watchdog.keep(ROUNDS, lambda: self._go_rounds(notify))
         finally:
             self._stop.set()
+
+    async def _go_rounds(self, notify: Notify) -> None:
+        count = 0
+        while True:
+            await asyncio.sleep(_ROUND_SECONDS)
+            is_fourth = count % _ROUNDS_TO_TIDY == _ROUNDS_TO_TIDY - 1
+            for ref, line in await asyncio.to_thread(self.go_round, tidies=is_fourth):
+                notify(ref, line)
+            count += 1
+            if is_fourth or count == 1:
+                await asyncio.to_thread(self._watchdog.beat, ROUNDS)
 
     def settle(self) -> None:
         """Bring store and engine together and journal what was found; an engine that is away is no reason to stop."""

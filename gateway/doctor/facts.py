@@ -99,6 +99,8 @@ class SiteFacts:
     """Of server.macs, those that are checked after decryption."""
     troubles: tuple[str, ...] | Unasked = ()
     """What the gateway last failed at in its care for environments, one each."""
+    duties: str = ""
+    """Which loop of the serving gateway died or stands still."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ def judge_site(site: SiteFacts) -> Iterator[Finding]:
         yield judged("site.database", site.database, judge_database, "run 'devgw doctor' as the gateway's account")
         yield judged("site.journal", site.journal, judge_journal, "run 'devgw doctor' as the gateway's account")
         yield judged("site.environments", site.troubles, judge_troubles, "run 'devgw doctor' as the gateway's account")
+        yield judge_duties(site.duties)
     else:
         yield warning("site.state", "devgw is not initialised on this host", "'devgw init'")
     yield judge_policy(site)
@@ -80,6 +81,14 @@ def judge_troubles(troubles: tuple[str, ...]) -> Finding:
             check, f"{troubles[0]}{more}", "'devgw list' names each; mend the cause, devgw tries again itself"
         )
     return ok(check, "no environment gives the gateway trouble")
+
+
+def judge_duties(fault: str) -> Finding:
+    """A loop that died was begun again; one that stands still waits for something."""
+    check = "site.duties"
+    if fault:
+        return warning(check, fault, "the gateway's log says why; 'systemctl restart devgw' if it does not go on")
+    return ok(check, "what the gateway does by itself goes on")
 
 
 def judge_policy(site: SiteFacts) -> Finding:

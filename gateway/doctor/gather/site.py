@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gateway.config import Settings
 from gateway.config.ssh import ETM_MACS
 from gateway.doctor.facts import FileFacts, SiteFacts
 from gateway.doctor.finding import Unasked
+from gateway.duties import faults_of
 from gateway.errors import DevgwError
 from gateway.store.integrity import integrity_faults
 
@@ -26,6 +28,7 @@ def site_facts(
 ) -> SiteFacts:
     """Look at the site without making anything; what only another account may read is Unasked."""
     port = settings.server.port
+    held_by = holder(settings.server.listen_address, port)
     return SiteFacts(
         is_initialised=settings.state_dir.is_dir() and settings.keys_dir.is_dir(),
         uid=os.geteuid(),
@@ -39,7 +42,8 @@ def site_facts(
         port=port,
         host_key_fingerprint=Authority(settings.keys_dir).host_key_fingerprint(),
         opened_macs=tuple(mac for mac in settings.server.macs if mac not in ETM_MACS),
-        port_holder=holder(settings.server.listen_address, port),
+        port_holder=held_by,
+        duties=faults_of(settings.state_dir / "duties.json", time.time()) if held_by == "devgw" else "",
     )
 
 

@@ -13,6 +13,7 @@ from gateway.background.environment_monitor import EnvironmentMonitor, HeldGpus,
 from gateway.background.expiry import GrantExpiry
 from gateway.background.gpu_sampling import GpuSampling
 from gateway.background.policy_reload import PolicyArchive, PolicyReloader
+from gateway.background.watchdog import Watchdog
 from gateway.environments.finding import Finding
 from gateway.errors import ConfigError, EngineError
 from gateway.gate import Decide
@@ -65,7 +66,7 @@ def monitor(
         return Reading("nvml", tuple(Gpu(uuid, "NVIDIA A100", 1, "0") for uuid in now))
 
     gpus = HeldGpus(held=lambda: held, read=read, wait_seconds=0.0 if len(shown) == 1 else 30.0)
-    return EnvironmentMonitor(lambda: looks, lambda: looks, gpus, looks, journal)
+    return EnvironmentMonitor(lambda: looks, lambda: looks, gpus, looks, journal, Watchdog())
 
 
 def test_what_is_found_is_journaled_and_lines_are_handed_on() -> None:

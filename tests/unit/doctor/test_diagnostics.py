@@ -147,6 +147,7 @@ CASES: list[tuple[Change, str, Level, str]] = [
     (inner("site", journal=Unasked("denied")), "site.journal", UNKNOWN, "denied"),
     (inner("site", troubles=("alice: x", "bob: x")), "site.environments", FAILURE, "more"),
     (inner("site", troubles=Unasked("denied")), "site.environments", UNKNOWN, "denied"),
+    (inner("site", duties="'rounds' died once"), "site.duties", WARNING, "died once"),
     (inner("site", opened_macs=("hmac-sha2-256",)), "site.macs", WARNING, "server.macs permits hmac-sha2-256"),
     (inner("site", port_holder="address already in use"), "site.port", FAILURE, "cannot be had"),
 ]
