@@ -74,7 +74,7 @@ def _on_a_terminal(command: list[str], environ: dict[str, str]) -> str:
                 shown += block
         except OSError:  # EIO: the other end is closed (pty(7))
             pass
-        running.wait(_SECONDS)
+        running.wait(timeout=_SECONDS)
     os.close(ours)
     lines = shown.decode(errors="replace").replace("\r\n", "\n").split("\n")
     return "\n".join(

@@ -30,7 +30,8 @@ NOT_APPLICABLE = {
             "there are no forced commands: such a key line (A8) or certificate (A6) is refused"),
 }  # fmt: skip
 _HEAD = """# Attacks that are tried
-Written by `python -m tests.attacks.report` from the `attack` marks of the tests; do not edit it by hand.
+Written by `python -m tests.attacks.report` from the `attack` marks of the tests; do not edit it by
+hand.
 Each row is one attack and the tests that try it. `make test` runs them all.
 """
 
