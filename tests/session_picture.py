@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -66,15 +67,13 @@ def _step(screen: Console, gateway: GatewayProcess, prompt: str, shown: str, com
 def _on_a_terminal(command: list[str], environ: dict[str, str]) -> str:
     """Run a command with a terminal of its own, and return what it shows at the end of each line."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs) as running:
-        os.close(theirs)
-        shown = bytearray()
-        try:
-            while block := os.read(ours, 4096):
-                shown += block
-        except OSError:  # EIO: the other end is closed (pty(7))
-            pass
-        running.wait(timeout=_SECONDS)
+    shown = bytearray()
+    running = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    with suppress(OSError):  # EIO: the other end is closed (pty(7))
+        while block := os.read(ours, 4096):
+            shown += block
+    running.wait(timeout=_SECONDS)
     os.close(ours)
     lines = shown.decode(errors="replace").replace("\r\n", "\n").split("\n")
     return "\n".join(

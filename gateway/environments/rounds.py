@@ -112,8 +112,8 @@ class Rounds:
         notice = self._records.notice.get(ref)
         if status is not None:
             yield from self._refusals.news(ref, status)
-        if status is not None and status.gpu_error and environment.gpus:
-            yield from self._heal(environment, notice, status.gpu_error, tell)
+        if status is not None and status.gpu_error and environment.gpus and _may_heal(notice, now):
+            yield from self._heal(environment, status.gpu_error, tell)
             return
         use = _use(environment, load, status)
         if use and not _is_past_saving(notice):
@@ -146,11 +146,9 @@ class Rounds:
             self._records.notice.note_said(ref, phase.value, ending.at, warned_at)
             yield Finding("environment.warned", ref, line)
 
-    def _heal(self, environment: Environment, notice: NoticeState, error: str, tell: Tell) -> Iterator[Finding]:
-        """Make an environment anew whose GPU is lost inside; not again and again, which would help nobody."""
+    def _heal(self, environment: Environment, error: str, tell: Tell) -> Iterator[Finding]:
+        """Make an environment anew whose GPU is lost inside."""
         ref, now = environment.ref, self._now()
-        if notice.healed_at is not None and now - notice.healed_at < _HEAL_AGAIN:
-            return
         self._records.notice.note_healed(ref, now)
         yield Finding("gpu.lost", ref, error)
         tell(ref, f"your environment lost its GPU ({error}) and is made anew; your files stay")
@@ -214,3 +212,8 @@ def _because(ending: Ending, notice: NoticeState) -> str:
     told = f"first told at {notice.warned_at:%Y-%m-%d %H:%M} UTC" if notice.warned_at else "not told"
     cause = "its GPU lease ended" if ending.cause == "lease" else "nobody used it"
     return f"{cause} at {ending.at:%Y-%m-%d %H:%M} UTC; {told}"
+
+
+def _may_heal(notice: NoticeState, now: datetime) -> bool:
+    """Say whether making it anew may help: not again and again. Its lease ends like any other meanwhile."""
+    return notice.healed_at is None or now - notice.healed_at >= _HEAL_AGAIN

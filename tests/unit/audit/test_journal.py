@@ -250,7 +250,7 @@ def test_an_idle_process_goes_on_behind_what_others_sealed_and_pruned(
     assert verify(directory, kept=kept_heads(directory, signer.verifier)).ok
 
 
-@pytest.mark.emits("journal.sealed")
+@pytest.mark.emits("journal.opened", "journal.sealed")
 def test_segments_are_sealed_by_size_and_by_age(directory: Path, event: MakeEvent) -> None:
     by_size = Journal(directory, segment_bytes=1)
     by_size.append(event())

@@ -245,3 +245,15 @@ def test_wrong_notebook_passwords_are_found_once_with_their_number(site: Site) -
     alice.new_gateway()
     alice.now -= timedelta(hours=1)
     assert refused(1) == []
+
+
+def test_a_lost_gpu_keeps_no_lease_from_ending(site: Site) -> None:
+    """What cannot be healed again yet is warned and stopped as any other, so that the GPU comes back."""
+    alice = Watched(site, Allowance(lease_seconds=3600))
+    alice.report(gpu_error="NVML: no such GPU")
+    assert [finding.code for finding in alice.go()] == ["gpu.lost", "environment.healed"]
+    alice.now = datetime.now(UTC) + timedelta(hours=2)
+    for _ in range(8):
+        alice.report(gpu_error="NVML: no such GPU")
+        alice.go(timedelta(minutes=5))
+    assert alice.state is EnvironmentState.STOPPED
