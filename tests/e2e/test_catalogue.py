@@ -71,11 +71,16 @@ class Running(GatewayProcess):
         (self.root / "etc" / "policy.toml").write_text(_POLICY.format(until=stamp))
 
     @contextmanager
-    def busy_database(self) -> Iterator[None]:
-        """Have somebody hold the database's write lock for longer than anybody waits; what reads goes on."""
+    def broken_table(self, table: str, verb: str) -> Iterator[None]:
+        """Have the database refuse to write to a table, as a damaged file would; what reads goes on."""
         with closing(sqlite3.connect(self.root / "state" / "devgw.db", timeout=30)) as database:
-            database.execute("BEGIN IMMEDIATE")
-            yield
+            database.execute(f"CREATE TRIGGER broken BEFORE {verb} ON {table} BEGIN SELECT no_such_function(); END")
+            database.commit()
+            try:
+                yield
+            finally:
+                database.execute("DROP TRIGGER broken")
+                database.commit()
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +224,7 @@ def test_keys_and_users(alice: Running) -> None:
     alice.devgw("key", "add", "bob", key, expect=6)
     alice.devgw("user", "disable", "bob")
     alice.devgw("user", "enable", "bob")
-    with alice.busy_database():
+    with alice.broken_table("users", "UPDATE"):
         alice.devgw("user", "disable", "bob", expect=None)
 
 
@@ -233,7 +238,7 @@ def test_an_environment_stops_and_wakes(alice: Running) -> None:
     assert (woken.actor["name"], woken.environment) == ("alice", "alice")
     alice.devgw("stop", "alice")
     alice.devgw("start", "alice")
-    with alice.busy_database():
+    with alice.broken_table("environments", "UPDATE"):
         alice.devgw("stop", "alice", expect=None)
     alice.create("frank")
     alice.devgw("delete", "frank", "--force", "--yes")
@@ -274,7 +279,7 @@ def test_sessions_are_ended(alice: Running) -> None:
         return [one for one in alice.devgw_json("sessions", "list")["sessions"] if one["user"] == "bob"]
 
     poll(listed, "bob's session")
-    with alice.busy_database():
+    with alice.broken_table("kill_requests", "INSERT"):
         alice.devgw("sessions", "kill", listed()[0]["id"], "--yes", expect=None)
     alice.devgw("sessions", "kill", listed()[0]["id"], "--yes")
     session.wait(30)
