@@ -38,6 +38,8 @@ from tests.fuzz.packets import (
 MIB = 1 << 20
 GROWTH_MAX_BYTES = 12 * MIB
 GRACE_SECONDS = 3.0
+STRANGER = ("127.0.0.9", 0)
+"""An address from where no user has proved a key: MaxStartups are for those."""
 FULL = 20
 
 
@@ -102,7 +104,7 @@ def test_idle_connections_fill_max_startups_and_no_more(strict: GatewayUnderFire
     with attack(strict), ExitStack() as stack, selectors.DefaultSelector() as selector:
         said: dict[socket.socket, bytes] = {}
         for _ in range(count):
-            sock = stack.enter_context(socket.create_connection(("127.0.0.1", strict.port), 10))
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", strict.port), 10, STRANGER))
             said[sock] = b""
             selector.register(sock, selectors.EVENT_READ)
         read_to_end(selector, said, GRACE_SECONDS + 10)

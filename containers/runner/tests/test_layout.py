@@ -34,7 +34,9 @@ def advance(state: TrainState, seed: int) -> None:
 
 def save(root, state: TrainState, made=CHANNELS_LAST) -> None:
     numerics = {"memory_format": made["memory_format"]}
-    settings = WriterSettings(root, 3, numerics, False, {k: v for k, v in made.items() if k != "memory_format"})
+    settings = WriterSettings(
+        root, 3, numerics, asynchronous=False, made={k: v for k, v in made.items() if k != "memory_format"}
+    )
     CheckpointWriter(settings, World()).save(state, wait=True)
 
 

@@ -55,7 +55,7 @@ def test_two_processes_compute_what_one_with_twice_the_batch_computes(worlds, pa
     expected, got = weights(worlds["one"]), weights(worlds[parallel])
     assert got.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(got[name], value, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(got[name], value, rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
     losses = [record["loss"] for record in worlds["one"].records("val")]
     assert [record["loss"] for record in worlds[parallel].records("val")] == pytest.approx(losses, rel=1e-5)
     assert len(worlds[parallel].records()) == STEPS  # one process records, not both

@@ -25,6 +25,8 @@ EXIT_GRACE_SECONDS: Final = 1.0
 """Between the end of a program's output and its exit status."""
 BUDGET_WAIT_SECONDS: Final = 5.0
 """After this long it is looked again whether the user's file operations may go on."""
+DEFAULT_LOCALE: Final = b"C.UTF-8"
+"""Where the client sends none, or one that the policy does not permit."""
 LOST_TEXT = "the connection to your environment was lost"
 
 _log = logging.getLogger(__name__)
@@ -287,4 +289,5 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         subject, now = self._context.identity.subject, datetime.now(UTC)
         requests = [VariableRequest(subject, now, name.decode("utf-8", "replace")[:128]) for name in sent]
         allowed = await self._context.ask_all(requests)
-        return {name: sent[name] for name, is_allowed in zip(sent, allowed, strict=True) if is_allowed}
+        chosen = {name: sent[name] for name, is_allowed in zip(sent, allowed, strict=True) if is_allowed}
+        return {b"LANG": DEFAULT_LOCALE} | chosen

@@ -92,7 +92,7 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
         "DEVGW_STOP_GRACE_SECONDS": "1",
     }
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-c", DRIVER], env=variables, stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, "-c", DRIVER], env=variables, stdout=log, stderr=log, umask=0o077)
     running = Supervisor(process, tmp_path)
     wait_for(running.is_answering)
     yield running
@@ -190,3 +190,10 @@ def test_second_start_gets_by_what_a_crash_left(supervisor: Supervisor) -> None:
     with (supervisor.folder / "log").open("w") as log:
         supervisor.process = subprocess.Popen([sys.executable, "-c", DRIVER], env=environ, stdout=log, stderr=log)
     wait_for(supervisor.is_answering)
+
+
+def test_what_an_environment_makes_is_readable_as_on_a_plain_server(supervisor: Supervisor) -> None:
+    """Its processes have the umask 0022, whatever the engine's own is (proc(5), Umask in status)."""
+    for pid in supervisor.pids("listener.started"):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        assert next(line.split()[1] for line in lines if line.startswith("Umask:")) == "0022"

@@ -42,9 +42,14 @@ def session_variables(environment: Environment) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if name not in SET_BY_THE_SESSION and name.isidentifier() and is_quotable(value)
+        if name not in SET_BY_THE_SESSION and not is_personal(name) and name.isidentifier() and is_quotable(value)
     }
     return {"PATH": environment.search_path, **environment.tool_variables, **inherited}
+
+
+def is_personal(name: str) -> bool:
+    """Whether a variable is a person's own: SetEnv would win over what their client sends (sshd_config(5))."""
+    return name in {"LANG", "LANGUAGE", "TZ", "COLORTERM", "NO_COLOR"} or name.startswith("LC_")
 
 
 def is_quotable(value: str) -> bool:

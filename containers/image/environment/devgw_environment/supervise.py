@@ -80,6 +80,7 @@ def tend(services: list[Service]) -> None:
 
 def run_supervisor(environment: Environment) -> int:
     """Keep the environment alive until SIGTERM or SIGINT, then stop every process in it."""
+    os.umask(0o022)  # as on a plain server, whatever the engine's own was
     waiter = SignalWaiter(signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
     adopt_orphans()
     prepare_scratch(environment)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from devgw_runner.activation_checkpointing import recompute_blocks
 from devgw_runner.config import TrainConfig
@@ -43,6 +44,16 @@ def place_model(task: Task[Any], model: nn.Module, config: TrainConfig, facts: F
         _require_ties(model, ties)
     elif not is_sharded:
         model.to(device)
+
+
+def give_back_gathered(model: nn.Module) -> None:
+    """Shard again what a forward pass without a backward pass left gathered: FSDP2 keeps the root for the latter.
+
+    Until then `parameters()` gives whole tensors that nobody trains: an optimizer made of them would update nothing.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _initialise(model: nn.Module, device: torch.device) -> None:

@@ -22,7 +22,7 @@ from devgw_runner.own_loader import OwnLoader
 from devgw_runner.parallel.loader_sharding import require_sharded
 from devgw_runner.parallel.world import World
 from devgw_runner.paths import RunPaths
-from devgw_runner.placement import place_model
+from devgw_runner.placement import give_back_gathered, place_model
 from devgw_runner.plan.build import build_plan, pin_choices, pinned_settings
 from devgw_runner.plan.choice import Plan
 from devgw_runner.plan.facts import DataFacts, Facts
@@ -81,6 +81,7 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
         facts = _find_facts(task, world, device, model, data, first_look, load_seconds)
         place_model(task, model, config, facts, device)
         facts = _measure_within_memory(task, LossStep(task, model), first_look, facts, config, device)
+        give_back_gathered(model)
         plan = build_plan(config, facts, found.note() if found else "", pinned)
     except BaseException:
         close_data(data)
