@@ -209,7 +209,6 @@ def test_a_refused_subsystem_fails(laboratory: Laboratory) -> None:
     assert b"subsystem request failed" in done.stderr
 
 
-@pytest.mark.attack("D3", "variables that the policy does not name, through SendEnv")
 def test_a_locale_is_there_and_the_clients_own_wins(laboratory: Laboratory) -> None:
     """C.UTF-8 where the client sends none; LC_* is what this policy permits, LANG is not."""
     gateway = laboratory.gateway
@@ -219,6 +218,7 @@ def test_a_locale_is_there_and_the_clients_own_wins(laboratory: Laboratory) -> N
     assert gateway.run("alice", laboratory.alice, show, before=sent).stdout == b"C.UTF-8|de_DE.UTF-8\n"
 
 
+@pytest.mark.attack("D3", "variables that the policy does not name, through SendEnv")
 def test_only_allowed_variables_pass(laboratory: Laboratory) -> None:
     """LC_* passes under this policy; what changes how programs are loaded does not."""
     variables = {"PATH": os.environ["PATH"], "LC_TEST": "yes", "LD_PRELOAD_X": "no", "BASH_ENV": "/tmp/evil"}
