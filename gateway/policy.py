@@ -1,12 +1,15 @@
 """The policy in force: loaded from its file, loaded again when that changes, kept when the new one is faulty."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import policies
 from gateway.config import Settings
 from gateway.errors import ConfigError
+from gateway.model import UserName
 from policies.decide import decide
+from policies.limits import Allowance, limits_of
 from policies.load import PolicyError, parse_policy, read_policy_text
 from policies.model import Policy
 from policies.requests import Decision, Request
@@ -43,6 +46,14 @@ class PolicyInForce:
     def decide(self, request: Request) -> Decision:
         """Answer a request by the policy in force."""
         return decide(self.policy, request)
+
+    def allowance(self, user: UserName) -> Allowance:
+        """Return what the policy lets a user have now."""
+        return limits_of(self.policy, user, datetime.now(UTC))
+
+    def trusts(self, ca_fingerprint: str) -> bool:
+        """Say whether the policy lists this CA for users' certificates."""
+        return self.policy.authority_name(ca_fingerprint) is not None
 
     def has_changed(self) -> bool:
         """Say, once per change, whether the file is another one than before."""

@@ -1,7 +1,6 @@
 """The composition root: the only place that joins the rooms. Built lazily: a command pays for what it uses."""
 
 import hashlib
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
 from gateway.gpus.waiting import Waiting, WaitingLine
-from gateway.model import EnvironmentRef, GpuUuid, UserName
+from gateway.model import EnvironmentRef, GpuUuid
 from gateway.operations.administrator import administrator
 from gateway.operations.environments import EnvironmentOperations, EnvironmentParts
 from gateway.operations.gpus import GpuOperations
@@ -39,7 +38,6 @@ from gateway.store.queue import QueueTable
 from gateway.store.sessions import LiveSessionTable
 from gateway.store.usage import UsageTable
 from gateway.store.users import Users
-from policies.limits import Allowance, limits_of
 
 if TYPE_CHECKING:
     from gateway.audit.event_budget import EventBudget
@@ -161,10 +159,6 @@ class App:
     def policy(self) -> PolicyInForce:
         return PolicyInForce(policy_file(self.settings))
 
-    def allowance(self, user: UserName) -> Allowance:
-        """Return what the policy in force lets a user have now."""
-        return limits_of(self.policy.policy, user, datetime.now(UTC))
-
     @cached_property
     def gate(self) -> Gate:
         return Gate(self.policy.decide, self.event_budget, self.event_budget)
@@ -194,7 +188,9 @@ class App:
     @cached_property
     def leases(self) -> Leases:
         line = WaitingLine(self.queue_table, self.lease_table)
-        around = Surroundings(self._in_containers, self.activity, line, lambda user: self.allowance(user).lease_seconds)
+        around = Surroundings(
+            self._in_containers, self.activity, line, lambda user: self.policy.allowance(user).lease_seconds
+        )
         return Leases(self.lease_table, self.inventory, around=around)
 
     @cached_property
@@ -234,7 +230,7 @@ class App:
             Records(self.table, self.lease_table, NoticeTable(self.database)),
             self.environments,
             self.activity,
-            self.allowance,
+            self.policy.allowance,
             WarningSchedule(chosen.early_warning, chosen.late_warning, chosen.stop_grace, chosen.save_time),
         )
 

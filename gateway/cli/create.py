@@ -90,7 +90,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         gpu_request=gpu,
         datasets=datasets,
         egress=Egress(egress or settings.environments.egress),
-        lifetime_seconds=invocation.app.allowance(ref.user).lifetime_seconds,
+        lifetime_seconds=invocation.app.policy.allowance(ref.user).lifetime_seconds,
         keys=keys,
         bcrypt_hash=bcrypt_hash,
     )

@@ -17,6 +17,8 @@ from tests.support.engine_variables import engine_kind, engine_variables
 from tests.support.gateway_process import GatewayProcess, poll
 from tests.support.small_disk import SmallDisk, docker_pid, small_disk
 
+pytestmark = pytest.mark.engine
+
 MEBIBYTES = 160
 FILL = "cat /dev/zero >~/fill 2>/dev/null; sync; while printf x >>~/fill; do :; done 2>/dev/null; echo full"
 

@@ -12,6 +12,8 @@ from gateway.audit.verify import verify
 from tests.e2e.conftest import ServedUsers
 from tests.support.gateway_process import GatewayProcess
 
+pytestmark = pytest.mark.engine
+
 SECONDS = 4
 RATE = 128 << 10
 BURST = 32 * RATE
