@@ -386,12 +386,6 @@ class App:
             sampler, self.usage_table, interval_seconds=gpus.sample_interval, keep_seconds=gpus.keep_samples
         )
 
-    def serve(self) -> int:
-        """Run the gateway until it is told to stop; return the exit code. Raises: DevgwError."""
-        from gateway.app.serve import run
-
-        return run(self)
-
     def with_server(self, **changed: object) -> "App":
         """Return parts of its own for a process that has just begun, under other settings of the server."""
         server = self.settings.server.model_copy(update=changed)

@@ -4,10 +4,10 @@ import asyncio
 import gc
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
 
 import uvloop
 
+from gateway.app.composition import App
 from gateway.app.ssh_services import services_of
 from gateway.audit.event import Event
 from gateway.audit.segments import last_written_at
@@ -25,16 +25,13 @@ from gateway.ssh.descriptors import raise_limit
 from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
 
-if TYPE_CHECKING:
-    from gateway.app.composition import App
-
 _log = logging.getLogger(__name__)
 _COLLECTION = (700, 10, 10)
 """Python's own thresholds; a command that ends soon has higher ones."""
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
-def run(app: "App") -> int:
+def run(app: App) -> int:
     """Serve, in one process or in several, until told to stop; return the exit code. Raises: DevgwError."""
     if app.settings.server.workers > 1:
         return _serve_with_workers(app)
@@ -43,7 +40,7 @@ def run(app: "App") -> int:
     return 0
 
 
-def _serve_with_workers(app: "App") -> int:
+def _serve_with_workers(app: App) -> int:
     """Have several processes serve; return the worst of their exit codes. In a worker: serve."""
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT.replace("%(message)", "[%(process)d] %(message)"))
     reserved, port = reserve(app.settings.server)
@@ -60,7 +57,7 @@ def _serve_with_workers(app: "App") -> int:
 class ServingProcess:
     """One process that serves; with a link, one worker of several. The first one also does what must be done once."""
 
-    def __init__(self, app: "App", link: WorkerLink | None = None) -> None:
+    def __init__(self, app: App, link: WorkerLink | None = None) -> None:
         self._app = app
         self._link = link
         self._manager = link or ServiceManager()
@@ -155,7 +152,7 @@ class ServingProcess:
             _log.warning("the list of who is connected could not be cleared: %s", exc.message)
 
 
-def _sign_last(app: "App") -> None:
+def _sign_last(app: App) -> None:
     """Sign what the last worker wrote, after it: each ends in its own time."""
     try:
         app.journal_maintenance.sign_last()

@@ -1,16 +1,13 @@
 """Ties the SSH server to this gateway's store, environments and policy."""
 
 from functools import partial
-from typing import TYPE_CHECKING
 
+from gateway.app.composition import App
 from gateway.process.ownership import this_process
 from gateway.ssh.services import RecordingSettings, Services
 
-if TYPE_CHECKING:
-    from gateway.app.composition import App
 
-
-def services_of(app: "App") -> Services:
+def services_of(app: App) -> Services:
     """Name what answers the SSH server's questions."""
     audit, has_others = app.settings.audit, app.settings.server.workers > 1
     return Services(

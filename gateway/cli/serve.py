@@ -19,10 +19,12 @@ def serve(
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Default: server.port.")] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
+    from gateway.app.serve import run
+
     invocation = invocation_of(ctx)
     settings = invocation.settings
     said = {name: value for name, value in (("listen_address", listen), ("port", port)) if value is not None}
     server = settings.server.model_copy(update=said)
-    code = invocation.app_with(settings.model_copy(update={"server": server})).serve()
+    code = run(invocation.app_with(settings.model_copy(update={"server": server})))
     if code:
         raise typer.Exit(code)

@@ -17,15 +17,12 @@ class Served:
         self.settings.append(settings)
         return self
 
-    def serve(self) -> int:
-        """Return at once, as after SIGTERM."""
-        return 0
-
 
 def test_serve_listens_where_the_flags_say(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flag > variable > default, and what no flag says stays as it was."""
     monkeypatch.setenv("DEVGW_SERVER_PORT", "2300")
     served = Served()
+    monkeypatch.setattr("gateway.app.serve.run", lambda _app: 0)  # at once, as after SIGTERM
     assert run(["serve", "--listen", "127.0.0.1"], make_app=served.make) == 0
     assert run(["serve", "--port", "2400"], make_app=served.make) == 0
     first, second = (settings.server for settings in served.settings)
