@@ -23,7 +23,7 @@ DATA = ["map", "iterable", "stateful", "shuffled", "shuffled-own-generator", "sh
 SHARDED = [
     "AdamW-fused",
     "Adam-foreach",
-    "SGD-fused",
+    "SGD-foreach",  # torch shards no fused kernel but those of Adam and AdamW
     "RMSprop-foreach",
     "AdamW-loop",
     "Adagrad-foreach",
