@@ -3,16 +3,15 @@
 Who had it mounted in an environment they used is known; which files they opened inside it is not recorded.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from heapq import merge
 from pathlib import Path
 from typing import Any
 
 from gateway.audit.policy_history import InForce, in_force_between
-from gateway.audit.read import Filter, stream
-from gateway.audit.record import Record
+from gateway.audit.presence import Run, runs_of, stays_in
+from gateway.audit.read import Filter, of_codes, stream
 from policies.reach import Reach, who_can
 
 _MOMENT = timedelta(microseconds=1)
@@ -33,7 +32,8 @@ class ActualAccess:
     """Somebody who was connected to an environment that had the dataset mounted.
 
     `openings` counts sessions and forwards that were open in the span, also those begun before it; `first_at` and
-    `last_at` are when the first and the last of them was opened.
+    `last_at` are when the first and the last of them was opened. `revoked` says why the gateway ended one of them in
+    the span; empty when it ended none.
     """
 
     user: str
@@ -44,11 +44,12 @@ class ActualAccess:
     first_at: datetime
     last_at: datetime
     addresses: tuple[str, ...]
+    revoked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Both answers. `mounted` holds environments that had it, used or not."""
+    """All three answers. `mounted` holds environments that had it, used or not; `ran` when these ran in the span."""
 
     dataset: str
     since: datetime
@@ -56,6 +57,7 @@ class Exposure:
     could: tuple[PermittedAccess, ...]
     did: tuple[ActualAccess, ...]
     mounted: tuple[str, ...]
+    ran: tuple[Run, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `-o json` prints."""
@@ -78,10 +80,20 @@ class Exposure:
                     "first_at": one.first_at.isoformat(),
                     "last_at": one.last_at.isoformat(),
                     "addresses": list(one.addresses),
+                    "revoked": one.revoked,
                 }
                 for one in self.did
             ],
             "mounted": list(self.mounted),
+            "ran": [
+                {
+                    "environment": one.environment,
+                    "since": one.since.isoformat(),
+                    "until": one.until.isoformat() if one.until else None,
+                    "started_by": one.started_by,
+                }
+                for one in self.ran
+            ],
         }
 
 
@@ -90,17 +102,6 @@ class _Mounted:
     environment: str
     since: datetime
     until: datetime | None = None
-
-
-@dataclass(slots=True)
-class _Stay:
-    """A session or forward: from its opening to its closing, or to what ended it without a record of its own."""
-
-    opened: Record
-    until: datetime | None = None
-
-    def touches(self, begin: datetime, end: datetime) -> bool:
-        return self.opened.at < end and (self.until is None or self.until > begin)
 
 
 def exposure(journal: Path, archive: Path, dataset: str, since: datetime, until: datetime) -> Exposure:
@@ -116,7 +117,12 @@ def exposure(journal: Path, archive: Path, dataset: str, since: datetime, until:
     mounted = [one for one in _mounts(journal, dataset, until) if one.until is None or one.until > since]
     did = tuple(_did(journal, mounted, since, until))
     names = tuple(dict.fromkeys(one.environment for one in mounted))
-    return Exposure(dataset, since, until, tuple(could[user] for user in sorted(could)), did, names)
+    ran = tuple(
+        run
+        for run in runs_of(journal, set(names), until)
+        if any(one.environment == run.environment and _overlap(one, run, since) for one in mounted)
+    )
+    return Exposure(dataset, since, until, tuple(could[user] for user in sorted(could)), did, names, ran)
 
 
 def known_users(journal: Path, until: datetime) -> set[str]:
@@ -149,7 +155,7 @@ def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
     """Follow every environment's life: what it was created with, and when it was deleted."""
     asked: dict[str, str] = {}
     mounted: list[_Mounted] = []
-    for record in _merged(journal, ("create.allowed", "environment.created", "environment.deleted"), until):
+    for record in of_codes(journal, ("create.allowed", "environment.created", "environment.deleted"), until):
         name = record.environment
         if record.code == "create.allowed":
             asked[name] = str(record.detail.get("datasets") or "")
@@ -164,59 +170,29 @@ def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
     return mounted
 
 
-def _merged(journal: Path, codes: tuple[str, ...], until: datetime) -> Iterator[Record]:
-    """Yield the records of several codes in their order."""
-    each = (stream(journal, Filter(action=code, until=until)) for code in codes)
-    return merge(*each, key=lambda record: record.number)
-
-
 def _did(journal: Path, mounted: list[_Mounted], since: datetime, until: datetime) -> Iterator[ActualAccess]:
-    stays = _stays(journal, {one.environment for one in mounted}, until)
+    stays = stays_in(journal, {one.environment for one in mounted}, until)
     for one in mounted:
         begin, end = max(one.since, since), min(one.until or until, until)
-        here = [stay for stay in stays if stay.opened.environment == one.environment]
-        inside = [stay.opened for stay in here if stay.touches(begin, end)]
-        for user in sorted({record.actor["name"] for record in inside}):
-            theirs = [record for record in inside if record.actor["name"] == user]
-            times = [record.at for record in theirs]
-            addresses = tuple(sorted({record.actor["address"] for record in theirs if record.actor["address"]}))
+        here = [stay for stay in stays if stay.opened.environment == one.environment and stay.touches(begin, end)]
+        for user in sorted({stay.opened.actor["name"] for stay in here}):
+            theirs = [stay for stay in here if stay.opened.actor["name"] == user]
+            times = [stay.opened.at for stay in theirs]
+            addresses = {stay.opened.actor["address"] for stay in theirs} - {""}
+            revoked = [stay.revoked for stay in theirs if stay.revoked and stay.until and stay.until < until]
             yield ActualAccess(
-                user, one.environment, one.since, one.until, len(theirs), min(times), max(times), addresses
+                user,
+                one.environment,
+                one.since,
+                one.until,
+                len(theirs),
+                min(times),
+                max(times),
+                tuple(sorted(addresses)),
+                revoked[-1] if revoked else "",
             )
 
 
-_ENDS_ALL_OF_ONE = ("environment.stopped", "environment.deleted")
-
-
-def _stays(journal: Path, environments: set[str], until: datetime) -> list[_Stay]:
-    """Pair openings with closings, oldest with oldest of the same user, environment and kind.
-
-    A gateway that starts has nobody in it, which ends what a crash left open. A worker beside others says so of
-    itself alone: there a stay whose end was lost counts as open until its environment stops.
-    """
-    stays: list[_Stay] = []
-    going: dict[tuple[str, str, str], list[_Stay]] = {}
-    codes = ("session.opened", "session.closed", "forward.opened", "forward.closed", "gateway.started")
-    for record in _merged(journal, (*codes, *_ENDS_ALL_OF_ONE), until):
-        kind, _, what = record.code.partition(".")
-        key = (record.environment, record.actor["name"], kind)
-        if record.code == "gateway.started" and "worker" not in record.detail:
-            _end(going, lambda _key: True, record.at)
-        elif record.code in _ENDS_ALL_OF_ONE:
-            _end(going, lambda one, record=record: one[0] == record.environment, record.at)  # type: ignore[misc]  # a default binds it now
-        elif record.environment not in environments:
-            continue
-        elif what == "opened":
-            stays.append(_Stay(record))
-            going.setdefault(key, []).append(stays[-1])
-        elif what == "closed" and going.get(key):
-            going[key].pop(0).until = record.at
-    return stays
-
-
-def _end(
-    going: dict[tuple[str, str, str], list[_Stay]], which: Callable[[tuple[str, str, str]], bool], at: datetime
-) -> None:
-    for key in [key for key in going if which(key)]:
-        for stay in going.pop(key):
-            stay.until = at
+def _overlap(mounted: _Mounted, run: Run, since: datetime) -> bool:
+    begin = max(mounted.since, since)
+    return (mounted.until is None or run.since < mounted.until) and (run.until is None or run.until > begin)

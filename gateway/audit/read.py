@@ -1,10 +1,11 @@
 """Reading the journal: a stream of records that a filter lets through, and a stream that waits for new ones."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from heapq import merge
 from pathlib import Path
 
 from gateway.audit.record import Record, parse, stamp
@@ -60,6 +61,12 @@ def stream(directory: Path, wanted: Filter | None = None) -> Iterator[Record]:
         with segment.path.open("rb") as file:
             for line in file:
                 yield from sieve.pick(line)
+
+
+def of_codes(directory: Path, codes: Iterable[str], until: datetime) -> Iterator[Record]:
+    """Yield the records of several codes before a moment, in their order. Raises: OSError, ValueError."""
+    each = (stream(directory, Filter(action=code, until=until)) for code in codes)
+    return merge(*each, key=lambda record: record.number)
 
 
 def follow(directory: Path, wanted: Filter, wait: Callable[[], bool], *, after: int | None = None) -> Iterator[Record]:

@@ -16,6 +16,7 @@ from gateway.errors import JournalError
 
 _DEFAULT_CAP_BYTES = 64 * 2**20
 _LONGEST_LINE = 4 * 2**20
+_LONGEST_PAUSE = 2.0
 
 
 class Recording:
@@ -101,7 +102,9 @@ class Recording:
             raise JournalError("recording.unwritable", f"the session cannot be recorded: {exc.strerror}") from exc
 
 
-def frames(path: Path, *, speed: float = 1.0, longest_pause: float | None = 2.0) -> Iterator[tuple[float, str]]:
+def frames(
+    path: Path, *, speed: float = 1.0, longest_pause: float | None = _LONGEST_PAUSE
+) -> Iterator[tuple[float, str]]:
     """Yield what to wait in seconds, then what to show, for `devgw sessions play`.
 
     A recording replays whatever the environment printed: show it in a terminal of its own.
@@ -121,14 +124,30 @@ def frames(path: Path, *, speed: float = 1.0, longest_pause: float | None = 2.0)
                     pause = max(0.0, float(at) - shown_at) / speed
                     shown_at = float(at)
                     yield min(pause, longest_pause) if longest_pause is not None else pause, str(text)
-    except (OSError, ValueError, TypeError) as exc:
+    except OSError as exc:
+        raise JournalError("recording.unreadable", f"{path.name} cannot be played: {exc.strerror}") from exc
+    except (ValueError, TypeError) as exc:
         raise JournalError("recording.unreadable", f"{path.name} cannot be played: {exc}") from exc
 
 
-def play(path: Path, show: Callable[[str], None], wait: Callable[[float], None], *, speed: float = 1.0) -> None:
-    """Play a recording through two callables. Raises: JournalError `recording.unreadable`."""
-    for pause, text in frames(path, speed=speed):
-        wait(pause)
+def play(
+    path: Path,
+    show: Callable[[str], None],
+    wait: Callable[[float], None],
+    *,
+    speed: float = 1.0,
+    skip_seconds: float = 0.0,
+) -> None:
+    """Play a recording through two callables; what was shown before `skip_seconds` comes at once.
+
+    Raises: JournalError `recording.unreadable`.
+    """
+    at = 0.0
+    for pause, text in frames(path, longest_pause=None):
+        begun, at = at, at + pause
+        left = at - max(begun, skip_seconds)
+        if left > 0:
+            wait(min(left / speed, _LONGEST_PAUSE))
         show(text)
 
 

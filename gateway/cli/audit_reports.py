@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _FINDINGS = ("", "WHAT", "WHO", "WHY")
 _PEOPLE = ("USER", "ROLES", "DATASETS", "GPUS", "FORWARDS", "KEYS", "LAST LOGIN")
 _COULD = ("USER", "ROLE", "GRANT", "UNTIL", "FIRST", "POLICY")
-_DID = ("USER", "ENVIRONMENT", "MOUNTED SINCE", "UNTIL", "OPENINGS", "FIRST", "LAST", "ADDRESSES")
+_DID = ("USER", "ENVIRONMENT", "MOUNTED SINCE", "UNTIL", "OPENINGS", "FIRST", "LAST", "ADDRESSES", "CUT OFF")
+_RAN = ("ENVIRONMENT", "SINCE", "UNTIL", "STARTED BY")
 
 
 class ReviewForm(StrEnum):
@@ -66,7 +67,7 @@ def exposure(
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
 ) -> None:
-    """Say who could read a dataset in a span of time, and who had it mounted while they worked."""
+    """Say who could read a dataset in a span of time, who had it mounted while they worked, and what ran with it."""
     from gateway.audit.exposure import exposure as find_exposure
     from gateway.cli.moments import moment_from, require_moment
 
@@ -165,10 +166,15 @@ def _show_exposure(out: Output, found: "Exposure") -> None:
             minute(one.first_at),
             minute(one.last_at),
             ", ".join(one.addresses),
+            one.revoked or "-",
         )
         for one in found.did
     ]
     out.table(_DID, did, {}) if did else out.text("nobody\n")
+    ran = [(one.environment, minute(one.since), minute(one.until, "still"), one.started_by) for one in found.ran]
+    if ran:
+        out.text("\nWhat ran with it mounted, whether anybody was connected or not:\n")
+        out.table(_RAN, ran, {})
     unused = [name for name in found.mounted if name not in {one.environment for one in found.did}]
     if unused:
         out.note(f"mounted in, but not used by anybody: {', '.join(unused)}")

@@ -1,34 +1,38 @@
-"""`devgw sessions`: who is connected, how to end it, and recordings of terminals. Needs no engine."""
+"""`devgw sessions`: who is or was connected, how to end it, and recordings of terminals. Needs no engine."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli import recordings
 from gateway.cli.invocation import invocation_of
 from gateway.cli.options import OutputOption, QuietOption, YesOption, command_app, complete_users
 from gateway.cli.output import Form, Output
 from gateway.cli.reason import require_line
-from gateway.errors import Exit, NotFoundError, TimedOutError, UsageError
-from gateway.model import parse_user_name
+from gateway.errors import Exit, JournalError, NotFoundError, TimedOutError, UsageError
+from gateway.model import UserName, parse_user_name
 
 if TYPE_CHECKING:
     from gateway.store.sessions import LiveSession, LiveSessionTable, OwnedSession
 
-app = command_app(help="List, end and play sessions.")
+app = command_app(help="List, end, play and search sessions.")
 
 _HEADINGS = ("ID", "USER", "KEY", "ADDRESS", "ENVIRONMENT", "CHANNELS", "SENT", "RECEIVED", "SINCE")
+_PAST_HEADINGS = ("ID", "USER", "ADDRESS", "ENVIRONMENT", "SENT", "RECEIVED", "SINCE", "UNTIL", "ENDED")
+_PAST_SPAN = timedelta(days=7)
 _END_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 
 
 @app.callback()
 def sessions() -> None:
-    """List, end and play sessions."""
+    """List, end, play and search sessions."""
 
 
 @app.command("list")
@@ -37,11 +41,25 @@ def list_sessions(
     user: Annotated[
         str | None, typer.Option("--user", metavar="USER", help="Only this user's.", autocompletion=complete_users)
     ] = None,
+    past: Annotated[
+        bool, typer.Option("--past", help="Those that have ended, from the journal, with the reason.")
+    ] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="With --past: there since then; default: 7d.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="With --past: ended before then; default: now.")
+    ] = None,
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
 ) -> None:
-    """List who is connected, with which key, from where, doing what."""
+    """List who is connected, with which key, from where, doing what; with --past who was, and why it ended."""
     name = None if user is None else parse_user_name(user)
+    if past:
+        _list_past(invocation_of(ctx).settings.journal_dir, name, since, until, Output(output, quiet=quiet))
+        return
+    if since is not None or until is not None:
+        raise UsageError("session.not-past", "--since and --until are for --past", "'devgw sessions list --past'")
     live = [one.session for one in invocation_of(ctx).app.live_sessions.all(name)]
     out = Output(output, quiet=quiet)
     out.table(_HEADINGS, [_row(session) for session in live], {"sessions": [_document(session) for session in live]})
@@ -79,15 +97,42 @@ def kill(
     out.done(f"ended: {named}", document)
 
 
-@app.command()
-def play(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording (asciicast v2).", show_default=False)],
-    speed: Annotated[float, typer.Option("--speed", min=0.01, metavar="FACTOR", help="2 is twice as fast.")] = 1.0,
-) -> None:
-    """Show what a recorded terminal showed; it may drive yours, so use one that nothing hangs on."""
-    from gateway.audit import recording
+app.command()(recordings.play)
+app.command()(recordings.search)
 
-    recording.play(file, _show, time.sleep, speed=speed)
+
+def _list_past(journal: Path, user: UserName | None, since: str | None, until: str | None, out: Output) -> None:
+    """Show connections that have ended. Raises: UsageError, JournalError."""
+    from gateway.audit.past_connections import past_connections
+    from gateway.cli.moments import minute, moment_from
+    from gateway.cli.quantities import size_text
+
+    end = moment_from("--until", until) or datetime.now(UTC)
+    begin = moment_from("--since", since) or end - _PAST_SPAN
+    if end <= begin:
+        raise UsageError("time.bad", "--until is not after --since", "a day is --since 2026-05-03 --until 2026-05-04")
+    try:
+        ended = list(past_connections(journal, begin, end, user)) if journal.exists() else []
+    except (OSError, ValueError) as exc:
+        raise JournalError("journal.unreadable", f"the journal in {journal} cannot be read: {exc}") from exc
+    rows = [
+        (
+            one.id,
+            one.user,
+            one.address,
+            one.environment,
+            size_text(one.sent_bytes),
+            size_text(one.received_bytes),
+            minute(one.since),
+            minute(one.until),
+            one.reason,
+        )
+        for one in ended
+    ]
+    documents = [asdict(one) | {"since": one.since.isoformat(), "until": one.until.isoformat()} for one in ended]
+    out.table(_PAST_HEADINGS, rows, {"sessions": documents})
+    if not ended:
+        out.note(f"{user or 'nobody'} was {'not ' if user else ''}connected from {minute(begin)} to {minute(end)} UTC")
 
 
 def _chosen(table: "LiveSessionTable", ids: Sequence[str], user: str | None) -> "list[OwnedSession]":
@@ -161,8 +206,3 @@ def _document(session: "LiveSession") -> dict[str, Any]:
         "received_bytes": session.received_bytes,
         "since": session.since.isoformat(),
     }
-
-
-def _show(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +36,7 @@ class ClientConnection(asyncssh.SSHServer):
         self._login = login
         self._connection: GuardedServerConnection | None = None
         self._live: LiveConnection | None = None
+        self._id = ""
         self._sessions: list[UserSession] = []
         self._private: UpstreamConnection | None = None
         self._agent_allowed = False
@@ -71,6 +73,7 @@ class ClientConnection(asyncssh.SSHServer):
     def auth_completed(self) -> None:
         self._admitted.logged_in()
         self._live = LiveConnection(self.identity, self.end, self.notify)
+        self._id = self._live.id
         self.runtime.registry.add(self._live)
         self._login.entered()
 
@@ -189,7 +192,7 @@ class ClientConnection(asyncssh.SSHServer):
 
     def opened(self, channel: LiveChannel, event: Event | None) -> None:
         if event:
-            self.runtime.services.recorder.submit(event)
+            self._submit(event)
         if self._live:
             self._live.channels.append(channel)
         else:  # the client left while it was being opened: nobody else would ever close its far end
@@ -200,7 +203,11 @@ class ClientConnection(asyncssh.SSHServer):
             self._live.channels.remove(channel)
             self._live.traffic.sent_bytes += channel.traffic.sent_bytes
             self._live.traffic.received_bytes += channel.traffic.received_bytes
-        self.runtime.services.recorder.submit(event)
+        self._submit(event)
+
+    def _submit(self, event: Event) -> None:
+        """Journal what happened on a channel, with the id of its connection."""
+        self.runtime.services.recorder.submit(replace(event, detail=event.detail | {"connection": self._id}))
 
     # Ending
 

@@ -29,7 +29,7 @@ from tests.cli.audit_fixtures import (
     swap_key,
     write_policies,
 )
-from tests.cli.connected_users import connect
+from tests.cli.connected_users import connect, end_past_connection, record_terminal
 from tests.cli.doctor_fixtures import DRIVER, FixedSensors, measure, sources_at, write_spec
 from tests.cli.services import AnsweringEngine
 from tests.fakes.engine import FakeDaemon
@@ -202,6 +202,10 @@ class Site:
                 connect(App().live_sessions, user)
             case ["the", "gateway", "is", "killed", "and", user, "was", "connected"]:
                 connect(App().live_sessions, user, is_alive=False)
+            case [administrator, "ended", "the", "connection", "of", user]:
+                end_past_connection(App(), user, administrator)
+            case ["the", "terminal", "of", user, "was", "recorded", "and", "showed", *words]:
+                record_terminal(self.directory / "state/recordings", user, " ".join(words))
             case [count, "connections", "as", user, "from", address, "prove", "no", "key"]:
                 for _ in range(int(count)):
                     App().throttle.failed(address, user)

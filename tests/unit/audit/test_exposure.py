@@ -1,5 +1,6 @@
 """Who could read a dataset on a day, and who did; and whether the store agrees with the journal."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -124,6 +125,85 @@ def test_who_came_the_day_before_and_stayed_is_named(
     journal.close()
     did = exposure(directory, archive, "imagenet", day(3), day(4)).did
     assert [(one.user, one.openings, one.first_at) for one in did] == [("alice", 1, day(2, 9))] * was_in
+
+
+def _of_alice(directory: Path, archive: Path, *events: tuple[datetime, str, dict[str, str], str]) -> None:
+    """Journal a policy, alice's environment with the dataset, and events of her connections; the last field is why."""
+    journal = Journal(directory)
+    loaded = loaded_event(GATEWAY, Path("policy.toml"), keep(archive, OPEN), None, parse_policy(OPEN, "p"))
+    alice = Actor("user", "alice", "", "192.0.2.7")
+    journal.append(Event(loaded.code, loaded.actor, detail=loaded.detail, at=day(1)))
+    journal.append(Event("environment.created", ADMIN, "alice", detail={"datasets": "imagenet"}, at=day(1)))
+    for at, code, detail, reason in events:
+        rule = "hours" if code == "session.revoked" else ""
+        journal.append(Event(code, alice, "alice", reason=reason, rule=rule, detail=dict(detail), at=at))
+    journal.close()
+
+
+A, B = {"connection": "aaaa0000"}, {"connection": "bbbb0000"}
+
+
+def test_a_stay_ends_with_its_own_connection_alone(directory: Path, archive: Path) -> None:
+    """Without its own record of closing; the other connection of the same user goes on."""
+    _of_alice(
+        directory,
+        archive,
+        (day(2, 1), "session.opened", A, ""),
+        (day(2, 2), "session.opened", B, ""),
+        (day(2, 3), "connection.closed", A, ""),
+    )
+    did = exposure(directory, archive, "imagenet", day(3), day(4)).did
+    assert [(one.openings, one.first_at) for one in did] == [(1, day(2, 2))]
+
+
+def test_who_was_cut_off_by_the_gateway_is_told_with_the_reason(directory: Path, archive: Path) -> None:
+    _of_alice(
+        directory,
+        archive,
+        (day(3, 1), "session.opened", A, ""),
+        (day(3, 2), "session.revoked", A | {"what": "connection"}, "outside the hours"),
+        (day(3, 2), "session.closed", A, ""),
+        (day(3, 2), "connection.closed", A, "outside the hours"),
+    )
+    (did,) = exposure(directory, archive, "imagenet", day(3), day(4)).did
+    assert did.revoked == "outside the hours (rule: hours)"
+
+
+def test_one_revoked_channel_does_not_speak_for_the_others(directory: Path, archive: Path) -> None:
+    _of_alice(
+        directory,
+        archive,
+        (day(3, 1), "session.opened", A, ""),
+        (day(3, 1), "forward.opened", A, ""),
+        (day(3, 2), "session.revoked", A | {"what": "forward localhost:6006"}, "not this port"),
+        (day(3, 2), "session.closed", A, ""),
+    )
+    (did,) = exposure(directory, archive, "imagenet", day(3), day(4)).did
+    assert did.revoked == ""
+    journal = Journal(directory)
+    closed = Event("forward.closed", Actor("user", "alice", "", "192.0.2.7"), "alice", detail=dict(A), at=day(3, 2))
+    journal.append(replace(closed, reason="not this port (rule: r)"))
+    journal.close()
+    (did,) = exposure(directory, archive, "imagenet", day(3), day(4)).did
+    assert did.revoked == "not this port (rule: r)"
+
+
+def test_an_environment_that_ran_with_nobody_in_it_is_named(directory: Path, archive: Path) -> None:
+    """Its programs could read the dataset: a job left behind reads on."""
+    _of_alice(
+        directory,
+        archive,
+        (day(2, 1), "environment.started", {}, ""),
+        (day(2, 5), "environment.stopped", {}, ""),
+        (day(2, 6), "environment.woken", {}, ""),
+        (day(3, 5), "environment.stopped", {}, ""),
+    )
+    answer = exposure(directory, archive, "imagenet", day(3), day(4))
+    assert [(one.environment, one.since, one.until, one.started_by) for one in answer.ran] == [
+        ("alice", day(2, 6), day(3, 5), "alice")
+    ]
+    assert answer.did == ()
+    assert exposure(directory, archive, "imagenet", day(3, 6), day(4)).ran == ()
 
 
 def test_a_kept_policy_that_was_edited_is_not_believed(story: Path, archive: Path) -> None:

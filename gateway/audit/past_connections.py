@@ -1,0 +1,114 @@
+"""Connections that have ended, as the journal tells it: whose, from where, how long, and why they ended."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from gateway.audit.read import of_codes
+from gateway.audit.record import Record
+from gateway.model import UserName
+
+_BEGIN = ("session.opened", "forward.opened")
+_WHY = ("session.killed", "session.revoked")
+
+
+@dataclass(frozen=True, slots=True)
+class PastConnection:
+    """One that has ended. `ended_by` is `client`, `gateway`, an administrator's name, or empty where it was lost.
+
+    `since` of one that the gateway lost (kill -9, power) is when its first channel was opened; its bytes are 0.
+    """
+
+    id: str
+    user: str
+    fingerprint: str
+    address: str
+    environment: str
+    since: datetime
+    until: datetime
+    sent_bytes: int
+    received_bytes: int
+    reason: str
+    ended_by: str
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of connections whose end is not reached yet."""
+
+    killed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    revoked: dict[str, str] = field(default_factory=dict)
+    begun: dict[str, Record] = field(default_factory=dict)
+
+
+def past_connections(
+    journal: Path, since: datetime, until: datetime, user: UserName | None = None
+) -> Iterator[PastConnection]:
+    """Yield connections that were there in a span and have ended before its end. Raises: OSError, ValueError."""
+    known = _Known()
+    for record in of_codes(journal, (*_BEGIN, *_WHY, "connection.closed", "gateway.started"), until):
+        for ended in _follow(known, record):
+            if ended.until > since and (user is None or ended.user == user):
+                yield ended
+
+
+def _follow(known: _Known, record: Record) -> Iterator[PastConnection]:
+    connection = str(record.detail.get("connection") or "")
+    if record.code == "gateway.started":
+        if "worker" not in record.detail:
+            yield from (_lost(one, record.at) for one in known.begun.values())
+            known.begun.clear()
+    elif record.code == "session.killed":
+        known.killed[connection] = (record.actor["name"], str(record.detail.get("reason") or ""))
+    elif record.code == "session.revoked":
+        if record.detail.get("what") == "connection":
+            known.revoked[connection] = f"{record.reason} (rule: {record.rule})" if record.rule else record.reason
+    elif record.code == "connection.closed":
+        known.begun.pop(connection, None)
+        yield _closed(known, connection, record)
+    elif connection:
+        known.begun.setdefault(connection, record)
+
+
+def _closed(known: _Known, connection: str, record: Record) -> PastConnection:
+    reason, ended_by = record.reason, "client" if record.reason == "closed by the client" else "gateway"
+    if (revoked := known.revoked.pop(connection, "")) != "":
+        reason, ended_by = f"no longer allowed: {revoked}", "gateway"
+    if connection in known.killed:
+        ended_by, said = known.killed.pop(connection)
+        reason = f"ended by {ended_by}{': ' if said else ''}{said}"
+    began = record.at - timedelta(seconds=float(record.detail.get("seconds") or 0))
+    return _of(
+        record,
+        connection,
+        began,
+        reason,
+        ended_by,
+        int(record.detail.get("sent_bytes") or 0),
+        int(record.detail.get("received_bytes") or 0),
+    )
+
+
+def _lost(opened: Record, at: datetime) -> PastConnection:
+    lost = _of(opened, str(opened.detail["connection"]), opened.at, "the gateway ended without a word", "", 0, 0)
+    return replace(lost, until=at)
+
+
+def _of(
+    record: Record, connection: str, began: datetime, reason: str, ended_by: str, sent: int, received: int
+) -> PastConnection:
+    actor = record.actor
+    return PastConnection(
+        connection,
+        actor["name"],
+        actor["key"],
+        actor["address"],
+        record.environment,
+        began,
+        record.at,
+        sent,
+        received,
+        reason,
+        ended_by,
+    )

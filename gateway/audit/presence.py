@@ -1,0 +1,127 @@
+"""Who was in an environment and when it ran, as the journal tells it.
+
+A session or forward lasts from its record of opening to that of its closing, or to what ended it without one.
+"""
+
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from gateway.audit.read import of_codes
+from gateway.audit.record import Record
+
+_CHANNELS = ("session.opened", "session.closed", "forward.opened", "forward.closed")
+_CONNECTIONS = ("connection.closed", "session.revoked")
+_STARTS = ("environment.started", "environment.woken", "environment.healed", "environment.adopted")
+_STOPS = ("environment.stopped", "environment.deleted")
+
+
+@dataclass(slots=True)
+class Stay:
+    """A session or forward. `until` is None where no record ends it; `revoked` says why the gateway ended it."""
+
+    opened: Record
+    until: datetime | None = None
+    revoked: str = ""
+
+    def touches(self, begin: datetime, end: datetime) -> bool:
+        """Say whether some of it lies in a span."""
+        return self.opened.at < end and (self.until is None or self.until > begin)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A time in which an environment ran. Its programs could read what it had mounted, with nobody connected too."""
+
+    environment: str
+    since: datetime
+    until: datetime | None
+    started_by: str
+
+
+def runs_of(journal: Path, environments: AbstractSet[str], until: datetime) -> list[Run]:
+    """Return when environments ran before a moment, started by hand or woken. Raises: OSError, ValueError."""
+    runs: list[Run] = []
+    going: dict[str, int] = {}
+    for record in of_codes(journal, (*_STARTS, *_STOPS), until):
+        name = record.environment
+        if name not in environments:
+            continue
+        if record.code in _STARTS and name not in going:
+            going[name] = len(runs)
+            runs.append(Run(name, record.at, None, record.actor["name"]))
+        elif record.code in _STOPS and name in going:
+            place = going.pop(name)
+            runs[place] = replace(runs[place], until=record.at)
+    return runs
+
+
+def stays_in(journal: Path, environments: AbstractSet[str], until: datetime) -> list[Stay]:
+    """Return the stays in environments that began before a moment, in their order. Raises: OSError, ValueError.
+
+    What has no closing of its own ends with its connection, with its environment, or with the gateway: one that
+    starts has nobody in it. A worker beside others says so of itself alone: there a stay whose end was lost counts
+    as open until its environment stops.
+    """
+    stays = _Stays()
+    for record in of_codes(journal, (*_CHANNELS, *_CONNECTIONS, "gateway.started", *_STOPS), until):
+        if record.code == "gateway.started" and "worker" not in record.detail:
+            stays.end(lambda _stay: True, record)
+        elif record.environment in environments:
+            stays.note(record)
+    return stays.all
+
+
+class _Stays:
+    """What was opened and, of that, what is still open."""
+
+    def __init__(self) -> None:
+        self.all: list[Stay] = []
+        self._going: dict[tuple[str, str, str, str], list[Stay]] = {}
+        self._revoked: dict[str, str] = {}
+
+    def note(self, record: Record) -> None:
+        """Follow one record of an environment, of a connection to it, or of a channel."""
+        connection = str(record.detail.get("connection") or "")
+        if record.code in _STOPS:
+            self.end(lambda stay: stay.opened.environment == record.environment, record)
+        elif record.code == "session.revoked":
+            self._revoke(connection, record)
+        elif record.code == "connection.closed":
+            self.end(lambda stay: bool(connection) and stay.opened.detail.get("connection") == connection, record)
+            self._revoked.pop(connection, None)
+        else:
+            self._channel(connection, record)
+
+    def end(self, which: Callable[[Stay], bool], record: Record) -> None:
+        """Let those end that are meant."""
+        for key, several in list(self._going.items()):
+            for stay in [stay for stay in several if which(stay)]:
+                several.remove(stay)
+                stay.until = record.at
+            if not several:
+                del self._going[key]
+
+    def _channel(self, connection: str, record: Record) -> None:
+        """Pair an opening with its closing: oldest with oldest of one connection, environment, user and kind."""
+        kind, _, what = record.code.partition(".")
+        key = (connection, record.environment, record.actor["name"], kind)
+        if what == "opened":
+            self.all.append(Stay(record))
+            self._going.setdefault(key, []).append(self.all[-1])
+        elif self._going.get(key):
+            stay = self._going[key].pop(0)
+            stay.until = record.at
+            because = self._revoked.get(connection, "")
+            if because and record.reason.startswith(because):
+                stay.revoked = record.reason
+
+    def _revoke(self, connection: str, record: Record) -> None:
+        """Note why the gateway ends a connection, or one channel on it, whose closing gives this reason too."""
+        self._revoked[connection] = record.reason
+        if record.detail.get("what") == "connection":
+            for key, several in self._going.items():
+                for stay in several if key[0] == connection else ():
+                    stay.revoked = f"{record.reason} (rule: {record.rule})"
