@@ -100,6 +100,13 @@ def test_a_user_without_ground_is_cut_and_told(
     closed = gateway.recorder.find("connection.closed", mark)
     assert reason.decode() in closed.reason
     assert closed.reference.encode() in told + told_idle
+    connections = {
+        event.detail["connection"] for event in gateway.recorder.events[mark:] if "connection" in event.detail
+    }
+    ended = {event.detail["connection"] for event in gateway.recorder.events[mark:] if event.code == "session.closed"}
+    opened = gateway.recorder.find("session.opened", mark)
+    assert "" not in connections
+    assert ended == {opened.detail["connection"]}  # the journal says on which of their connections a session was
 
     out, _ = other.communicate(b"still here", timeout=10)
     assert out == b"still here"
