@@ -3,8 +3,6 @@
 Blocks behind a file's end (fallocate(2) with FALLOC_FL_KEEP_SIZE); where a file system has none, so be it.
 """
 
-import ctypes
-import ctypes.util
 import errno
 import os
 from pathlib import Path
@@ -14,8 +12,6 @@ BALLAST_BYTES = 16 * 2**20
 _KEEP_SIZE = 1
 _BLOCK_BYTES = 512  # of st_blocks, on every file system
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
-_libc = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
-_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 def set_aside(descriptor: int, end_bytes: int) -> bool:
@@ -24,7 +20,11 @@ def set_aside(descriptor: int, end_bytes: int) -> bool:
     Raises:
         OSError: ENOSPC, EDQUOT: there is no room; what the file owned before, it owns still.
     """
-    if _libc.fallocate(descriptor, _KEEP_SIZE, 0, end_bytes) == 0:
+    import ctypes  # here, because every command imports this file and few set room aside
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    size = ctypes.c_int64
+    if libc.fallocate(descriptor, _KEEP_SIZE, size(0), size(end_bytes)) == 0:
         return True
     number = ctypes.get_errno()
     if number in _UNSUPPORTED:
