@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import Laboratory
 from tests.support.processes import running
 from tests.support.ssh_clients import Terminal, poll
+from tests.support.ssh_gateway import allow_all
 
 BINARY = os.urandom(3 << 20)
 
@@ -227,6 +228,26 @@ def test_only_allowed_variables_pass(laboratory: Laboratory) -> None:
     assert b"LC_TEST=yes" in done.stdout
     assert b"LD_PRELOAD_X" not in done.stdout
     assert b"BASH_ENV" not in done.stdout
+
+
+def test_what_the_policy_permits_arrives(laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image's sshd takes what the gateway sends, and its own locale and time zone do not cover the client's."""
+    monkeypatch.setattr(laboratory.gateway, "policy", allow_all)
+    sent = {"TZ": "Asia/Tokyo", "LANG": "C", "LC_TIME": "C", "WANDB_MODE": "offline"}
+    before = ["-o", f"SendEnv={' '.join(sent)}"]
+    command = 'echo "$TZ|$LANG|$LC_TIME|$WANDB_MODE"'
+    variables = {"PATH": os.environ["PATH"], **sent}
+    for asked in (command, f"bash -lc '{command}'"):
+        done = laboratory.gateway.run("alice", laboratory.alice, asked, before=before, env=variables)
+        assert done.stdout.decode().strip() == "|".join(sent.values()), done.stderr
+
+
+def test_what_no_client_sends_is_the_environments(laboratory: Laboratory) -> None:
+    """Commands and login shells have the image's locale and time zone then."""
+    variables = {"PATH": os.environ["PATH"]}
+    for command in ("echo $LANG,$TZ", "bash -lc 'echo $LANG,$TZ'"):
+        done = laboratory.gateway.run("alice", laboratory.alice, command, env=variables)
+        assert done.stdout == b"C.UTF-8,Etc/UTC\n", done.stderr
 
 
 @pytest.mark.attack("C14", "`-A` where no policy permits it")

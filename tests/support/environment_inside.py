@@ -23,13 +23,15 @@ import threading
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
-IMAGE = Path(__file__).resolve().parents[2] / "containers" / "image" / "environment"
-sys.path.insert(0, str(IMAGE))
+IMAGE = Path(__file__).resolve().parents[2] / "containers" / "image"
+sys.path.insert(0, str(IMAGE / "environment"))
 
 from devgw_environment.contract import Environment  # noqa: E402 - the image's package lies where no gateway looks
 from devgw_environment.ports import run_ports_listener  # noqa: E402
+from devgw_environment.sshd import sshd_command, sshd_variables  # noqa: E402
 
-SSHD = "/usr/sbin/sshd"
+VARIABLES = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TZ": "Etc/UTC"}
+"""Those of the container, as the image and its engine set them."""
 LOOPBACK_PORT = 6006
 """A second HTTP server of the environment, on its loopback."""
 
@@ -43,6 +45,9 @@ def blob(size: int, seed: str = "notebook") -> bytes:
 def _enter(root: Path, uid: int) -> None:
     for name in ("passwd", "group", "shadow"):
         subprocess.run(["mount", "--bind", str(root / name), f"/etc/{name}"], check=True, timeout=60)
+    for name in ("profile.d", "bash.bashrc"):
+        source = str(IMAGE / "rootfs" / "etc" / name)
+        subprocess.run(["mount", "--bind", source, f"/etc/{name}"], check=True, timeout=60)
     terminals = "newinstance,gid=5,mode=620,ptmxmode=666"  # sshd wants terminals of the group tty
     subprocess.run(["mount", "-t", "devpts", "-o", terminals, "devpts", "/dev/pts"], check=True, timeout=60)
     subprocess.run(["mount", "--bind", "/dev/pts/ptmx", "/dev/ptmx"], check=True, timeout=60)
@@ -74,17 +79,23 @@ def _end_with_standard_input() -> None:
     os._exit(0)
 
 
-def _serve_ssh(root: Path) -> None:
+def _environment(root: Path, user: str) -> Environment:
+    return Environment(user, root / "home", "/bin/bash", root, root, 1)
+
+
+def _serve_ssh(root: Path, user: str) -> None:
     listener = _listen(root / "ssh.sock")
     log = (root / "sshd.log").open("ab")
     signal.signal(signal.SIGCHLD, _reap)
     children: list[subprocess.Popen[bytes]] = []
+    command, variables = sshd_command(_environment(root, user)), sshd_variables()
     while True:
         connection, _ = listener.accept()
         with connection:
             children = [child for child in children if child.poll() is None]
-            command = [SSHD, "-i", "-e", "-f", str(root / "sshd_config")]
-            children.append(subprocess.Popen(command, stdin=connection, stdout=connection, stderr=log, cwd="/"))
+            children.append(
+                subprocess.Popen(command, env=variables, stdin=connection, stdout=connection, stderr=log, cwd="/")
+            )
 
 
 class Notebook(http.server.BaseHTTPRequestHandler):
@@ -145,19 +156,22 @@ def _serve_ports(root: Path, user: str) -> None:
     if (root / "no-ports").exists() or os.fork():
         return
     try:
-        run_ports_listener(Environment(user, root / "home", "/bin/bash", root, root, 1))
+        run_ports_listener(_environment(root, user))
     finally:
         os._exit(1)
 
 
 def _main(root: Path, user: str, uid: int) -> None:
     _enter(root, uid)
+    os.environ.clear()
+    os.environ.update(VARIABLES, HOME=str(root / "home"), DEVGW_USER=user)
+    os.umask(0o022)
     _serve_ports(root, user)
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     tcp = socket.create_server(("127.0.0.1", LOOPBACK_PORT))
     for server_socket in (_listen(root / "notebook.sock"), tcp):
         threading.Thread(target=_serve_http, args=(user, server_socket), daemon=True).start()
-    _serve_ssh(root)
+    _serve_ssh(root, user)
 
 
 if __name__ == "__main__":

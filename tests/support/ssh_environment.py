@@ -1,6 +1,7 @@
 """An environment without a container engine, for tests of the gateway: the real sshd and a small notebook server.
 
-It keeps the environment contract: `ssh.sock` starts `sshd -i` per connection, `notebook.sock` speaks HTTP, `ports.sock`
+It keeps the environment contract: `ssh.sock` starts `sshd -i` per connection as the image does, with the image's own
+settings and start-up files of shells, `notebook.sock` speaks HTTP, `ports.sock`
 is the image's own listener (a file `no-ports` in its directory leaves it out, as older images do). All run as an
 ordinary user in namespaces of its own: its loopback is not the gateway's, and its processes end together, whoever else
 on this host has the same uid or the same name. Needs root.
@@ -23,25 +24,6 @@ ACCOUNTS = Path("/etc")
 """Where the host's accounts stand."""
 INSIDE = Path(__file__).with_name("environment_inside.py")
 
-_CONFIG = """
-HostKey {root}/host_key
-TrustedUserCAKeys {root}/user_ca.pub
-AuthorizedKeysFile none
-AuthenticationMethods publickey
-UsePAM no
-PidFile none
-StrictModes no
-MaxSessions 1000
-PrintMotd no
-PrintLastLog no
-AcceptEnv *
-AllowAgentForwarding yes
-AllowTcpForwarding yes
-AllowStreamLocalForwarding yes
-Subsystem sftp internal-sftp
-LogLevel VERBOSE
-"""
-
 
 class SshEnvironment:
     """One user's environment; `start` and `stop` may alternate."""
@@ -53,12 +35,12 @@ class SshEnvironment:
         self.home = self.root / "home"
         self.home.mkdir()
         private, self.host_key = make_host_key(f"{user}'s environment")
-        (self.root / "host_key").write_text(private)
-        (self.root / "host_key").chmod(0o600)
-        (self.root / "user_ca.pub").write_text(user_ca_line + "\n")
-        (self.root / "sshd_config").write_text(_CONFIG.format(root=self.root))
+        host_key = self.root / "ssh_host_ed25519_key"
+        host_key.write_text(private)
+        host_key.chmod(0o600)
+        (self.root / "ssh_user_ca.pub").write_text(user_ca_line + "\n")
         self._write_accounts()
-        for path in (self.root, self.home, self.root / "host_key"):
+        for path in (self.root, self.home, host_key):
             os.chown(path, uid, uid)
         self._process: subprocess.Popen[bytes] | None = None
 

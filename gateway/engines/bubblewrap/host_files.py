@@ -27,7 +27,6 @@ _TEXTS = {
         'PATH=/usr/local/bin:/usr/bin:/bin\nexport PATH\nPS1="\\\\u@\\\\h:\\\\w\\\\$ "\n'
         'for file in /etc/profile.d/*.sh; do [ -r "$file" ] && . "$file"; done\nunset file\n'
     ),
-    "etc/bash.bashrc": '[ -z "$PS1" ] || PS1="\\\\u@\\\\h:\\\\w\\\\$ "\n',
 }
 
 

@@ -19,7 +19,7 @@ DRIVER = """
 import sys
 from devgw_environment import supervise
 from devgw_environment.contract import Environment
-supervise.notebook_command = lambda environment: ["sleep", "1000"]
+supervise.notebook_command = lambda environment: ["sh", "-c", "echo standing in $(pwd); exec sleep 1000"]
 supervise.LONGEST_DELAY_SECONDS = 1.0
 sys.exit(supervise.run_supervisor(Environment.from_process()))
 """
@@ -117,6 +117,11 @@ def test_session_survives_the_listener(supervisor: Supervisor) -> None:
         wait_for(lambda: len(supervisor.pids("listener.started")) == 2)
         session.sendall(b"still here")
         assert session.recv(100) == b"still here"
+
+
+def test_the_notebook_server_stands_in_the_home(supervisor: Supervisor) -> None:
+    """A kernel that is started without a notebook's path begins in the server's folder."""
+    wait_for(lambda: f"standing in {supervisor.folder / 'home'}\n" in supervisor.log())
 
 
 @pytest.mark.parametrize("replacement", ["nothing", "file", "link", "folder", "foreign socket"])

@@ -12,7 +12,7 @@ from devgw_environment.contract import Environment
 from devgw_environment.eventlog import log_event
 from devgw_environment.processes import reap
 from devgw_environment.sockets import identify_file, open_listener
-from devgw_environment.sshd import sshd_command
+from devgw_environment.sshd import sshd_command, sshd_variables
 from devgw_environment.wake import SignalWaiter
 
 MOST_CONNECTIONS = 64
@@ -25,6 +25,7 @@ class Listener:
     def __init__(self, environment: Environment) -> None:
         self.path = environment.ssh_socket
         self.command = sshd_command(environment)
+        self.variables = sshd_variables()
         self.sessions: dict[int, subprocess.Popen[bytes]] = {}
         self.socket: socket.socket | None = None
         self.identity: tuple[int, int] | None = None
@@ -51,7 +52,9 @@ class Listener:
             if len(self.sessions) >= MOST_CONNECTIONS:
                 refuse(connection)
                 return
-            session = subprocess.Popen(self.command, stdin=connection, stdout=connection, start_new_session=True)
+            session = subprocess.Popen(
+                self.command, env=self.variables, stdin=connection, stdout=connection, start_new_session=True
+            )
             self.sessions[session.pid] = session
             log_event("connection.opened", pid=session.pid, open=len(self.sessions))
 

@@ -12,10 +12,11 @@ SETTINGS = Path(__file__).with_name("jupyter_settings.py")
 def notebook_command(environment: Environment) -> list[str]:
     """Command line of the server; what guards access stands here because arguments win over every file.
 
-    `-s` keeps the user's own packages out of the server (a broken one would take the notebook away); kernels see them.
+    `-s` keeps the user's own packages out of the server and `-P` the files of the home it starts in (a broken one would
+    take the notebook away); kernels see them.
     """
     return [
-        sys.executable, "-s", "-m", "jupyterlab",
+        sys.executable, "-s", "-P", "-m", "jupyterlab",
         f"--config={SETTINGS}",
         f"--ServerApp.sock={environment.notebook_socket}",
         "--ServerApp.sock_mode=0600",

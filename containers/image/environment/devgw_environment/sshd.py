@@ -1,6 +1,7 @@
 """How OpenSSH's sshd is started for one connection, unprivileged and on a socket it inherits."""
 
 import os
+import re
 from pathlib import Path
 
 from devgw_environment.contract import Environment, find_program
@@ -22,6 +23,13 @@ SET_BY_THE_SESSION = {
     "PATH",
     "MAIL",
 }
+DEFAULTS_VARIABLE = "DEVGW_SESSION_DEFAULTS"
+"""What the environment itself has of a person's own variables, as `NAME=value` words.
+
+sshd knows no default: SetEnv, and its own TZ, win over what a client sends. The start-up files of the image's shells
+set those that are missing.
+"""
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.@:/+,=-]*")  # one word for the shell that splits them
 
 
 def sshd_command(environment: Environment) -> list[str]:
@@ -39,12 +47,30 @@ def sshd_command(environment: Environment) -> list[str]:
 
 def session_variables(environment: Environment) -> dict[str, str]:
     """Variables that a session shall see: those of the environment (its GPUs among them), and the search path."""
-    inherited = {
+    inherited = inherited_variables()
+    defaults = {name: value for name, value in inherited.items() if is_personal(name)}
+    return {
+        "PATH": environment.search_path,
+        **environment.tool_variables,
+        **{name: value for name, value in inherited.items() if name not in defaults},
+        DEFAULTS_VARIABLE: " ".join(
+            f"{name}={value}" for name, value in defaults.items() if _PLAIN_VALUE.fullmatch(value)
+        ),
+    }
+
+
+def inherited_variables() -> dict[str, str]:
+    """Variables of the image and of the engine that sessions take over."""
+    return {
         name: value
         for name, value in os.environ.items()
-        if name not in SET_BY_THE_SESSION and not is_personal(name) and name.isidentifier() and is_quotable(value)
+        if name not in SET_BY_THE_SESSION and name != DEFAULTS_VARIABLE and name.isidentifier() and is_quotable(value)
     }
-    return {"PATH": environment.search_path, **environment.tool_variables, **inherited}
+
+
+def sshd_variables() -> dict[str, str]:
+    """Variables of sshd itself: without those that it would hand on over the client's."""
+    return {name: value for name, value in os.environ.items() if not is_personal(name)}
 
 
 def is_personal(name: str) -> bool:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from devgw_environment.contract import Environment
 from devgw_environment.eventlog import log_event
@@ -29,6 +30,7 @@ class Service:
     name: str
     command: list[str]
     variables: dict[str, str]
+    folder: Path = Path("/")
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     start_at: float = 0.0
@@ -37,7 +39,11 @@ class Service:
     def start(self, now: float) -> None:
         """Start the process in a session of its own, its output in the environment's log."""
         self.process = subprocess.Popen(
-            self.command, env=self.variables, stdin=subprocess.DEVNULL, start_new_session=True
+            self.command,
+            env=self.variables,
+            cwd=self.folder if os.access(self.folder, os.X_OK) else "/",
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         self.started_at = now
         log_event(f"{self.name}.started", pid=self.process.pid)
@@ -62,7 +68,7 @@ def make_services(environment: Environment) -> list[Service]:
     return [
         Service("listener", [*own, "listen"], variables),
         Service("ports", [*own, "ports"], variables),
-        Service("notebook", notebook_command(environment), notebook_variables(environment)),
+        Service("notebook", notebook_command(environment), notebook_variables(environment), environment.home),
         Service("status-reporter", [*own, "status-reporter"], variables),
     ]
 

@@ -1,5 +1,11 @@
-# Login shells: /etc/profile has just set PATH to the system's; the environment's Python comes before it.
+# Every session of sh and bash; bash reads it for `ssh HOST COMMAND` too, through /etc/bash.bashrc.
+# /etc/profile has just set PATH to the system's; the environment's Python comes before it.
 case ":$PATH:" in
     *:/opt/devgw/bin:*) ;;
     *) PATH=$HOME/.local/bin:/opt/devgw/bin:$PATH; export PATH ;;
 esac
+# The environment's locale and time zone, where the user's client has sent none (devgw_environment/sshd.py).
+for devgw_default in ${DEVGW_SESSION_DEFAULTS:-}; do
+    eval "[ -n \"\${${devgw_default%%=*}+set}\" ]" || export "${devgw_default?}"
+done
+unset devgw_default
