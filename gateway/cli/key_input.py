@@ -1,5 +1,6 @@
 """Reads public keys from files and stdin. What a key must be is said in `auth.keys`."""
 
+import codecs
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def read_public_key(place: str) -> PublicKey:
 def _read_text(place: str) -> str:
     try:
         raw = sys.stdin.buffer.read(_READ_LIMIT) if place == "-" else _read_file(Path(place))
-        return raw.decode()
+        return _decode(raw)
     except OSError as exc:
         raise UsageError(
             "key.unreadable",
@@ -43,6 +44,17 @@ def _read_text(place: str) -> str:
         ) from exc
     except UnicodeDecodeError as exc:
         raise UsageError("key.unreadable", f"{_name_of(place)}: this is not text", "give the .pub file") from exc
+
+
+def _decode(raw: bytes) -> str:
+    """Read text as editors save it: UTF-8 or UTF-16, with a byte order mark or without. Raises: UnicodeDecodeError."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16")
+    if raw[1:2] == b"\0":  # a key is ASCII at its beginning, so every other byte is a zero
+        return raw.decode("utf-16-le")
+    if raw[:1] == b"\0":
+        return raw.decode("utf-16-be")
+    return raw.decode("utf-8-sig")
 
 
 def _read_file(path: Path) -> bytes:

@@ -8,6 +8,8 @@ from typing import Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
+from gateway.cli.leading_options import move_behind_command
+
 ENVIRONMENTS = "Environments"
 PEOPLE = "Users and keys"
 ACCESS = "Access: what is allowed, what was done"
@@ -87,6 +89,10 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = cast("dict[str, Any]", Commands())
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the options that mean the same everywhere before the command too."""
+        return super().parse_args(ctx, args if ctx.resilient_parsing else move_behind_command(self, ctx, args))
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
         """Write one section of the help for each section of the registry."""

@@ -4,8 +4,10 @@ For root the places are /etc/devgw, /var/lib/devgw and /run/devgw, otherwise the
 """
 
 import os
+import re
+import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +76,8 @@ def _overlay(table: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             for key in kind.model_fields:
                 variable = f"DEVGW_{section}_{key}".upper()
-                if variable in environ:
-                    table.setdefault(section, {})[key] = _value_of(kind, key, environ[variable])
+                if variable in environ and isinstance(values := table.setdefault(section, {}), dict):
+                    values[key] = _value_of(kind, key, environ[variable], variable)
                     sources[f"{section}.{key}"] = variable
     for key in ("database_url", "policy_file"):
         variable = f"DEVGW_{key}".upper()
@@ -85,19 +87,52 @@ def _overlay(table: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str
     return sources
 
 
-def _value_of(section: type[BaseModel], key: str, text: str) -> object:
+def _value_of(section: type[BaseModel], key: str, text: str, variable: str) -> object:
+    """Return a variable's value, split where the setting is a list (docs/reference/configuration.md says how)."""
     annotation = str(section.model_fields[key].annotation)
     if not annotation.startswith("tuple"):
         return text
-    separator = ":" if "Path" in annotation else ","  # an IPv6 network has colons of its own
-    return [part.strip() for part in text.split(separator) if part.strip()]
+    if text.lstrip().startswith("["):
+        return _array_of(text, variable)
+    if annotation == "tuple[str, ...]" and re.search(r"\s", text.strip()):
+        return _words_of(text, variable)
+    # a path may hold a comma and a space, and an IPv6 network has colons of its own
+    separators = ":" if "Path" in annotation else r"[,\s]" if "IPv6" in annotation else r"[,:\s]"
+    return [part.strip() for part in re.split(separators, text) if part.strip()]
+
+
+def _array_of(text: str, variable: str) -> object:
+    try:
+        return tomllib.loads(f"list = {text}")["list"]
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(
+            "config.invalid", f"{variable}: this begins like a TOML array and is none", 'write it as ["one", "two"]'
+        ) from exc
+
+
+def _words_of(text: str, variable: str) -> list[str]:
+    """Split a command as a shell would."""
+    try:
+        return shlex.split(text)
+    except ValueError as exc:
+        raise ConfigError("config.invalid", f"{variable}: {str(exc).lower()}", "quote words as in a shell") from exc
 
 
 def _as_config_error(exc: ValidationError, file: Path, sources: Mapping[str, str]) -> ConfigError:
     first = exc.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    where = sources.get(key, str(file))
+    parts = [str(part) for part in first["loc"]]
+    key = ".".join(parts)
     problem = "is not a setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
     return ConfigError(
-        "config.invalid", f"{where}: {key}: {problem}", "docs/reference/configuration.md lists every setting"
+        "config.invalid",
+        f"{_source_of(parts, sources) or file}: {key}: {problem}",
+        "docs/reference/configuration.md lists every setting",
     )
+
+
+def _source_of(parts: Sequence[str], sources: Mapping[str, str]) -> str | None:
+    """Return the variable that a fault comes from, which may lie deep in its value; None is the file."""
+    for size in range(len(parts), 0, -1):
+        if variable := sources.get(".".join(parts[:size])):
+            return variable
+    return None

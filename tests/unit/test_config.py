@@ -49,6 +49,51 @@ def test_a_list_of_directories_is_split_like_path(tmp_path: Path):
     assert settings.gpus.cdi_spec_dirs == (Path("/a"), Path("/b"))
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "items"),
+    [
+        ("SERVER_CIPHERS", "aes256-ctr:aes128-ctr", ("aes256-ctr", "aes128-ctr")),
+        ("SERVER_CIPHERS", "aes256-ctr, aes128-ctr", ("aes256-ctr", "aes128-ctr")),
+        ("SERVER_KEX_ALGORITHMS", '["curve25519-sha256@libssh.org"]', ("curve25519-sha256@libssh.org",)),
+        ("AUDIT_HEAD_COMMAND", "ssh:loghost", ("ssh", "loghost")),
+        ("AUDIT_HEAD_COMMAND", "ssh,loghost", ("ssh", "loghost")),
+        ("AUDIT_HEAD_COMMAND", "ssh -o 'User=a b' log:1", ("ssh", "-o", "User=a b", "log:1")),
+        ("GPUS_CDI_SPEC_DIRS", "/a b,c:/d", (Path("/a b,c"), Path("/d"))),
+    ],
+)
+def test_a_list_in_a_variable_is_read_as_documented(
+    tmp_path: Path, variable: str, text: str, items: tuple[object, ...]
+):
+    """Colons as in PATH, commas, a shell's words for a command, or a TOML array."""
+    settings = load_settings(environ(tmp_path, **{f"DEVGW_{variable}": text}))
+    section, _, key = variable.lower().partition("_")
+    assert getattr(getattr(settings, section), key) == items
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("DEVGW_SERVER_CIPHERS", "aes128-gcm@openssh.com:des"),
+        ("DEVGW_SERVER_MACS", "[1,"),
+        ("DEVGW_SERVER_MACS", ""),
+        ("DEVGW_SERVER_MAX_STARTUPS", "10:x:100"),
+        ("DEVGW_SERVER_PER_SOURCE_PENALTY_EXEMPT", "10.0.0.0/8:fd00::/8"),
+        ("DEVGW_AUDIT_HEAD_COMMAND", "ssh 'log"),
+    ],
+)
+def test_an_error_inside_a_list_names_the_variable(tmp_path: Path, variable: str, text: str):
+    """The file, which may not even be there, is not to blame."""
+    with pytest.raises(ConfigError, match=f"^{variable}: "):
+        load_settings(environ(tmp_path, **{variable: text}))
+
+
+def test_a_section_that_is_no_table_is_the_files_fault(tmp_path: Path):
+    """Also where a variable would stand in it."""
+    (tmp_path / "devgw.toml").write_text("server = 3\n")
+    with pytest.raises(ConfigError, match=r"devgw\.toml: server"):
+        load_settings(environ(tmp_path, DEVGW_SERVER_PORT="2023"))
+
+
 def test_networks_are_read_and_a_list_of_them_is_split_at_commas(tmp_path: Path):
     """An IPv6 network has colons of its own; one with host bits is a mistake somebody should hear of."""
     networks = "10.0.0.0/8, fd00::/8"
