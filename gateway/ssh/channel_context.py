@@ -37,6 +37,12 @@ class ChannelContext(Protocol):
     async def allow_agent(self) -> bool:
         """Decide whether the agent is forwarded."""
 
+    def show_agent_refusal(self) -> None:
+        """Tell a user with a terminal, once, that their agent is not forwarded."""
+
+    async def warn_of_taken_port(self, tell: Callable[[str], None] | None = None) -> None:
+        """Say on a new terminal, or beside a forward without one, that a server inside has the notebook's port."""
+
     def refused(self, kind: str, asked: str) -> None:
         """Journal that something was asked for which no policy could allow."""
 

@@ -15,6 +15,7 @@ from gateway.gate import Answer
 from gateway.ssh.admission import Admitted
 from gateway.ssh.connection_registry import ClientIdentity, LiveChannel, LiveConnection
 from gateway.ssh.forwarding.forward import Forwarder
+from gateway.ssh.forwarding.notebook_port import is_notebook_port_taken
 from gateway.ssh.forwarding.reverse import ReverseForwarder
 from gateway.ssh.login import Login
 from gateway.ssh.runtime import Runtime
@@ -40,6 +41,8 @@ class ClientConnection(asyncssh.SSHServer):
         self._sessions: list[UserSession] = []
         self._private: UpstreamConnection | None = None
         self._agent_allowed = False
+        self._agent_refusal = ""
+        self._port_was_asked = False
         self._closing = ("", new_reference())
         self._forwarder = Forwarder(self)
         self._reverse = ReverseForwarder(self, self._forwarder)
@@ -142,20 +145,44 @@ class ClientConnection(asyncssh.SSHServer):
 
     async def allow_agent(self) -> bool:
         if not self.connection.check_certificate_permission("agent-forwarding"):
-            self.tell("agent forwarding refused: your certificate does not permit it")
+            self._agent_refused("your certificate does not permit it")
             return False
         request = AgentForwardingRequest(self.identity.subject, datetime.now(UTC))
         try:
             answer = await self.ask(request)
         except DevgwError as error:
-            self.tell(error.message)
+            self._agent_refused(error.message)
             return False
         if not answer.allowed:
-            self.tell(f"agent forwarding refused: {answer}")
+            self._agent_refused(str(answer))
         elif not self._agent_allowed:
             self._agent_allowed = True
             self.opened(LiveChannel(request, self._end_agent), None)
         return answer.allowed
+
+    def _agent_refused(self, reason: str) -> None:
+        """Clients with ForwardAgent ask at every connection: `ssh -v` shows each refusal, a terminal the first."""
+        self._agent_refusal = f"agent forwarding refused: {reason}"
+        self.connection.send_debug(f"devgw: {self._agent_refusal}")
+        self.show_agent_refusal()
+
+    def show_agent_refusal(self) -> None:
+        told, user = self.runtime.told_of_agent, self.identity.user.name
+        if self._agent_refusal and user not in told and any(session.has_terminal() for session in self._sessions):
+            told.add(user)
+            self.notify(self._agent_refusal)
+
+    async def warn_of_taken_port(self, tell: Callable[[str], None] | None = None) -> None:
+        """Say that a server of the user's has the notebook's port: on a new terminal, or beside a forward of it."""
+        if tell is None:
+            if self._port_was_asked or any(session.is_open() for session in self._sessions):
+                return  # whoever has a terminal has been told on it; a command's stderr may be read by a program
+            self._port_was_asked = True
+        if not await is_notebook_port_taken(self.runtime, self.identity.ref):
+            return
+        port = self.runtime.settings.notebook_port
+        line = f"a server of yours has port {port} inside, where forwards reach the notebook; start it on another port"
+        (tell or self.tell)(line)
 
     async def _open_agent(self) -> ChannelEnd:
         near = await self.connection.open_agent()

@@ -1,8 +1,9 @@
 """What all connections of one server share. Made once by `server`; holds no behaviour of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.config import SshSettings
+from gateway.model import UserName
 from gateway.ssh.connection_registry import ConnectionRegistry
 from gateway.ssh.services import Offload, Services
 from gateway.ssh.upstream.dialer import EnvironmentDialer
@@ -19,3 +20,5 @@ class Runtime:
     dialer: EnvironmentDialer
     upstreams: UpstreamPool
     registry: ConnectionRegistry
+    told_of_agent: set[UserName] = field(default_factory=set)
+    """Users who have been told that their agent is not forwarded: once is enough."""

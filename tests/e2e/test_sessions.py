@@ -252,18 +252,24 @@ def test_what_no_client_sends_is_the_environments(laboratory: Laboratory) -> Non
 
 @pytest.mark.attack("C14", "`-A` where no policy permits it")
 def test_agent_forwarding_is_off_by_default(laboratory: Laboratory, tmp_path: Path) -> None:
-    """The environment gets no agent socket, and the user is told by which rule."""
+    """The environment gets no agent socket; a terminal is told the rule once, and a program's stderr nothing."""
+    gateway, command = laboratory.gateway, "echo [$SSH_AUTH_SOCK]"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
     try:
         poll((tmp_path / "agent").exists, "the agent")
         before = ["-A", "-o", f"IdentityAgent={tmp_path}/agent"]
-        done = laboratory.gateway.run("alice", laboratory.alice, "echo [$SSH_AUTH_SOCK]", before=before)
+        quiet = gateway.run("alice", laboratory.alice, command, before=before)
+        verbose = gateway.run("alice", laboratory.alice, command, before=["-v", *before])
+        first, second = (gateway.run("alice", laboratory.alice, command, before=["-tt", *before]) for _ in range(2))
     finally:
         agent.terminate()
         agent.wait(10)
-    assert done.stdout == b"[]\n"
-    assert b"agent forwarding refused" in done.stderr
-    assert b"lab.default" in done.stderr
+    assert (quiet.stdout, quiet.stderr) == (b"[]\n", b"")
+    assert b"agent forwarding refused" in verbose.stderr
+    assert b"agent forwarding refused" in first.stdout + first.stderr
+    assert b"lab.default" in first.stdout + first.stderr
+    assert b"agent forwarding" not in second.stdout + second.stderr
+    assert second.stdout == b"[]\r\n"
 
 
 def test_a_session_is_journaled_with_its_command_and_code(laboratory: Laboratory) -> None:

@@ -166,9 +166,9 @@ def _main(root: Path, user: str, uid: int) -> None:
     os.environ.clear()
     os.environ.update(VARIABLES, HOME=str(root / "home"), DEVGW_USER=user)
     os.umask(0o022)
+    tcp = socket.create_server(("127.0.0.1", LOOPBACK_PORT))
     _serve_ports(root, user)
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
-    tcp = socket.create_server(("127.0.0.1", LOOPBACK_PORT))
     for server_socket in (_listen(root / "notebook.sock"), tcp):
         threading.Thread(target=_serve_http, args=(user, server_socket), daemon=True).start()
     _serve_ssh(root, user)

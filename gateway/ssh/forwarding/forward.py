@@ -120,6 +120,7 @@ class Forwarder:
     async def _notebook(self, traffic: Traffic) -> SocketEnd:
         """Make the far end the notebook's own socket: one decryption, no second handshake."""
         sock = await self._dial("notebook")
+        self._context.spawn(self._context.warn_of_taken_port())
         loop = asyncio.get_running_loop()
         _, far = await loop.create_unix_connection(lambda: SocketEnd(counter(traffic, "sent_bytes")), sock=sock)
         return far

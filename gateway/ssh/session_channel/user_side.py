@@ -14,6 +14,7 @@ import asyncssh
 from gateway.errors import DevgwError
 from gateway.ssh.channel_context import ChannelContext
 from gateway.ssh.session_channel.environment_side import EnvironmentSession
+from gateway.ssh.session_channel.own_keys import adds_a_key, advice
 from gateway.ssh.session_channel.record import SessionRecord
 from gateway.ssh.transport.channels import SessionChannel
 from gateway.ssh.upstream.pool import UpstreamConnection
@@ -27,6 +28,8 @@ BUDGET_WAIT_SECONDS: Final = 5.0
 """After this long it is looked again whether the user's file operations may go on."""
 DEFAULT_LOCALE: Final = b"C.UTF-8"
 """Where the client sends none, or one that the policy does not permit."""
+ASKED_MAX: Final = 200
+"""Characters of a refused command in the journal."""
 LOST_TEXT = "the connection to your environment was lost"
 
 _log = logging.getLogger(__name__)
@@ -237,12 +240,21 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             if not answer.allowed:
                 self.end(f"refused: {answer}")
                 return
+            if command is not None and adds_a_key(command):
+                self._context.refused(
+                    "authorized-keys", command[:ASKED_MAX].encode("utf-8", "backslashreplace").decode()
+                )
+                self.end(advice(self._context.identity.user.name))
+                return
+            self._context.show_agent_refusal()
             upstream = await self._context.upstream(self.tell)
             if self._channel is None:
                 return  # the user left while the environment started
             self._is_sftp = kind == "sftp"
             self._record.begin(kind, self._terminal[1][:2] if self._terminal else None)
             self._record.opened(request, (command or "").encode("utf-8", "backslashreplace").decode())
+            if self._terminal:
+                self._context.spawn(self._context.warn_of_taken_port(self.tell))
             await self._connect(upstream, kind, command)
         except DevgwError as error:
             self.end(error.message)

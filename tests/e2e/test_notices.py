@@ -1,0 +1,94 @@
+"""What would otherwise go wrong in silence is said to the user."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Laboratory
+from tests.support.environment_inside import LOOPBACK_PORT
+from tests.support.ssh_gateway import TestGateway
+
+TAKEN = f"a server of yours has port {LOOPBACK_PORT} inside".encode()
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestGateway, Path]]:
+    """A gateway whose notebook port is the one that a server of alice's had first."""
+    gateway = TestGateway(tmp_path_factory.mktemp("gw"), notebook_port=LOOPBACK_PORT)
+    gateway.start()
+    try:
+        key = gateway.add_user("alice", running=False)
+        environment = next(iter(gateway.environments.by_ref.values()))
+        (environment.root / "environment.json").write_text(json.dumps({"notebook_port": LOOPBACK_PORT}))
+        environment.start()
+        yield gateway, key
+    finally:
+        gateway.stop()
+
+
+def test_a_terminal_hears_of_a_server_that_has_the_notebooks_port(masked: tuple[TestGateway, Path]) -> None:
+    """At each login; a command's streams stay its own."""
+    gateway, key = masked
+    for _ in range(2):
+        shown = gateway.run("alice", key, "sleep 1", before=["-tt"])
+        assert TAKEN in shown.stdout + shown.stderr
+    assert gateway.run("alice", key, "sleep 1").stderr == b""
+
+
+def test_a_forward_without_a_session_hears_of_it_too(masked: tuple[TestGateway, Path]) -> None:
+    """`ssh -N -L` has no terminal: it is a debug message then, which OpenSSH shows with -v only."""
+    gateway, key = masked
+    client = gateway.ssh("alice", key, before=["-v", "-W", f"localhost:{LOOPBACK_PORT}"])
+    request = b"GET / HTTP/1.0\r\n\r\n"
+    done = subprocess.run(client, input=request, capture_output=True, timeout=30, check=False)
+    assert b"notebook of alice" in done.stdout
+    assert TAKEN in done.stderr
+
+
+def test_nobody_hears_of_it_where_the_port_is_free(laboratory: Laboratory) -> None:
+    """Or where the image is older than the question."""
+    shown = laboratory.gateway.run("alice", laboratory.alice, "sleep 1", before=["-tt"])
+    assert (shown.stdout, shown.stderr.replace(b"Connection to 127.0.0.1 closed.\r\n", b"")) == (b"", b"")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mkdir -p ~/.ssh && cat >> ~/.ssh/authorized_keys",
+        'cat >>"$HOME/.ssh/authorized_keys"',
+        "tee -a .ssh/authorized_keys",
+    ],
+)
+def test_adding_a_key_to_a_file_that_nothing_reads_is_answered(laboratory: Laboratory, command: str) -> None:
+    """It fails, with how keys are added, and the journal has it."""
+    done = laboratory.gateway.run("alice", laboratory.alice, command, input=b"ssh-ed25519 AAAA alice\n")
+    assert done.returncode not in {0, 255}
+    assert b"devgw key add alice FILE" in done.stderr
+    refused = [event for event in laboratory.gateway.recorder.events if event.code == "channel.refused"]
+    assert refused[-1].detail == {"kind": "authorized-keys", "asked": command}
+
+
+def test_ssh_copy_id_fails_and_says_how_keys_are_added(laboratory: Laboratory, tmp_path: Path) -> None:
+    """Not `Number of key(s) added: 1` for a key that opens nothing."""
+    key = laboratory.gateway.make_key("another")
+    (tmp_path / ".ssh").mkdir()
+    options = laboratory.gateway.options(laboratory.alice)[2:]  # it has no -F of its own in every version
+    pairs = [word for place, word in enumerate(options) if "-o" in options[max(0, place - 1) : place + 1]]
+    command = ["ssh-copy-id", "-f", "-i", f"{key}.pub", "-p", str(laboratory.gateway.port), *pairs]
+    command += ["-o", f"IdentityFile={laboratory.alice}", "alice@127.0.0.1"]
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode != 0, done.stdout
+    assert b"devgw key add alice FILE" in done.stderr
+    assert b"key(s) added" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["cat ~/.ssh/authorized_keys", "ls .ssh", "grep x < ~/.ssh/authorized_keys"])
+def test_reading_that_file_is_nobodys_business(laboratory: Laboratory, command: str) -> None:
+    """Only what would add a key in vain is answered."""
+    assert b"devgw: " not in laboratory.gateway.run("alice", laboratory.alice, command).stderr
