@@ -9,6 +9,8 @@ import pytest
 
 from tests.e2e.conftest import Laboratory
 from tests.support.environment_inside import LOOPBACK_PORT
+from tests.support.host_resources import free_port
+from tests.support.ssh_clients import end, is_listening, poll
 from tests.support.ssh_gateway import TestGateway
 
 TAKEN = f"a server of yours has port {LOOPBACK_PORT} inside".encode()
@@ -38,14 +40,18 @@ def test_a_terminal_hears_of_a_server_that_has_the_notebooks_port(masked: tuple[
     assert gateway.run("alice", key, "sleep 1").stderr == b""
 
 
-def test_a_forward_without_a_session_hears_of_it_too(masked: tuple[TestGateway, Path]) -> None:
+def test_a_forward_without_a_session_hears_of_it_too(masked: tuple[TestGateway, Path], tmp_path: Path) -> None:
     """`ssh -N -L` has no terminal: it is a debug message then, which OpenSSH shows with -v only."""
     gateway, key = masked
-    client = gateway.ssh("alice", key, before=["-v", "-W", f"localhost:{LOOPBACK_PORT}"])
-    request = b"GET / HTTP/1.0\r\n\r\n"
-    done = subprocess.run(client, input=request, capture_output=True, timeout=30, check=False)
-    assert b"notebook of alice" in done.stdout
-    assert TAKEN in done.stderr
+    local = free_port()
+    forward = gateway.ssh("alice", key, before=["-v", "-N", "-L", f"127.0.0.1:{local}:localhost:{LOOPBACK_PORT}"])
+    with (tmp_path / "said").open("wb") as said:
+        client = subprocess.Popen(forward, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    try:
+        poll(lambda: is_listening(local), "the tunnel")
+        poll(lambda: TAKEN in (tmp_path / "said").read_bytes(), "the notice")
+    finally:
+        end(client)
 
 
 def test_nobody_hears_of_it_where_the_port_is_free(laboratory: Laboratory) -> None:
@@ -60,6 +66,8 @@ def test_nobody_hears_of_it_where_the_port_is_free(laboratory: Laboratory) -> No
         "mkdir -p ~/.ssh && cat >> ~/.ssh/authorized_keys",
         'cat >>"$HOME/.ssh/authorized_keys"',
         "tee -a .ssh/authorized_keys",
+        "echo ssh-ed25519 AAAA alice >> ~/.ssh/authorized_keys",
+        'AUTH_KEY_FILE=".ssh/authorized_keys"; mkdir -p .ssh && cat >> "${AUTH_KEY_FILE}"',
     ],
 )
 def test_adding_a_key_to_a_file_that_nothing_reads_is_answered(laboratory: Laboratory, command: str) -> None:
@@ -88,7 +96,16 @@ def test_ssh_copy_id_fails_and_says_how_keys_are_added(laboratory: Laboratory, t
     assert b"key(s) added" not in done.stdout
 
 
-@pytest.mark.parametrize("command", ["cat ~/.ssh/authorized_keys", "ls .ssh", "grep x < ~/.ssh/authorized_keys"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat ~/.ssh/authorized_keys",
+        "ls .ssh",
+        "grep x < ~/.ssh/authorized_keys",
+        "cat ~/.ssh/authorized_keys >> all_keys",
+        "ssh elsewhere 'cat >> ~/.ssh/authorized_keys'",
+    ],
+)
 def test_reading_that_file_is_nobodys_business(laboratory: Laboratory, command: str) -> None:
     """Only what would add a key in vain is answered."""
     assert b"devgw: " not in laboratory.gateway.run("alice", laboratory.alice, command).stderr

@@ -5,13 +5,17 @@ Who may log in is the gateway's to know. Such a command would succeed, and the k
 
 import re
 
-_APPENDS = re.compile(r"""(?:cat|tee\s+(?:-a|--append))\s*(?:>>)?\s*["']?[\w~${}/.-]*\.ssh/authorized_keys\b""")
+_FILE = r"""["']?[^\s"'<>|;&]*authorized_keys2?\b"""
+_APPENDS = re.compile(rf"""(?:>>\s*|\btee\s+(?:-a|--append)\s+){_FILE}""")
+_NAMED = re.compile(rf"""\b(\w+)={_FILE}.*>>\s*["']?\$\{{?\1\b""", re.DOTALL)  # ssh-copy-id of OpenSSH since 9.8
+_ELSEWHERE = re.compile(r"(?:^|[\s;&|(])ssh\s")
 
 
 def adds_a_key(command: str) -> bool:
-    """Say whether the command appends what it reads to ~/.ssh/authorized_keys."""
-    found = _APPENDS.search(command)
-    return found is not None and (">>" in found.group() or found.group().startswith("tee"))
+    """Say whether the command appends to an authorized_keys of the environment's own."""
+    if _ELSEWHERE.search(command):
+        return False
+    return bool(_APPENDS.search(command) or _NAMED.search(command))
 
 
 def advice(user: str) -> str:
