@@ -171,7 +171,7 @@ def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
 
 
 def _did(journal: Path, mounted: list[_Mounted], since: datetime, until: datetime) -> Iterator[ActualAccess]:
-    stays = stays_in(journal, {one.environment for one in mounted}, until)
+    stays = stays_in(journal, {one.environment for one in mounted}, since, until)
     for one in mounted:
         begin, end = max(one.since, since), min(one.until or until, until)
         here = [stay for stay in stays if stay.opened.environment == one.environment and stay.touches(begin, end)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from gateway.audit.presence import last_empty_start
 from gateway.audit.read import of_codes
 from gateway.audit.record import Record
 from gateway.model import UserName
@@ -47,7 +48,8 @@ def past_connections(
 ) -> Iterator[PastConnection]:
     """Yield connections that were there in a span and have ended before its end. Raises: OSError, ValueError."""
     known = _Known()
-    for record in of_codes(journal, (*_BEGIN, *_WHY, "connection.closed", "gateway.started"), until):
+    codes = (*_BEGIN, *_WHY, "connection.closed", "gateway.started")
+    for record in of_codes(journal, codes, until, after=last_empty_start(journal, since, until)):
         for ended in _follow(known, record):
             if ended.until > since and (user is None or ended.user == user):
                 yield ended

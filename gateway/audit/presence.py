@@ -7,9 +7,10 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
+from heapq import merge
 from pathlib import Path
 
-from gateway.audit.read import of_codes
+from gateway.audit.read import Filter, of_codes, settled_before, stream
 from gateway.audit.record import Record
 
 _CHANNELS = ("session.opened", "session.closed", "forward.opened", "forward.closed")
@@ -45,7 +46,7 @@ def runs_of(journal: Path, environments: AbstractSet[str], until: datetime) -> l
     """Return when environments ran before a moment, started by hand or woken. Raises: OSError, ValueError."""
     runs: list[Run] = []
     going: dict[str, int] = {}
-    for record in of_codes(journal, (*_STARTS, *_STOPS), until):
+    for record in of_codes(journal, (*_STARTS, *_STOPS), until, owners=_owners(environments)):
         name = record.environment
         if name not in environments:
             continue
@@ -58,15 +59,34 @@ def runs_of(journal: Path, environments: AbstractSet[str], until: datetime) -> l
     return runs
 
 
-def stays_in(journal: Path, environments: AbstractSet[str], until: datetime) -> list[Stay]:
-    """Return the stays in environments that began before a moment, in their order. Raises: OSError, ValueError.
+def last_empty_start(journal: Path, since: datetime, until: datetime) -> int:
+    """Return the number of the last start of a gateway before which all is older than a moment, clock jumps included.
+
+    A gateway that starts has nobody in it: who is connected later came later. 0 where none is known. Raises: OSError,
+    ValueError.
+    """
+    settled = settled_before(journal, since)
+    starts = stream(journal, Filter(action="gateway.started", until=until)) if settled else ()
+    return max((one.number for one in starts if "worker" not in one.detail and one.number <= settled), default=0)
+
+
+def _owners(environments: AbstractSet[str]) -> set[str]:
+    return {name.partition("+")[0] for name in environments}
+
+
+def stays_in(journal: Path, environments: AbstractSet[str], since: datetime, until: datetime) -> list[Stay]:
+    """Return the stays in environments that may reach into a span, in their order. Raises: OSError, ValueError.
 
     What has no closing of its own ends with its connection, with its environment, or with the gateway: one that
     starts has nobody in it. A worker beside others says so of itself alone: there a stay whose end was lost counts
     as open until its environment stops.
     """
     stays = _Stays()
-    for record in of_codes(journal, (*_CHANNELS, *_CONNECTIONS, "gateway.started", *_STOPS), until):
+    begin = last_empty_start(journal, since, until)
+    codes = (*_CHANNELS, *_CONNECTIONS, *_STOPS)
+    theirs = of_codes(journal, codes, until, owners=_owners(environments), after=begin)
+    starts = of_codes(journal, ("gateway.started",), until, after=begin)
+    for record in merge(starts, theirs, key=lambda one: one.number):
         if record.code == "gateway.started" and "worker" not in record.detail:
             stays.end(lambda _stay: True, record)
         elif record.environment in environments:

@@ -1,18 +1,24 @@
 """Reading the journal: a stream of records that a filter lets through, and a stream that waits for new ones."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from heapq import merge
+from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
+from gateway.audit.journal_index import FORGED, JournalIndex
 from gateway.audit.record import Record, parse, stamp
-from gateway.audit.segments import segments
+from gateway.audit.segment_index import SegmentIndex, Wanted, is_at_a_line, is_denial, people_of
+from gateway.audit.segments import Segment, segments
 
 _TIME = b'"time":"'
 _STAMP_BYTES = 27
+_CODE_ENDS = 160  # number, time and code stand first
+_SPARSE_BYTES = 8 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +35,36 @@ class Filter:
     until: datetime | None = None
     denied: bool = False
     reference: str = ""
+    codes: frozenset[str] = frozenset()
+    """Several codes, each whole."""
+    owners: frozenset[str] = frozenset()
+    """Several users whose environments are meant."""
 
     def lets_through(self, record: Record) -> bool:
         """Judge one record."""
         return (
-            (not self.user or self.user in _people(record))
+            (not self.user or self.user in people_of(record))
             and (not self.action or _is_action(record.code, self.action))
             and (self.since is None or record.at >= self.since)
             and (self.until is None or record.at < self.until)
-            and (not self.denied or is_denial(record))
+            and (not self.denied or is_denial(record.code, record.decision))
             and (not self.reference or record.reference == self.reference)
+            and (not self.codes or record.code in self.codes)
+            and (not self.owners or record.environment.partition("+")[0] in self.owners)
+        )
+
+    def _is_code(self, code: str) -> bool:
+        return (not self.action or _is_action(code, self.action)) and (not self.codes or code in self.codes)
+
+    def asked(self) -> Wanted:
+        """Return the same for an index."""
+        return Wanted(
+            frozenset({self.user}) if self.user else self.owners,
+            self._is_code if self.action or self.codes else None,
+            self.reference,
+            self.denied,
+            stamp(self.since) if self.since else "",
+            stamp(self.until) if self.until else "~",
         )
 
     def needles(self) -> tuple[bytes, ...]:
@@ -49,24 +75,149 @@ class Filter:
         return tuple(wanted)
 
 
-def is_denial(record: Record) -> bool:
-    """Say whether somebody was refused: by the policy or before it was asked."""
-    return record.decision == "denied" or record.code in {"login.refused", "notebook.refused", "source.banned"}
+def stream(directory: Path, wanted: Filter | None = None, *, whole: bool = False, after: int = 0) -> Iterator[Record]:
+    """Yield the wanted records in order; an unfinished last line is left out.
+
+    What an index says cannot hold them is passed over unread, unless `whole`; so are the segments that end before the
+    record `after`. Segments that are pruned meanwhile are gone; those begun meanwhile are left for the next time.
+    Raises: OSError, ValueError.
+    """
+    wanted = wanted or Filter()
+    sieve, lines = _Sieve(wanted), _Lines(directory, None if whole else wanted)
+    found = segments(directory)
+    for segment, following in zip(found, [*found[1:], None], strict=True):
+        if following is None or following.first > after:
+            for line in lines.of(segment, is_newest=following is None):
+                yield from (record for record in sieve.pick(line) if record.number > after)
 
 
-def stream(directory: Path, wanted: Filter | None = None) -> Iterator[Record]:
-    """Yield the wanted records in order; an unfinished last line is left out. Raises: OSError, ValueError."""
-    sieve = _Sieve(wanted or Filter())
-    for segment in segments(directory):
-        with segment.path.open("rb") as file:
-            for line in file:
-                yield from sieve.pick(line)
+def settled_before(directory: Path, moment: datetime) -> int:
+    """Return the number of a record up to which every record is older than a moment, clock jumps included.
+
+    As far as the indexes know it: 0 where there are none. Raises: OSError.
+    """
+    index, settled = JournalIndex(directory), 0
+    found = segments(directory)
+    for segment, following in pairwise(found):
+        known = index.of(segment)
+        if known is None or known.last >= stamp(moment):
+            break
+        settled = following.first - 1
+    return settled
 
 
-def of_codes(directory: Path, codes: Iterable[str], until: datetime) -> Iterator[Record]:
-    """Yield the records of several codes before a moment, in their order. Raises: OSError, ValueError."""
-    each = (stream(directory, Filter(action=code, until=until)) for code in codes)
-    return merge(*each, key=lambda record: record.number)
+def last_of_each(directory: Path, users: Iterable[str], code: str) -> dict[str, Record]:
+    """Return each user's own last record of a code: from the newest segment back, until all have been found.
+
+    Raises: OSError, ValueError.
+    """
+    index, left, last = JournalIndex(directory), set(users), dict[str, Record]()
+    found = segments(directory)
+    for segment in reversed(found):
+        if not left:
+            break
+        known = index.of(segment) if segment != found[-1] else None
+        try:
+            here = _last_in(segment, known, left, code)
+        except FileNotFoundError:
+            if any(one.first < segment.first for one in segments(directory)):
+                raise
+            break  # pruned meanwhile, and all before it
+        left -= here.keys()
+        last |= here
+    return last
+
+
+def _last_in(segment: Segment, index: SegmentIndex | None, users: set[str], code: str) -> dict[str, Record]:
+    if index is not None:
+        try:
+            return _last_by_index(segment, index, users, code)
+        except FORGED:
+            pass
+    sieve = _Sieve(Filter(action=code))
+    with segment.path.open("rb") as file:
+        records = [record for line in file for record in sieve.pick(line)]
+    return {record.actor["name"]: record for record in records if record.actor["name"] in users}
+
+
+def _last_by_index(segment: Segment, index: SegmentIndex, users: set[str], code: str) -> dict[str, Record]:
+    last: dict[str, Record] = {}
+    with segment.path.open("rb", buffering=_SPARSE_BYTES) as file:
+        for user, places in index.lines_by_user(users, code):
+            for place in places:
+                file.seek(place)
+                record = parse(file.readline())
+                if record.actor["name"] == user:
+                    last[user] = record
+                    break
+    return last
+
+
+class _Lines:
+    """The lines of a segment that may be wanted: those an index names, or all."""
+
+    def __init__(self, directory: Path, wanted: Filter | None) -> None:
+        self._directory = directory
+        self._asked = wanted.asked() if wanted is not None else Wanted()
+        self._index = JournalIndex(directory)
+
+    def of(self, segment: Segment, *, is_newest: bool) -> Iterator[bytes]:
+        """Raises: OSError, where the segment is there and cannot be read."""
+        try:
+            spans = None if is_newest or self._asked == Wanted() else self._spans(segment)
+            if spans is None:
+                with segment.path.open("rb") as file:
+                    yield from file
+            elif spans:
+                yield from self._within(segment, spans)
+        except FileNotFoundError:
+            if any(one.first <= segment.first for one in segments(self._directory)):
+                raise  # not pruned: what is older is still there
+
+    def _spans(self, segment: Segment) -> list[tuple[int, int]] | None:
+        index = self._index.of(segment)
+        if index is None:
+            return None
+        try:
+            return list(index.find(self._asked))
+        except (*FORGED, OSError):
+            return None
+
+    def _within(self, segment: Segment, spans: list[tuple[int, int]]) -> Iterator[bytes]:
+        with segment.path.open("rb", buffering=_SPARSE_BYTES) as file:
+            place = 0
+            for number, (begin, end) in enumerate(spans):
+                if place != begin:
+                    file.seek(begin)
+                    place = begin
+                while place < end and (line := file.readline()):
+                    if place == begin and not is_at_a_line(line):
+                        yield from _outside(file, spans[:number])  # the index lies: all of the others
+                        return
+                    place += len(line)
+                    yield line
+
+
+def _outside(file: BinaryIO, spans: list[tuple[int, int]]) -> Iterator[bytes]:
+    place = file.seek(0)
+    for line in file:
+        if not any(begin <= place < end for begin, end in spans):
+            yield line
+        place += len(line)
+
+
+def of_codes(
+    directory: Path, codes: Iterable[str], until: datetime, *, owners: Iterable[str] | None = None, after: int = 0
+) -> Iterator[Record]:
+    """Yield the records of several codes before a moment and behind a number, in their order.
+
+    With `owners` only those of environments that belong to one of them. Raises: OSError, ValueError.
+    """
+    if owners is None:
+        return stream(directory, Filter(codes=frozenset(codes), until=until), after=after)
+    of_them = frozenset(owners)
+    wanted = Filter(codes=frozenset(codes), owners=of_them, until=until)
+    return stream(directory, wanted, after=after) if of_them else iter(())
 
 
 def follow(directory: Path, wanted: Filter, wait: Callable[[], bool], *, after: int | None = None) -> Iterator[Record]:
@@ -74,7 +225,7 @@ def follow(directory: Path, wanted: Filter, wait: Callable[[], bool], *, after: 
 
     `wait` is called when nothing new is there; it pauses for as long as it likes.
     """
-    follower, sieve = _Follower(directory, after), _Sieve(wanted)
+    follower, sieve = _Follower(directory, wanted, after), _Sieve(wanted)
     while True:
         for line in follower.new_lines():
             yield from sieve.pick(line)
@@ -88,6 +239,8 @@ class _Sieve:
     def __init__(self, wanted: Filter) -> None:
         self._wanted = wanted
         self._needles = wanted.needles()
+        codes = b"|".join(re.escape(code.encode()) for code in sorted(wanted.codes))
+        self._code = re.compile(b'"code":"(?:%b)"' % codes) if codes else None
         self._since = stamp(wanted.since).encode() if wanted.since else b""
         self._until = stamp(wanted.until).encode() if wanted.until else b"~"
 
@@ -96,6 +249,8 @@ class _Sieve:
         for needle in self._needles:
             if needle not in line:
                 return
+        if self._code is not None and self._code.search(line, 0, _CODE_ENDS) is None:
+            return
         place = line.find(_TIME, 0, 64) + len(_TIME)
         if self._since <= line[place : place + _STAMP_BYTES] < self._until and line.endswith(b"\n"):
             record = parse(line)
@@ -110,8 +265,9 @@ def _is_action(code: str, action: str) -> bool:
 class _Follower:
     """Reads on from where it was, across segments."""
 
-    def __init__(self, directory: Path, after: int | None) -> None:
+    def __init__(self, directory: Path, wanted: Filter, after: int | None) -> None:
         self._directory = directory
+        self._lines = _Lines(directory, wanted)
         self._first, self._offset = 0, 0
         self._skip_to = after
         if after is None:
@@ -119,27 +275,36 @@ class _Follower:
                 self._first, self._offset = segment.first, segment.path.stat().st_size
 
     def new_lines(self) -> Iterator[bytes]:
-        for segment in segments(self._directory):
-            if segment.first < self._first:
+        found = segments(self._directory)
+        for segment, following in zip(found, [*found[1:], None], strict=True):
+            if segment.first < self._first or (following and following.first <= (self._skip_to or 0)):
                 continue
+            if following and not segment.path.exists():
+                continue  # pruned since it was listed
             offset = self._offset if segment.first == self._first else 0
-            with segment.path.open("rb") as file:
-                file.seek(offset)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    offset += len(line)
-                    self._first, self._offset = segment.first, offset
-                    if self._skip_to is None or parse(line).number > self._skip_to:
-                        yield line
+            if following and not offset:
+                self._first, self._offset = segment.first, segment.path.stat().st_size
+                yield from self._unseen(self._lines.of(segment, is_newest=False))
+            else:
+                yield from self._unseen(self._read_on(segment, offset))
+
+    def _read_on(self, segment: Segment, offset: int) -> Iterator[bytes]:
+        with segment.path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                offset += len(line)
+                self._first, self._offset = segment.first, offset
+                yield line
+
+    def _unseen(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        if not self._skip_to:
+            return lines
+        return (line for line in lines if parse(line).number > (self._skip_to or 0))
 
 
 def utc(day: str) -> datetime:
     """Read `2026-05-03` or a full ISO time; without a zone it is UTC. Raises: ValueError."""
     moment = datetime.fromisoformat(day)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _people(record: Record) -> set[str]:
-    """Return whom a record concerns: who acted, whose environment it is, and the user an administrator named."""
-    return {record.actor["name"], record.environment.partition("+")[0], str(record.detail.get("user", ""))}

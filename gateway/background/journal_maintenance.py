@@ -1,4 +1,4 @@
-"""The journal's own duties while the gateway serves: heads signed, old segments pruned, the database held against it.
+"""The journal's own duties while the gateway serves: heads, pruning, indexes, the database held against it.
 
 What each of them does stands in `gateway.audit`; this module gives them their places and times.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from gateway.audit.event import Event
 from gateway.audit.head_signing import HeadSigner
 from gateway.audit.journal import Journal
+from gateway.audit.journal_index import JournalIndex
 from gateway.audit.retention import prune
 from gateway.audit.schedule import HeadKeeper, Sink, to_command, to_file, to_syslog
 from gateway.audit.store_comparison import Discrepancy, compare
@@ -23,6 +24,7 @@ from gateway.store.users import Users
 
 _log = logging.getLogger(__name__)
 _PRUNE_SECONDS = 6 * 3600.0
+_INDEX_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class JournalMaintenance:
         self._plan.signer.ensure_key()
         self._heads = self._keeper()
         self._heads.start()
-        for work in (self._compare_with_store, self._prune_regularly):
+        for work in (self._compare_with_store, self._prune_regularly, self._index_regularly):
             thread = threading.Thread(target=work, name=f"journal {work.__name__.strip('_')}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -109,6 +111,18 @@ class JournalMaintenance:
             except (DevgwError, OSError) as exc:
                 _log.error("the journal could not be pruned: %s", exc)
             if self._ended.wait(_PRUNE_SECONDS):
+                return
+
+    def _index_regularly(self) -> None:
+        """Index what was sealed, so that nobody who asks the journal waits for it; not on a full disk."""
+        while True:
+            try:
+                for _one in JournalIndex(self._plan.signer.directory).refresh():
+                    if self._ended.is_set() or self._journal.is_short:
+                        break
+            except OSError as exc:
+                _log.error("the journal could not be indexed: %s", exc)
+            if self._ended.wait(_INDEX_SECONDS):
                 return
 
 

@@ -46,6 +46,9 @@ def log(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Wait for new ones; with --since those first. Ctrl-C ends it.")
     ] = False,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Read every record, and believe no index of the journal.")
+    ] = False,
     journal: JournalOption = None,
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
@@ -56,7 +59,7 @@ def log(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
 
     since_at, until_at = moment_from("--since", since), moment_from("--until", until)
     wanted = Filter(user, action, since_at, until_at, denied, reference)
-    records = _records(journal or invocation_of(ctx).settings.journal_dir, wanted, follow=follow)
+    records = _records(journal or invocation_of(ctx).settings.journal_dir, wanted, follow=follow, whole=whole)
     seen = 0
 
     def rows() -> Iterator[tuple[list[str], str]]:
@@ -71,12 +74,12 @@ def log(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         out.note("no such record")
 
 
-def _records(directory: Path, wanted: "Filter", *, follow: bool) -> "Iterator[Record]":
+def _records(directory: Path, wanted: "Filter", *, follow: bool, whole: bool) -> "Iterator[Record]":
     from gateway.audit import read
 
     try:
         if not follow:
-            yield from read.stream(directory, wanted)
+            yield from read.stream(directory, wanted, whole=whole)
         else:
             yield from read.follow(directory, wanted, _wait, after=0 if wanted.since else None)
     except (OSError, ValueError) as exc:

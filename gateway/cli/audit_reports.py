@@ -1,6 +1,6 @@
 """`devgw audit review` and `exposure`: who may reach what and why, and who could and did reach a dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -95,16 +95,17 @@ def _people(gateway: "App") -> "list[Person]":
     path = gateway.database.path
     if path is not None and not path.exists():
         return []
-    logins = _last_logins(gateway.settings.journal_dir)
+    users = gateway.users.all()
+    logins = _last_logins(gateway.settings.journal_dir, [user.name for user in users])
     keys = gateway.users.keys_by_user()
-    return [Person(user, tuple(keys.get(user.name, ())), logins.get(user.name)) for user in gateway.users.all()]
+    return [Person(user, tuple(keys.get(user.name, ())), logins.get(user.name)) for user in users]
 
 
-def _last_logins(journal: Path) -> Mapping[str, datetime]:
-    from gateway.audit.read import Filter, stream
+def _last_logins(journal: Path, users: Iterable[str]) -> Mapping[str, datetime]:
+    from gateway.audit.read import last_of_each
 
     try:
-        return {record.actor["name"]: record.at for record in stream(journal, Filter(action="login.allowed"))}
+        return {name: record.at for name, record in last_of_each(journal, users, "login.allowed").items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as exc:

@@ -79,3 +79,36 @@ def test_follow_shows_what_is_written_from_then_on_until_interrupted(site: Site,
     process.communicate(timeout=20)
     assert seen == ["journal.opened", "login.allowed", "forward.denied", "connection.closed"]
     assert process.returncode == 130
+
+
+def test_indexes_are_made_and_made_anew(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """One for each sealed segment; one that differs from its records is named and replaced."""
+    directory = site.directory / "state" / "journal"
+    several = Journal(directory, segment_bytes=2000)
+    for number in range(20):
+        several.append(Event("forward.denied", ALICE, "alice", "denied", "default deny", reference=f"k3v9k3v{number}"))
+    several.close()
+    first = min(directory.glob("segment-*.jsonl"))
+    for flags, expected in (([], "made"), ([], "was there"), (["--anew"], "was there")):
+        capsys.readouterr()
+        assert run(["audit", "index", "-o", "json", *flags]) == 0
+        found = json.loads(capsys.readouterr().out)["segments"]
+        assert {one["outcome"] for one in found} == {expected}
+        assert len(found) == len(list(directory.glob("segment-*.jsonl"))) - 1 >= 3
+    truth = first.read_bytes()
+    first.chmod(0o600)
+    shown = truth.replace(b'"reference":"k3v9k3v1"', b'"reference":"hidden!!"')
+    status = first.stat()
+    first.write_bytes(shown)
+    os.utime(first, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert run(["audit", "index", "--anew"]) == 0
+    assert "an index that differed may have hidden records" in capsys.readouterr().err
+    first.write_bytes(truth)
+    os.utime(first, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert output(capsys, "-o", "json", "--reference", "k3v9k3v1") == ""
+    assert json.loads(output(capsys, "-o", "json", "--reference", "k3v9k3v1", "--whole"))["reference"] == "k3v9k3v1"
+
+
+def test_a_journal_without_a_directory_is_said(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["audit", "index", "--journal", str(site.directory / "nowhere")]) == 1
+    assert "cannot be read: No such file" in capsys.readouterr().err

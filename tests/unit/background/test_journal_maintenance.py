@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 
 from gateway.app import App
+from gateway.audit.event import Event
 from gateway.audit.head_key import HeadKey, read_verifier
 from gateway.audit.heads import last_note, open_head
+from gateway.audit.journal import Journal
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record
+from gateway.audit.segments import segments
 from gateway.audit.verify import verify
 from gateway.config import load_settings
 from gateway.errors import ConfigError, JournalError
+from gateway.model import GATEWAY
 from policies.diff import diff
+from tests.support.gateway_process import poll
 
 POLICY = 'version = 1\ndefault_roles = ["member"]\n[roles.member]\nsessions = ["shell"]\n'
 
@@ -69,6 +74,24 @@ def test_a_run_hands_on_a_head_that_a_copy_is_verified_by(site: Path) -> None:
     report = verify(app.settings.journal_dir, head)
     assert report.ok
     assert report.head_checked
+
+
+def test_what_was_sealed_is_indexed(site: Path) -> None:
+    """Before anybody asks; what belongs to no segment goes."""
+    app = make_app(site)
+    journal = Journal(app.settings.journal_dir, segment_bytes=1000)
+    for _ in range(10):
+        journal.append(Event("gateway.started", GATEWAY))
+    journal.close()
+    index = app.settings.journal_dir / "index"
+    index.mkdir()
+    (index / "segment-000000009999.idx").write_bytes(b"")
+    app.journal_maintenance.begin()
+    sealed = [one.path.stem for one in segments(app.settings.journal_dir)[:-1]]
+    poll(lambda: [path.stem for path in sorted(index.iterdir())] == sealed, "the indexes")
+    app.journal_maintenance.end()
+    app.journal.close()
+    assert len(sealed) > 1
 
 
 def test_a_key_put_into_the_database_is_noticed_at_the_next_start(site: Path) -> None:

@@ -1,0 +1,139 @@
+"""How long a question to a long journal takes: prints numbers, asserts nothing about time.
+
+Run it on a quiet machine with room for 0.4 GB a million: `python -m tests.benchmarks.bench_long_journal [RECORDS]`.
+The journal is of one year, with a clock that once ran ahead by a month for a hundred records.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+
+from gateway.audit.event import Event
+from gateway.audit.journal_index import INDEX_DIRECTORY, JournalIndex
+from gateway.audit.read import Filter, last_of_each, stream
+from gateway.audit.record import GENESIS, encode, finish
+from gateway.audit.segments import segment_path, segments
+from gateway.model import Actor
+
+YEAR = timedelta(days=365)
+END = datetime(2026, 6, 1, tzinfo=UTC)
+SEGMENT_BYTES = 64 * 2**20
+USERS = 1000
+RARE = "visitor"
+_OWN = Actor("gateway", "journal")
+
+
+def write_journal(directory: Path, count: int) -> None:
+    """Write a year of forwards and sessions by a thousand users, and one who came for a day in spring."""
+    directory.mkdir(parents=True)
+    bodies = [encode(_act(number)) for number in range(4096)]
+    number, digest, file, size = 0, GENESIS, None, SEGMENT_BYTES
+    stamp_start = bodies[0].index(b'"time":"') + 8
+    for place in range(count):
+        at = END - YEAR + YEAR * (place / count)
+        if count // 2 <= place < count // 2 + 100:
+            at += timedelta(days=30)
+        text = at.isoformat(timespec="microseconds")[:26].encode()
+        if size >= SEGMENT_BYTES:
+            if file is not None:
+                number += 1
+                line, digest = finish(number, encode(Event("journal.sealed", _OWN, at=at)), digest)
+                file.write(line)
+                file.close()
+            file, size = segment_path(directory, number + 1).open("wb"), 0
+            detail: dict[str, str | int | float | bool | None] = {
+                "previous_seq": number,
+                "previous_hash": digest.hex(),
+            }
+            number += 1
+            line, digest = finish(number, encode(Event("journal.opened", _OWN, detail=detail, at=at)), digest)
+            file.write(line)
+        is_rare = 0.8 < place / count < 0.803 and place % 50 == 0
+        body = encode(_act(place, RARE)) if is_rare else bodies[place * 7919 % len(bodies)]
+        number += 1
+        line, digest = finish(number, body[:stamp_start] + text + body[stamp_start + 26 :], digest)
+        file.write(line)  # type: ignore[union-attr]  # the first turn opens it
+        size += len(line)
+    if file is not None:
+        file.close()
+
+
+def _act(number: int, user: str = "") -> Event:
+    user = user or f"user{number % USERS}"
+    code = ("forward.allowed", "forward.opened", "forward.closed", "session.opened", "login.allowed")[number % 5]
+    rule, reason = "roles.member.permit_open (policy.toml:24)", "forwards to 'localhost' port 8888 are permitted"
+    actor = Actor("user", user, "SHA256:" + "a" * 43, f"192.0.2.{number % 250}")
+    return Event(code, actor, user, "allowed", rule, reason, {"host": "localhost", "port": 8888})
+
+
+def bench(directory: Path) -> None:
+    """Time the making of all indexes, then each question, asked by the command as a person would."""
+    found = segments(directory)
+    size = sum(one.path.stat().st_size for one in found)
+    seconds = _timed(lambda: list(JournalIndex(directory).refresh()))
+    index_size = sum(one.stat().st_size for one in (directory / INDEX_DIRECTORY).iterdir())
+    print(
+        f"{len(found)} segments of {size / 1e9:.2f} GB; index {index_size / size:.1%} of it, "
+        f"made in {seconds:.1f} s ({seconds / max(1, len(found) - 1):.2f} s a segment)"
+    )
+    hour = END - timedelta(hours=1)
+    _ask(directory, "the last hour", "--since", hour.isoformat())
+    day = (END - timedelta(days=90)).replace(hour=0)
+    _ask(
+        directory, "an hour, 90 days ago", "--since", day.isoformat(), "--until", (day + timedelta(hours=1)).isoformat()
+    )
+    _ask(directory, "who-did: one rare user", "--user", RARE)
+    _ask(directory, "who-did: nobody", "--user", "nobody")
+    _ask(directory, "who-did: one user in a thousand", "--user", "user7")
+    _ask(
+        directory,
+        "a user's day",
+        "--user",
+        "user7",
+        "--since",
+        day.isoformat(),
+        "--until",
+        (day + timedelta(1)).isoformat(),
+    )
+    seconds = _timed(lambda: last_of_each(directory, [f"user{n}" for n in range(USERS)], "login.allowed"))
+    print(f"review: last logins of {USERS} users: {seconds:.2f} s")
+    seconds = _timed(lambda: sum(1 for _ in stream(directory, Filter(since=hour), whole=True)))
+    print(f"the last hour by reading everything: {seconds:.1f} s")
+
+
+def _ask(directory: Path, name: str, *flags: str) -> None:
+    program = [sys.executable, "-m", "gateway", "audit", "log", "--journal", str(directory), "-o", "json", *flags]
+    environ = os.environ | {"DEVGW_CONFIG_DIR": "/nonexistent", "DEVGW_STATE_DIR": "/nonexistent"}
+    best, lines = 1e9, 0
+    for _ in range(3):
+        started = perf_counter()
+        done = subprocess.run(program, capture_output=True, check=True, env=environ, timeout=600)
+        best, lines = min(best, perf_counter() - started), done.stdout.count(b"\n")
+    print(f"{name}: {best:.2f} s, {lines:,} records (the command, its own start included; best of three)")
+
+
+def _timed(act: object) -> float:
+    started = perf_counter()
+    act()  # type: ignore[operator]
+    return perf_counter() - started
+
+
+def main() -> None:
+    """Write the journal, ask, and remove it."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
+    directory = Path(tempfile.mkdtemp(prefix="devgw-bench-"))
+    try:
+        seconds = _timed(lambda: write_journal(directory / "journal", count))
+        print(f"{count:,} records, written in {seconds:.0f} s")
+        bench(directory / "journal")
+    finally:
+        shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main()
