@@ -45,7 +45,8 @@ class EngineChoice:
         from gateway.engines.docker.engine import DockerEngine
 
         if self.kind == "docker":
-            return DockerEngine(self.docker_url, gateway_id=self._gateway_id)
+            directory = self._settings.state_dir / "run-directories"
+            return DockerEngine(self.docker_url, gateway_id=self._gateway_id, directory=directory)
         return self._bubblewrap()
 
     def diagnostics(self) -> "EngineDiagnostics":

@@ -1,17 +1,20 @@
-"""What every engine promises: make, start, stop, delete and observed environments.
+"""What every engine promises: make, start, stop, delete, observe and dial environments.
 
-Policy, leases and sockets are the work of other rooms.
+Policy and leases are the work of other rooms.
 
 The promises are the contract suite in tests/contract; an engine is one that passes it.
 """
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid
 
 Progress = Callable[[str], None]
+Service = Literal["ssh", "notebook", "ports"]
+"""What an environment serves (docs/reference/environment-contract.md)."""
 
 IMAGE_LABEL_PREFIX = "org.devgw."
 """What every label of an image that devgw built begins with; containers carry other ones."""
@@ -75,6 +78,8 @@ class Engine(Protocol):
     def create(self, spec: EnvironmentSpec, progress: Progress = ignore_progress) -> None:
         """Make the environment without starting it; on failure nothing is left.
 
+        No service that an earlier environment of that name left is dialled afterwards.
+
         Raises:
             ConflictError: `environment.exists`, when the engine has one of that name.
             NotFoundError: `image.not-found`.
@@ -101,6 +106,24 @@ class Engine(Protocol):
 
     def observe_all(self) -> list[ObservedEnvironment]:
         """Return everything of this gateway's that the engine has."""
+
+    def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
+        """Return a connected, non-blocking stream socket to one of an environment's services; the caller closes it.
+
+        It is a plain socket whose two directions end apart. Behind it may be the service itself, or what carries its
+        bytes from another machine. Answers within milliseconds where the environment lives on this host, and without
+        asking a daemon.
+
+        Raises:
+            EngineError: `socket.absent` where there is no such environment or service (yet), `socket.refused` where
+                it does not answer, `socket.forged` where something else stands in its place (invariant 5).
+        """
+
+    def status(self, ref: EnvironmentRef) -> bytes | None:
+        """Return what the environment last wrote of itself (`status.json`), at most 4096 bytes; None where nothing is.
+
+        Its user wrote it and may have written anything.
+        """
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
         """Return the last lines an environment's entrypoint wrote. Raises: NotFoundError `environment.not-found`."""

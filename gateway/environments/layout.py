@@ -76,11 +76,6 @@ class Layout:
         _remove(self.volumes)
         _remove_empty(self.volumes.parent)
 
-    def remove_sockets(self, *names: str) -> None:
-        """Remove what the last start left, whatever the environment made of it. Raises: StoreError."""
-        for name in names:
-            _remove(self.run / name)
-
     def remove_empty_volumes(self) -> None:
         """Remove volumes nothing was ever written to: those of a create that failed."""
         _remove_empty(*(self.volumes / name for name in VOLUMES), self.volumes, self.volumes.parent)

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.audit import events
-from gateway.engines.interface import Engine, Progress, ignore_progress
+from gateway.engines.interface import Engine, Progress, Service, ignore_progress
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.layout import Layout
 from gateway.environments.locks import Locks
 from gateway.environments.readiness import wait_until_ready
-from gateway.environments.sockets import SocketName, dial
 from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
 from gateway.errors import ConflictError, DevgwError, NotFoundError
 from gateway.gate import Recorder
@@ -179,7 +178,7 @@ class EnvironmentLifecycle:
 
     def status(self, ref: EnvironmentRef, now: datetime) -> Status | None:
         """Return what the environment reports of itself, if it does."""
-        return read_status(self._layout(ref).run, self._ids(self._users.require(ref.user))[0], now)
+        return read_status(self._engine().status(ref), now)
 
     def tell(self, ref: EnvironmentRef, reason: str, stop_at: datetime, *, save: bool) -> None:
         """Let the environment know that it will stop. Raises: NotFoundError, StoreError."""
@@ -204,17 +203,9 @@ class EnvironmentLifecycle:
         self.start(ref, actor=actor)
         return True
 
-    def dial(self, ref: EnvironmentRef, name: SocketName) -> socket.socket:
+    def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
         """Return a connected, non-blocking stream to one of the environment's services. Raises: EngineError."""
-        return dial(self._layout(ref).run, name, self._ids(self._users.require(ref.user))[0])
-
-    def dial_awake(self, ref: EnvironmentRef, name: SocketName, wake: Callable[[], object]) -> socket.socket:
-        """Dial; where nothing answers, wake the environment first. Raises: whatever `wake` or the dial says then."""
-        try:
-            return self.dial(ref, name)
-        except (DevgwError, OSError):
-            wake()
-            return self.dial(ref, name)
+        return self._engine().dial(ref, service)
 
     def touch(self, ref: EnvironmentRef, moved_bytes: int) -> None:
         """Note that bytes moved: an open connection alone is no use of an environment."""
@@ -244,12 +235,11 @@ class EnvironmentLifecycle:
                 ref, *self._ids(user), gpus, self._settings.ca_line(), self._settings.notebook_port
             )
             write_account(layout, account)
-            layout.remove_sockets("ssh.sock", "notebook.sock", "ports.sock")
             withdraw_notice(layout)
             undo.callback(engine.delete, ref)
             engine.create(self._spec(environment, account, layout), progress)
             engine.start(ref)
-            wait_until_ready(engine, ref, layout.run, account.uid, self._settings.start_timeout, progress)
+            wait_until_ready(engine, ref, self._settings.start_timeout, progress)
             self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
             self._table.touch(ref)
 

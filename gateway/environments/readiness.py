@@ -3,17 +3,16 @@
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
-from gateway.engines.interface import Engine
-from gateway.environments.sockets import SocketName, dial
+from gateway.engines.interface import Engine, Service
 from gateway.errors import EngineError, TimedOutError
 from gateway.model import EnvironmentRef
 
 _POLL_SECONDS = 0.02
 _LOOK_SECONDS = 0.5  # between questions to the engine, which are dearer than knocking
 _ANSWER_TIMEOUT_SECONDS = 5.0
-_QUESTIONS: dict[SocketName, tuple[bytes, bytes]] = {
+_QUESTIONS: dict[Service, tuple[bytes, bytes]] = {
     "ssh": (b"", b"SSH-2.0-"),
     "notebook": (b"GET /login HTTP/1.0\r\nHost: localhost\r\n\r\n", b"HTTP/1."),
 }
@@ -22,8 +21,6 @@ _QUESTIONS: dict[SocketName, tuple[bytes, bytes]] = {
 def wait_until_ready(
     engine: Engine,
     ref: EnvironmentRef,
-    run_directory: Path,
-    uid: int,
     timeout_seconds: float,
     progress: Callable[[str], None],
 ) -> None:
@@ -37,7 +34,7 @@ def wait_until_ready(
     for name in _QUESTIONS:
         progress(f"waiting for {name}")
         look_at = time.monotonic() + _LOOK_SECONDS
-        while not answers(run_directory, name, uid):
+        while not answers(partial(engine.dial, ref, name), name):
             if time.monotonic() > look_at:
                 _require_alive(engine, ref)
                 look_at = time.monotonic() + _LOOK_SECONDS
@@ -50,11 +47,11 @@ def wait_until_ready(
             time.sleep(_POLL_SECONDS)
 
 
-def answers(run_directory: Path, name: SocketName, uid: int) -> bool:
+def answers(dial: Callable[[], socket.socket], service: Service) -> bool:
     """Say whether a service greets as it should."""
-    question, greeting = _QUESTIONS[name]
+    question, greeting = _QUESTIONS[service]
     try:
-        with dial(run_directory, name, uid) as connection:
+        with dial() as connection:
             connection.settimeout(_ANSWER_TIMEOUT_SECONDS)
             connection.sendall(question)
             return _starts_with(connection, greeting)

@@ -1,23 +1,18 @@
 """What an environment reports of itself, and what it is told: two small files (docs/reference/environment-contract.md).
 
-The report lies in the directory that its user owns, so it is read like anything a user wrote: never through a link, a
-little of it, and for no more than their own environment's sake.
+The engine fetches the report. Its user may have written anything there, so it is read for no more than their own
+environment's sake.
 """
 
 import json
-import os
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from gateway.environments.account import swap_in
 from gateway.environments.layout import Layout, disk_error
 
-STATUS = "status.json"
 NOTICE = "notice.json"
-_MOST_BYTES = 4096
 _FRESH = timedelta(minutes=2)
 _MOST_REFUSALS = 10**9  # a user writes the report, and may write anything
 
@@ -36,10 +31,12 @@ class Status:
     refused_at: datetime | None = None
 
 
-def read_status(run_directory: Path, uid: int, now: datetime) -> Status | None:
-    """Return the report, or None where there is none, it is old, or it is not what it should be."""
-    with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
-        document = json.loads(_read_own(run_directory / STATUS, uid))
+def read_status(report: bytes | None, now: datetime) -> Status | None:
+    """Read a report; None where there is none, it is old, or it is not what it should be."""
+    if report is None:
+        return None
+    with suppress(ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
+        document = json.loads(report)
         at = datetime.fromtimestamp(float(document["at"]), UTC)
         if abs(now - at) <= _FRESH:
             return Status(
@@ -65,20 +62,3 @@ def withdraw_notice(layout: Layout) -> None:
     """Tell an environment nothing any more."""
     with suppress(OSError):
         (layout.config / NOTICE).unlink(missing_ok=True)
-
-
-def _read_own(path: Path, uid: int) -> bytes:
-    """Read a regular file of this uid's; a FIFO in its place must not make us wait (O_NONBLOCK)."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(path.name, flags, dir_fd=directory)
-    finally:
-        os.close(directory)
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != uid:
-            raise ValueError("not the environment's own file")
-        return os.read(descriptor, _MOST_BYTES)
-    finally:
-        os.close(descriptor)

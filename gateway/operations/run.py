@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway.audit import events
 from gateway.engines.interface import Progress
 from gateway.environments.lifecycle import EnvironmentLifecycle
+from gateway.environments.waking import blocking, dial_awake, without_loop
 from gateway.errors import DevgwError, EngineError
 from gateway.gate import Gate
 from gateway.model import Environment, EnvironmentRef
@@ -57,7 +58,9 @@ class RunOperations:
             progress(f"{ref} does not run: starting it")
             self._start(ref, progress)
 
-        return self._attend(self._environments.dial_awake(ref, "ssh", wake), ref, arguments)
+        dial = lambda: self._environments.dial(ref, "ssh")  # noqa: E731
+        dialled = without_loop(dial_awake(blocking(dial), blocking(wake)))
+        return self._attend(dialled, ref, arguments)
 
     def logs(self, ref: EnvironmentRef, arguments: Sequence[str]) -> int:
         """Run `devgw-run logs ARGUMENTS`; to read, nothing is started and no GPU taken. Raises: as `run`."""

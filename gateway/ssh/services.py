@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from gateway.auth.throttle import Throttle
+from gateway.engines.interface import Service
 from gateway.gate import Budget, Gate, NoBudget, Recorder
 from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from policies.limits import Allowance
 
-Service = Literal["ssh", "notebook", "ports"]
 Progress = Callable[[str], None]
 
 _P = ParamSpec("_P")
@@ -34,7 +34,7 @@ class Directory(Protocol):
 
 
 class EnvironmentAccess(Protocol):
-    """The environments and their sockets. Errors are DevgwErrors whose message is safe for the user."""
+    """The environments and their services. Errors are DevgwErrors whose message is safe for the user."""
 
     def exists(self, ref: EnvironmentRef) -> bool:
         """Say whether there is such an environment, running or not."""
@@ -46,7 +46,7 @@ class EnvironmentAccess(Protocol):
         """
 
     def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
-        """Return a connected, non-blocking Unix stream socket (invariant 5)."""
+        """Return a connected, non-blocking stream socket, as the engine gives it (invariant 5)."""
 
     def host_key(self, ref: EnvironmentRef) -> str:
         """Return the pinned public host key line of the environment's sshd."""

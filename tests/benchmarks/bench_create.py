@@ -9,11 +9,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import docker
 
+from gateway.engines.run_directory import RunDirectory
 from gateway.environments.readiness import answers
 from tests.benchmarks.result import Result, table
 from tests.support.engine_variables import engine_variables
@@ -29,7 +31,9 @@ def run_bare(like: dict[str, Any], run_directory: Path) -> float:
     started = subprocess.run(
         ["docker", "run", "-d", *_options(like)], check=True, capture_output=True, text=True, timeout=60
     )
-    poll(lambda: all(answers(run_directory, name, uid) for name in ("ssh", "notebook")), "the bare container")
+    place = RunDirectory(run_directory, uid)
+    services = ("ssh", "notebook")
+    poll(lambda: all(answers(partial(place.dial, name), name) for name in services), "the bare container")
     taken = time.perf_counter() - began
     subprocess.run(["docker", "rm", "-f", started.stdout.strip()], check=True, capture_output=True, timeout=60)
     return taken

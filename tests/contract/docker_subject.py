@@ -43,7 +43,7 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
     api = docker.APIClient(base_url=base_url, version="auto")
     image = ensure_image(api)
     gateway_id = f"test{secrets.token_hex(4)}"
-    engine = DockerEngine(base_url, gateway_id)
+    engine = DockerEngine(base_url, gateway_id, directory=directory / "run-directories")
     gpus = injectable_gpus(api)
 
     def end(ref: EnvironmentRef, code: int) -> None:

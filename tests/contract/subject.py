@@ -1,12 +1,15 @@
 """What the contract suite must know of an engine in order to test it: an image, a spec, a way inside, a crash."""
 
 import os
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.engines.interface import Engine
+from gateway.engines.interface import Engine, Service
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid, Limits, Mount
 from tests.contract.inside import Spool
 from tests.support.host_resources import next_uid
@@ -62,6 +65,25 @@ class EngineUnderTest:
             own(path)
         return path
 
+    @contextmanager
+    def serving(self, ref: EnvironmentRef, service: Service, greeting: bytes) -> Iterator[None]:
+        """Have a service of an environment greet, then echo until the other side ends."""
+        place = self.run_directory(ref) / f"{service}.sock"
+        with _listening(place) as listener:
+            own(place)
+            threading.Thread(target=_greet_and_echo, args=(listener, greeting), daemon=True).start()
+            yield
+
+    def leave(self, ref: EnvironmentRef, service: Service) -> None:
+        """Put a tree of directories in the place of a service, as an environment's user may."""
+        (self.run_directory(ref) / f"{service}.sock" / "deep" / "tree").mkdir(parents=True)
+
+    def report(self, ref: EnvironmentRef, content: bytes) -> None:
+        """Write the environment's report of itself, as its user may."""
+        report = self.run_directory(ref) / "status.json"
+        report.write_bytes(content)
+        own(report)
+
     def inside(self, ref: EnvironmentRef) -> Spool:
         """Return a way into a running environment."""
         return Spool(self.run_directory(ref))
@@ -79,6 +101,42 @@ def own(path: Path) -> None:
     """Give a path to the environment's user; only root can, and only real engines care."""
     if os.geteuid() == 0:
         os.chown(path, UID, GID)
+
+
+@contextmanager
+def _listening(place: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        directory = os.open(place.parent, os.O_PATH)
+        try:
+            listener.bind(f"/proc/self/fd/{directory}/{place.name}")  # sun_path holds 108 bytes
+        finally:
+            os.close(directory)
+        listener.listen()
+        try:
+            yield listener
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+def _greet_and_echo(listener: socket.socket, greeting: bytes) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # closed
+            return
+        threading.Thread(target=_echo, args=(connection, greeting), daemon=True).start()
+
+
+def _echo(connection: socket.socket, greeting: bytes) -> None:
+    try:
+        with connection:
+            connection.sendall(greeting)
+            received = bytearray()
+            while piece := connection.recv(65536):
+                received += piece
+            connection.sendall(received)
+    except OSError:  # the other side is gone
+        return
 
 
 def probe_script() -> bytes:

@@ -3,6 +3,7 @@
 A daemon outlives the engines that speak to it, as a real one outlives the gateway.
 """
 
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ from gateway.engines.interface import (
     Image,
     ObservedEnvironment,
     Progress,
+    Service,
     ignore_progress,
 )
 from gateway.engines.mounts import require_sources
+from gateway.engines.run_directory import RunDirectory, absent
 from gateway.engines.variables import refuse_reserved
 from gateway.errors import ConflictError, EngineError, NotFoundError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid
@@ -95,6 +98,8 @@ class FakeEngine:
         refuse_reserved(spec.variables)
         if unknown := set(spec.gpus) - self._daemon.gpus:
             raise EngineError("gpu.injection", f"unknown device {', '.join(sorted(unknown))}", "refresh the CDI specs")
+        if (place := RunDirectory.of(spec)) is not None:
+            place.remove_sockets()
         made_network = False
         try:
             if spec.egress != Egress.NONE:
@@ -150,6 +155,16 @@ class FakeEngine:
         ]
         return whole + left
 
+    def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
+        place = self._run_directory(ref)
+        if place is None:
+            raise absent(service)
+        return place.dial(service)
+
+    def status(self, ref: EnvironmentRef) -> bytes | None:
+        place = self._run_directory(ref)
+        return None if place is None else place.status()
+
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
         self._require_reachable()
         return "".join(f"{line}\n" for line in self._found(ref).log[-lines:])
@@ -173,6 +188,10 @@ class FakeEngine:
         """Let the environment's entrypoint end by itself."""
         container = self._found(ref)
         container.running, container.exit_code, container.detail = False, code, detail
+
+    def _run_directory(self, ref: EnvironmentRef) -> RunDirectory | None:
+        container = self._daemon.containers.get(self._owner(ref))
+        return None if container is None else RunDirectory.of(container.spec)
 
     def _owner(self, ref: EnvironmentRef) -> _Owner:
         return self._gateway_id, ref

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +25,9 @@ from gateway.engines.bubblewrap.process import Process
 from gateway.engines.bubblewrap.records import Record, Records
 from gateway.engines.bubblewrap.sandbox import sandbox_of
 from gateway.engines.bubblewrap.software import PreparedRoots
-from gateway.engines.interface import EngineReport, Image, ObservedEnvironment, Progress, ignore_progress
+from gateway.engines.interface import EngineReport, Image, ObservedEnvironment, Progress, Service, ignore_progress
 from gateway.engines.mounts import require_sources
+from gateway.engines.run_directory import RunDirectory, absent
 from gateway.engines.variables import refuse_reserved
 from gateway.errors import EngineError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec
@@ -71,6 +73,8 @@ class BubblewrapEngine:
             require_namespaces(bwrap, _ids(spec))
             progress(f"making a sandbox from {spec.image}")
             record.remove()
+            if (place := RunDirectory.of(spec)) is not None:
+                place.remove_sockets()
             try:
                 record.directory.mkdir(parents=True, mode=0o700)
                 if not spec.read_only_root:
@@ -106,6 +110,16 @@ class BubblewrapEngine:
     def observe_all(self) -> list[ObservedEnvironment]:
         return [_seen(record) for record in self._records.all()]
 
+    def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
+        place = self._run_directory(ref)
+        if place is None:
+            raise absent(service)
+        return place.dial(service)
+
+    def status(self, ref: EnvironmentRef) -> bytes | None:
+        place = self._run_directory(ref)
+        return None if place is None else place.status()
+
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
         record = self._records.of(ref)
         _found(record)
@@ -120,6 +134,13 @@ class BubblewrapEngine:
 
     def close(self) -> None:
         """Nothing is held open: sandboxes go on without the gateway."""
+
+    def _run_directory(self, ref: EnvironmentRef) -> RunDirectory | None:
+        try:
+            spec = self._records.of(ref).spec()
+        except (OSError, ValueError, KeyError, TypeError):  # a damaged record, which `observe_all` shows
+            return None
+        return None if spec is None else RunDirectory.of(spec)
 
     @cached_property
     def _cgroups(self) -> Cgroups:

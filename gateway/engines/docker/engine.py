@@ -2,8 +2,10 @@
 
 import logging
 import math
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -16,6 +18,7 @@ from gateway.engines.docker.containers import remainder, witness_of
 from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found
 from gateway.engines.docker.facts import Facts, facts_of, report_of
 from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
+from gateway.engines.docker.run_directories import RunDirectories, run_directory_in
 from gateway.engines.docker.spec import container_body
 from gateway.engines.interface import (
     IMAGE_LABEL_PREFIX,
@@ -23,10 +26,12 @@ from gateway.engines.interface import (
     Image,
     ObservedEnvironment,
     Progress,
+    Service,
     ignore_progress,
 )
 from gateway.engines.mounts import require_sources
 from gateway.engines.packet_filter import HostPacketFilter, PacketFilter
+from gateway.engines.run_directory import RunDirectory, absent
 from gateway.errors import DevgwError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec
 
@@ -34,12 +39,22 @@ log = logging.getLogger(__name__)
 
 
 class DockerEngine:
-    """One daemon at one explicit address. Several gateways may share it: each sees only what carries its id."""
+    """One daemon at one explicit address. Several gateways may share it: each sees only what carries its id.
+
+    `directory` is where it remembers what a dial needs; without one the daemon is asked at each dial.
+    """
 
     name = "docker"
 
-    def __init__(self, base_url: str, gateway_id: str, packet_filter: PacketFilter | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        gateway_id: str,
+        packet_filter: PacketFilter | None = None,
+        directory: Path | None = None,
+    ) -> None:
         self.gateway_id = names.parse_gateway_id(gateway_id)
+        self._run_directories = RunDirectories(directory)
         self._connection = Connection(base_url)
         self._filter = packet_filter or HostPacketFilter()
 
@@ -56,7 +71,12 @@ class DockerEngine:
             if self._inspect(api, spec.ref) is not None:
                 raise environment_exists(str(spec.ref))
             body = container_body(spec, self.gateway_id, self._facts(api, api.info()))
+            place = RunDirectory.of(spec)
+            if place is not None:
+                place.remove_sockets()
             self._make(api, spec, body, progress)
+        if place is not None:
+            self._run_directories.remember(spec.ref, place)
 
     def start(self, ref: EnvironmentRef) -> None:
         with self._connection.asked_to(f"start {ref}") as api:
@@ -79,6 +99,7 @@ class DockerEngine:
             if container is not None:
                 _remove(api, container["Id"])
             remove_network(api, self.gateway_id, ref)
+        self._run_directories.forget(ref)
         if container is None or labels.has_network(container["Config"]["Labels"]):
             self._filter.release(names.bridge_name(self.gateway_id, ref))
 
@@ -98,6 +119,16 @@ class DockerEngine:
         found = [witness_of(ref, container) for ref, container in inspected.items() if container is not None]
         have_container = {observed.ref for observed in found}
         return found + [remainder(ref) for ref in networks - have_container]
+
+    def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
+        place = self._run_directory(ref)
+        if place is None:
+            raise absent(service)
+        return place.dial(service)
+
+    def status(self, ref: EnvironmentRef) -> bytes | None:
+        place = self._run_directory(ref)
+        return None if place is None else place.status()
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
         with self._connection.asked_to(f"read the log of {ref}") as api:
@@ -124,6 +155,17 @@ class DockerEngine:
 
     def _facts(self, api: docker.APIClient, info: Mapping[str, Any]) -> Facts:
         return facts_of(info, api.api_version, ceilings_behind(self._connection.base_url))
+
+    def _run_directory(self, ref: EnvironmentRef) -> RunDirectory | None:
+        """Return what is remembered; of a container made by an older version, what the daemon says, once."""
+        place = self._run_directories.find(ref)
+        if place is None:
+            with self._connection.asked_to(f"look for {ref}") as api:
+                container = self._inspect(api, ref)
+            place = None if container is None else run_directory_in(container)
+            if place is not None:
+                self._run_directories.remember(ref, place)
+        return place
 
     def _inspect(self, api: docker.APIClient, ref: EnvironmentRef) -> dict[str, Any] | None:
         """Return the container of that name, if it is this gateway's."""

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 import asyncssh
 
 from gateway.audit import events
+from gateway.engines.interface import Service
 from gateway.errors import DevgwError
 from gateway.ssh.channel_context import ChannelContext
 from gateway.ssh.connection_registry import LiveChannel
 from gateway.ssh.descriptors import may_keep
 from gateway.ssh.forwarding.environment_port import connect_port
-from gateway.ssh.services import Service
 from gateway.ssh.transport.relay import ChannelEnd, SocketEnd, Traffic, join
 from gateway.ssh.upstream.dialer import tell_nobody
 from policies.requests import ForwardRequest, Request, StreamlocalRequest

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from gateway.audit import events
-from gateway.errors import DevgwError, TimedOutError
+from gateway.engines.interface import Service
+from gateway.environments.waking import dial_awake
+from gateway.errors import TimedOutError
 from gateway.gate import Recorder
 from gateway.model import Actor, EnvironmentRef
-from gateway.ssh.services import EnvironmentAccess, Offload, Service
+from gateway.ssh.services import EnvironmentAccess, Offload
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
@@ -40,11 +42,10 @@ class EnvironmentDialer:
         Raises:
             DevgwError: what the environment's start says, or `environment.start-timeout`.
         """
-        try:
-            return await self._offload.quick(self._environments.dial, ref, service)
-        except (DevgwError, OSError):
-            await self._wake(ref, Wake(actor, service), tell)
-            return await self._offload.quick(self._environments.dial, ref, service)
+        return await dial_awake(
+            lambda: self._offload.quick(self._environments.dial, ref, service),
+            lambda: self._wake(ref, Wake(actor, service), tell),
+        )
 
     async def _wake(self, ref: EnvironmentRef, wake: "Wake", tell: Tell) -> None:
         start = self._starts.get(ref)
