@@ -1,61 +1,62 @@
-"""One connection of a client library, in a process of its own: `client_programs.py NAME PORT USER KEY BYTES`.
+"""One connection of a client library, in a process of its own: `client_programs.py NAME PORT USER KEY FILE`.
 
-Receives, then sends, so many bytes and prints both counts. A client that hangs is its caller's to end.
+Sends the file, receives it back, and prints the SHA-256 that the far side saw and its own of what came back. A client
+that hangs is its caller's to end.
 """
 
+import hashlib
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 BLOCK = 32768
 HOST = "127.0.0.1"
 
 
-def libssh2(port: int, user: str, key: str, size: int) -> tuple[int, int]:
+def libssh2(port: int, user: str, key: str, file: str) -> tuple[str, bytes]:
     from ssh2.session import Session
 
     session = Session()
     session.handshake(socket.create_connection((HOST, port)))
     session.userauth_publickey_fromfile(user, key, "", f"{key}.pub")
-    channel, received = session.open_session(), 0
-    channel.execute(f"head -c {size} /dev/zero")
-    while (got := channel.read(BLOCK))[0] > 0:
-        received += got[0]
-    channel = session.open_session()
-    channel.execute("wc -c")
-    for at in range(0, size, BLOCK):
-        channel.write(bytes(min(BLOCK, size - at)))
+    channel, data = session.open_session(), Path(file).read_bytes()
+    channel.execute("tee sent-by-libssh2 | sha256sum")
+    for at in range(0, len(data), BLOCK):
+        channel.write(data[at : at + BLOCK])
     channel.send_eof()
-    return received, int(channel.read(64)[1])
+    seen = channel.read(64)[1].decode()
+    channel, received = session.open_session(), bytearray()
+    channel.execute("cat sent-by-libssh2")
+    while (got := channel.read(BLOCK))[0] > 0:
+        received += got[1]
+    return seen, bytes(received)
 
 
-def libssh(port: int, user: str, key: str, size: int) -> tuple[int, int]:
+def libssh(port: int, user: str, key: str, file: str) -> tuple[str, bytes]:
     from pylibsshext.session import Session
 
     session = Session()
     private = Path(key).read_bytes()
     session.connect(host=HOST, port=port, user=user, private_key=private, host_key_checking=False, look_for_keys=False)
-    received = len(session.new_channel().exec_command(f"head -c {size} /dev/zero").stdout)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(bytes(size))
-        file.flush()
-        session.sftp().put(file.name, "sent by libssh")
-    return received, int(session.new_channel().exec_command("wc -c <'sent by libssh'").stdout)
+    session.sftp().put(file, "sent by libssh")
+    seen = session.new_channel().exec_command("sha256sum <'sent by libssh'").stdout.decode()
+    return seen, session.new_channel().exec_command("cat 'sent by libssh'").stdout
 
 
-def asyncssh_(port: int, user: str, key: str, size: int) -> tuple[int, int]:
+def asyncssh_(port: int, user: str, key: str, file: str) -> tuple[str, bytes]:
     import asyncio
 
     import asyncssh
 
-    async def move() -> tuple[int, int]:
+    data = Path(file).read_bytes()
+
+    async def move() -> tuple[str, bytes]:
         async with asyncssh.connect(
             HOST, port, username=user, client_keys=[key], known_hosts=None, config=None
         ) as connection:
-            received = await connection.run(f"head -c {size} /dev/zero", encoding=None)
-            sent = await connection.run("wc -c", input=bytes(size), encoding=None)
-        return len(received.stdout or b""), int(sent.stdout or b"")
+            sent = await connection.run("tee sent-by-asyncssh | sha256sum", input=data, encoding=None)
+            received = await connection.run("cat sent-by-asyncssh", encoding=None)
+        return bytes(sent.stdout or b"").decode(), bytes(received.stdout or b"")
 
     return asyncio.run(move())
 
@@ -63,5 +64,6 @@ def asyncssh_(port: int, user: str, key: str, size: int) -> tuple[int, int]:
 CLIENTS = {"libssh2": libssh2, "libssh": libssh, "asyncssh": asyncssh_}
 
 if __name__ == "__main__":
-    name, port, user, key, size = sys.argv[1:]
-    print(*CLIENTS[name](int(port), user, key, int(size)))
+    name, port, user, key, file = sys.argv[1:]
+    seen, received = CLIENTS[name](int(port), user, key, file)
+    print(seen.split()[0], hashlib.sha256(received).hexdigest())

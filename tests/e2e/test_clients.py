@@ -3,6 +3,7 @@
 DEVGW_TEST_CLIENT_BYTES says how much, of which a third begins a new key exchange; `make clients` moves 300 MB.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -29,6 +30,11 @@ class Site:
     key: Path
     home: Path
 
+    @property
+    def data(self) -> Path:
+        """What is sent and received."""
+        return self.home / "data"
+
     def run(self, *command: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
         """Run a client to its end, which must come."""
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C.UTF-8"}
@@ -46,6 +52,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     gateway.start()
     try:
         site = Site(gateway, gateway.add_user("alice"), root)
+        site.data.write_bytes(os.urandom(SIZE))  # zeros would look right in any order
         (root / ".ssh").mkdir()
         for command in (
             ("dropbearconvert", "openssh", "dropbear", str(site.key), "dropbear"),
@@ -68,8 +75,9 @@ def host_key(site: Site) -> str:
 def test_a_library_moves_data_both_ways(site: Site, name: str) -> None:
     """libssh2 stopped for ever at the gateway's own change of cipher, after 4 MiB."""
     program = str(Path(__file__).with_name("client_programs.py"))
-    done = site.run(sys.executable, program, name, str(site.gateway.port), "alice", str(site.key), str(SIZE))
-    assert done.stdout.split() == [str(SIZE).encode()] * 2, done.stderr
+    digest = hashlib.sha256(site.data.read_bytes()).hexdigest().encode()
+    done = site.run(sys.executable, program, name, str(site.gateway.port), "alice", str(site.key), str(site.data))
+    assert done.stdout.split() == [digest] * 2, done.stderr
 
 
 def dropbear(site: Site, _host_key: str) -> list[str]:
@@ -85,8 +93,9 @@ def putty(site: Site, host_key: str) -> list[str]:
 def test_a_program_moves_data_both_ways_and_keeps_the_exit_code(site: Site, host_key: str, client: object) -> None:
     """Dropbear sends a guessed key exchange packet with its first one (RFC 4253 §7) and was disconnected."""
     command = client(site, host_key)  # type: ignore[operator]
-    assert len(site.run(*command, f"head -c {SIZE} /dev/zero").stdout) == SIZE
-    assert site.run(*command, "wc -c", stdin=bytes(SIZE)).stdout.strip() == str(SIZE).encode()
+    data = site.data.read_bytes()
+    assert site.run(*command, "tee sent | wc -c", stdin=data).stdout.strip() == str(SIZE).encode()
+    assert site.run(*command, "cat sent").stdout == data
     done = site.run(*command, "echo right; exit 3")
     assert (done.stdout, done.returncode) == (b"right\n", 3), done.stderr
 
@@ -114,7 +123,7 @@ def psftp(site: Site, host_key: str, local: Path, back: Path) -> list[list[str]]
 def test_a_file_goes_there_and_back_through_sftp(site: Site, host_key: str, client: object) -> None:
     """With spaces, quotes and other letters in its name where the client can say them."""
     local, back = site.home / "local", site.home / f"back-{client.__name__}"  # type: ignore[attr-defined]
-    local.write_bytes(os.urandom(SIZE // 4))
+    local.write_bytes(site.data.read_bytes())
     for command in client(site, host_key, local, back):  # type: ignore[operator]
         done = site.run(*command)
         assert done.returncode == 0, done.stderr

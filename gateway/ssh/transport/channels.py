@@ -95,10 +95,13 @@ class ChannelGuard(Unlogged, SSHChannel[bytes]):
         if self._recv_paused and data and self._send_state not in {"close_pending", "closed"}:
             for at in self._joinable():
                 last, kind = self._recv_buf[at]
-                if kind == datatype and len(last) + len(data) <= PIECE_BYTES:
-                    self._recv_window -= len(data)
-                    self._recv_buf[at] = (b"".join((last, data)), kind)
-                    return
+                if kind != datatype:
+                    continue
+                if len(last) + len(data) > PIECE_BYTES:
+                    break  # no earlier piece of its kind may grow: its bytes would come before these
+                self._recv_window -= len(data)
+                self._recv_buf[at] = (b"".join((last, data)), kind)
+                return
         super()._accept_data(data, datatype)
 
     def _joinable(self) -> range:

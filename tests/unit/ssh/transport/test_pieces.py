@@ -1,6 +1,7 @@
 """Data that waits in tiny pieces takes about as much memory as it is long, and stays in order."""
 
 import asyncio
+import random
 from typing import Any
 
 import asyncssh
@@ -83,6 +84,30 @@ def test_output_and_errors_in_turn_are_kept_together_too() -> None:
             for first, kind in ((0, None), (1, 1)):
                 held = b"".join(data for data, datatype in channel._recv_buf if datatype == kind)
                 assert held == bytes(number % 251 for number in range(first, COUNT, 2))
+
+    asyncio.run(go())
+
+
+def test_pieces_of_any_size_stay_in_order_however_many_wait() -> None:
+    """A message cut by the window stood before the one it follows: 100 of 4125 bytes, then 1509, then its 2616."""
+
+    async def go() -> None:
+        door = Ports()
+        async with guarded_server(lambda: door) as (_gateway, client):
+            await client.create_connection(asyncssh.SSHTCPSession, "localhost", 80, encoding=None)
+            channel = door.port.channel
+            for seed in range(-1, 40):
+                chance = random.Random(seed)
+                sizes = [chance.choice((1, 700, 1509, 2616, 4096, 4125, 8192)) for _ in range(chance.randrange(300))]
+                channel.pause_reading()
+                door.port.taken.clear()
+                expected = bytearray()
+                for size in [4125] * 100 + [1509, 2616] if seed < 0 else sizes:
+                    data = chance.randbytes(size)
+                    channel._accept_data(data, None)
+                    expected += data
+                channel.resume_reading()
+                assert door.port.taken == expected, f"seed {seed}"
 
     asyncio.run(go())
 
