@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import asyncssh
@@ -60,7 +61,7 @@ def key(gateway: TestGateway) -> Path:
     return gateway.add_user("alice")
 
 
-def connect(gateway: TestGateway, key: Path) -> "asyncssh.connection._SSHConnectionManager":
+def connect(gateway: TestGateway, key: Path) -> "AbstractAsyncContextManager[asyncssh.SSHClientConnection]":
     return asyncssh.connect(
         "127.0.0.1", gateway.port, username="alice", client_keys=[str(key)], known_hosts=None, config=None
     )
