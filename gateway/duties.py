@@ -57,6 +57,15 @@ class DutyBoard:
             _log.warning("%s could not be written: %s", self.file, exc.strerror)
 
 
+def last_runs(file: Path) -> dict[str, float]:
+    """Return when each loop last went round; nothing where that cannot be read."""
+    try:
+        duties = {name: _Duty(**found) for name, found in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+    return {name: duty.beat_at for name, duty in duties.items() if duty.beat_at}
+
+
 def faults_of(file: Path, now: float) -> str:
     """Say which loop stands still, or died within the hour; nothing where all go round, or none was ever begun."""
     try:

@@ -14,6 +14,11 @@ from policies.addresses import is_special
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 """The only spellings of the environment's own loopback. Every other one (127.1, 0x7f000001, [::1]) is another host."""
 
+GATEWAY_HOST = "devgw"
+"""Means the gateway itself, which answers there without listening on any network."""
+METRICS_PORT = 9464
+"""OpenTelemetry's number for a Prometheus exporter."""
+
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _LAST_PORT = 65_535
@@ -146,7 +151,10 @@ def _parse_destination(entry: str) -> Destinations:
     host, colon, ports = entry.rpartition(":")
     if not colon:
         return Destinations(loopback=parse_ports(entry))
-    return Destinations(hosts=((_parse_host(host), parse_ports(ports)),))
+    name, wanted = _parse_host(host), parse_ports(ports)
+    if name == GATEWAY_HOST and wanted != Ports(((METRICS_PORT, METRICS_PORT),)):
+        raise ValueError(f"{GATEWAY_HOST!r} is the gateway itself: write '{GATEWAY_HOST}:{METRICS_PORT}', its metrics")
+    return Destinations(hosts=((name, wanted),))
 
 
 def _parse_host(text: str) -> str:

@@ -40,6 +40,7 @@ from gateway.store.usage import UsageTable
 from gateway.store.users import Users
 
 if TYPE_CHECKING:
+    from gateway.app.metrics import Metrics
     from gateway.audit.event_budget import EventBudget
     from gateway.audit.head_key import HeadKey
     from gateway.audit.head_signing import HeadSigner
@@ -50,19 +51,18 @@ if TYPE_CHECKING:
     from gateway.background.environment_monitor import EnvironmentMonitor
     from gateway.background.gpu_sampling import GpuSampling
     from gateway.background.journal_maintenance import JournalMaintenance
+    from gateway.background.metrics_publishing import MetricsPublishing
     from gateway.background.policy_reload import PolicyReloader
     from gateway.background.watchdog import Watchdog
     from gateway.doctor.doctor import Sources
     from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
-    from gateway.operations.backup import BackupOperations
     from gateway.operations.bans import BanOperations
     from gateway.operations.diagnose import DiagnoseOperations
     from gateway.operations.host_keys import HostKeyOperations
     from gateway.operations.images import ImageOperations
     from gateway.operations.run import RunOperations
-    from gateway.operations.versions import VersionOperations
 
 
 class App:
@@ -297,22 +297,6 @@ class App:
         return ImageOperations(self.image_builder, self.recorded)
 
     @cached_property
-    def backup_operations(self) -> "BackupOperations":
-        from gateway.background.journal_maintenance import contradictions
-        from gateway.operations.backup import BackupOperations
-
-        journal = self.settings.journal_dir
-        return BackupOperations(
-            self.settings, lambda: self.head_signer, lambda: self.recorded, lambda: contradictions(self.users, journal)
-        )
-
-    @cached_property
-    def version_operations(self) -> "VersionOperations":
-        from gateway.operations.versions import VersionOperations
-
-        return VersionOperations(self.settings, self.database, self.recorded)
-
-    @cached_property
     def run_operations(self) -> "RunOperations":
         from gateway.operations.run import RunOperations, RunParts
 
@@ -403,6 +387,18 @@ class App:
         return GpuSampling(
             sampler, self.usage_table, interval_seconds=gpus.sample_interval, keep_seconds=gpus.keep_samples
         )
+
+    @cached_property
+    def metrics(self) -> "Metrics":
+        from gateway.app.metrics import metrics_of
+
+        return metrics_of(self)
+
+    @cached_property
+    def metrics_publishing(self) -> "MetricsPublishing":
+        from gateway.app.metrics import publishing_of
+
+        return publishing_of(self)
 
     def with_server(self, **changed: object) -> "App":
         """Return parts of its own for a process that has just begun, under other settings of the server."""

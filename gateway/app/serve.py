@@ -107,6 +107,7 @@ class ServingProcess:
             self._link.listen(server.registry.notify)
         if self._has_duties:
             app.gpu_sampling.start()
+            app.metrics_publishing.start()
             works["environments"] = partial(app.environment_monitor.run, self._notify_by(server))
         watchdog = app.watchdog if self._has_duties else Watchdog()
         self._tasks = {asyncio.create_task(watchdog.keep(name, work)) for name, work in works.items()}
@@ -136,6 +137,7 @@ class ServingProcess:
         app = self._app
         if self._has_duties:
             app.gpu_sampling.stop()
+            app.metrics_publishing.stop()
         self._forget_connected()
         app.event_budget.flush()
         app.journal.append(Event("gateway.stopped", GATEWAY, detail=self._place))

@@ -3,8 +3,10 @@
 from functools import partial
 
 from gateway.app.composition import App
+from gateway.metrics.socket import connect
 from gateway.process.ownership import this_process
 from gateway.ssh.services import RecordingSettings, Services
+from policies.ports import METRICS_PORT
 
 
 def services_of(app: App) -> Services:
@@ -21,5 +23,6 @@ def services_of(app: App) -> Services:
         host_keys=app.authority.host_keys,
         access=app.policy,
         recordings=RecordingSettings(app.settings.recordings_dir, audit.recording_cap, audit.record_input),
+        own_ports={METRICS_PORT: partial(connect, app.settings.metrics_socket)},
         connections_elsewhere=partial(app.live_sessions.count_of_others, this_process()) if has_others else None,
     )

@@ -5,6 +5,7 @@ One writer thread in each process commits whatever has gathered since its last s
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
@@ -17,7 +18,7 @@ from gateway.audit.record import encode
 from gateway.errors import JournalError
 
 _LARGEST_BATCH = 4096
-_Entry = tuple[bytes, bool, "Future[None]"]
+_Entry = tuple[bytes, bool, "Future[None]", float]
 
 
 class Journal:
@@ -40,6 +41,8 @@ class Journal:
         self._writer: threading.Thread | None = None
         self._pid = os.getpid()
         self._closed = False
+        self._writing_since: float | None = None
+        self._last_lag_seconds = 0.0
         self.is_short = False
         """Whether the disk is full, so that nothing new is allowed to begin."""
 
@@ -58,12 +61,17 @@ class Journal:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._run, name="journal", daemon=True)
                 self._writer.start()
-            self._queue.put((body, _is_new(event), durable))
+            self._queue.put((body, _is_new(event), durable, time.monotonic()))
         return durable
 
     def append(self, event: Event) -> None:
         """Write an event and wait until it is durable. Raises: JournalError."""
         self.submit(event).result()
+
+    def lag_seconds(self) -> float:
+        """Return how long the oldest event that is being written has waited, or how long the last batch took."""
+        since = self._writing_since
+        return self._last_lag_seconds if since is None else max(self._last_lag_seconds, time.monotonic() - since)
 
     def look_for_room(self) -> None:
         """Look whether a disk that was full has room again, without writing anything. Raises: JournalError."""
@@ -71,7 +79,7 @@ class Journal:
         with self._guard:
             if self._writer is None or self._closed:
                 return
-            self._queue.put((b"", False, nothing))
+            self._queue.put((b"", False, nothing, time.monotonic()))
         nothing.result()
 
     def close(self) -> None:
@@ -98,14 +106,16 @@ class Journal:
             batch, open_ended = _gather(queue)
             if not batch:
                 continue
+            self._writing_since = batch[0][3]
             try:
                 chain = chain or Chain(self._directory, self._segment_bytes, self._segment_age, self._sync)
-                written = chain.append([(body, is_new) for body, is_new, _durable in batch])
+                written = chain.append([(body, is_new) for body, is_new, _durable, _at in batch])
                 self.is_short = chain.is_short
             except Exception as exc:  # noqa: BLE001  # whatever went wrong, no waiter may hang
                 _fail(batch, exc, self._directory)
             else:
                 _settle(batch, written)
+            self._last_lag_seconds, self._writing_since = time.monotonic() - batch[0][3], None
         if chain is not None:
             chain.close()
 
@@ -131,7 +141,7 @@ def _is_new(event: Event) -> bool:
 
 
 def _settle(batch: list[_Entry], written: Sequence[bool]) -> None:
-    for (_body, _is_new, durable), is_written in zip(batch, written, strict=True):
+    for (_body, _is_new, durable, _at), is_written in zip(batch, written, strict=True):
         if is_written:
             durable.set_result(None)
         else:
@@ -145,7 +155,7 @@ def _fail(batch: list[_Entry], cause: Exception, directory: Path) -> None:
     message = f"the journal cannot be written: {getattr(cause, 'strerror', None) or cause}"
     if isinstance(cause, JournalError):
         code, message, hint = cause.code, cause.message, cause.hint
-    for _body, _is_new, durable in batch:
+    for _body, _is_new, durable, _at in batch:
         error = JournalError(code, message, hint)
         error.__cause__ = cause
         durable.set_exception(error)

@@ -93,6 +93,19 @@ class AuditSettings(_Section):
     """Whether recordings hold what was typed, passwords included. Prudent: false."""
 
 
+class MetricsSettings(_Section):
+    """Where the numbers for Prometheus go besides the socket `metrics.sock` in the run directory."""
+
+    textfile: str = ""
+    """File for node_exporter's textfile collector, its name ending in .prom. Empty: none."""
+    interval: Duration = Field(default=15)
+    """How often GPUs are measured and the files written. Prudent: Prometheus' own interval."""
+    job_mapping_dir: str = ""
+    """dcgm-exporter's DCGM_HPC_JOB_MAPPING_DIR: it gets a file for each leased GPU. Empty: none."""
+    user_disk_interval: Annotated[int, BeforeValidator(parse_duration), Field(ge=0)] = 6 * 3600
+    """How often the disk that each user's files take is counted, by `du`; 0: never."""
+
+
 class DatasetSettings(_Section):
     """One read-only dataset."""
 
@@ -108,6 +121,7 @@ class Settings(_Section):
     environments: EnvironmentSettings = EnvironmentSettings()
     gpus: GpuSettings = GpuSettings()
     audit: AuditSettings = AuditSettings()
+    metrics: MetricsSettings = MetricsSettings()
     datasets: dict[str, DatasetSettings] = Field(default_factory=dict)
     config_dir: Path
     state_dir: Path
@@ -149,6 +163,10 @@ class Settings(_Section):
     @property
     def recordings_dir(self) -> Path:
         return self.state_dir / "recordings"
+
+    @property
+    def metrics_socket(self) -> Path:
+        return self.run_dir / "metrics.sock"
 
     @property
     def database(self) -> str:

@@ -5,7 +5,7 @@ Every call of Directory and EnvironmentAccess blocks; `Offload` takes them off t
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +100,8 @@ class Services:
     recordings: RecordingSettings | None = None
     budget: Budget = field(default_factory=NoBudget)
     """How much a user may have written down; a channel that causes more is not read meanwhile."""
+    own_ports: Mapping[int, Callable[[], socket.socket]] = field(default_factory=dict)
+    """What answers at ports of the gateway's own name: each call returns a connected, non-blocking Unix socket."""
     connections_elsewhere: Callable[[UserName], int] | None = None
     """How many connections a user has in other processes of this gateway; None where there are no others."""
 

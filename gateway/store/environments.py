@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import ConflictError, NotFoundError
@@ -48,6 +48,14 @@ class EnvironmentTable:
         with self._database.reading() as connection:
             leases = _leases(connection)
             return [_environment(row, leases) for row in connection.execute(query)]
+
+    def counts(self) -> tuple[dict[str, int], int]:
+        """Return how many environments there are in each state, and on how many the gateway last failed."""
+        columns = ENVIRONMENTS.c
+        with self._database.reading() as connection:
+            states = connection.execute(select(columns.state, func.count()).group_by(columns.state)).all()
+            troubled = connection.execute(select(func.count()).where(columns.trouble != "")).scalar_one()
+        return {str(state): int(count) for state, count in states}, int(troubled)
 
     def add(self, environment: Environment) -> None:
         """Claim the name. Raises: ConflictError `environment.exists`."""

@@ -38,6 +38,16 @@ class LiveSession:
     since: datetime
 
 
+class SessionTraffic(NamedTuple):
+    """Of a connection only what is counted."""
+
+    id: str
+    user: str
+    channels: Sequence[str]
+    sent_bytes: int
+    received_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class OwnedSession:
     """A connection together with the process that alone can end it."""
@@ -61,6 +71,18 @@ class LiveSessionTable:
         owned = [_owned(row._asdict()) for row in rows]
         alive = {owner for owner in {one.owner for one in owned} if self._is_alive(owner)}
         return [one for one in owned if one.owner in alive]
+
+    def traffic(self) -> list[SessionTraffic]:
+        """Return what connections of processes that still run move and have open: quick, for it is asked often."""
+        columns = LIVE_SESSIONS.c
+        query = select(
+            columns.pid, columns.started, columns.boot, columns.id, columns.user, columns.channels,
+            columns.sent_bytes, columns.received_bytes,
+        )  # fmt: skip
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        alive = {owner for owner in {Owner(*row[:3]) for row in rows} if self._is_alive(owner)}
+        return [SessionTraffic(*row[3:]) for row in rows if tuple(row[:3]) in alive]
 
     def count_of_others(self, owner: Owner, user: UserName) -> int:
         """Return how many connections a user has in other processes, as these last wrote down."""

@@ -44,6 +44,12 @@ class Users:
         with self._database.reading() as connection:
             return [_user(row) for row in connection.execute(select(USERS).order_by(USERS.c.name))]
 
+    def count(self) -> tuple[int, int]:
+        """Return how many may log in, and how many are disabled."""
+        with self._database.reading() as connection:
+            every, disabled = connection.execute(select(func.count(), func.count(USERS.c.disabled_at))).one()
+        return every - disabled, disabled
+
     def ensure(self, name: UserName, *, uid_start: int) -> User:
         """Return the user, made with the next free uid when new."""
         with self._database.transaction(changes_access=True) as connection:

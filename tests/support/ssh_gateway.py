@@ -125,6 +125,7 @@ class TestGateway:
         self.directory, self.environments, self.recorder = MemoryDirectory(), MemoryEnvironments(), MemoryRecorder()
         access = settings.pop("access", ServerLimitsOnly())
         recordings = settings.pop("recordings", None)
+        own_ports = settings.pop("own_ports", {})
         limits = settings.pop("throttle_limits", Limits(failures_per_user=1000, failures_per_address=1000))
         self.throttle = Throttle(time.time, limits)
         self.services = Services(
@@ -137,6 +138,7 @@ class TestGateway:
             (root / "host_key",),
             access,
             recordings,
+            own_ports=own_ports,
         )
         self.settings = SshSettings(**{"listen_address": "127.0.0.1", "port": 0, "drain_seconds": 1.0} | settings)
         self.port = 0

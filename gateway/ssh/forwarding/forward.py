@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import NoReturn
 
 import asyncssh
 
@@ -21,6 +22,7 @@ from gateway.ssh.descriptors import may_keep
 from gateway.ssh.forwarding.environment_port import connect_port
 from gateway.ssh.transport.relay import ChannelEnd, SocketEnd, Traffic, join
 from gateway.ssh.upstream.dialer import tell_nobody
+from policies.ports import GATEWAY_HOST
 from policies.requests import ForwardRequest, Request, StreamlocalRequest
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -52,6 +54,8 @@ class Forwarder:
             self._refuse(shown, "there is no such host or port")
         request = ForwardRequest(self._context.identity.subject, datetime.now(UTC), host, port)
         await self._require(request)
+        if host.lower() == GATEWAY_HOST:
+            return await self._own(request, shown)
         if is_loopback(host) and port == self._context.runtime.settings.notebook_port:
             return await self._opened(request, shown, self._notebook)
         if is_loopback(host) and port == SSH_PORT:
@@ -77,6 +81,18 @@ class Forwarder:
 
         return await self._opened(request, shown, connect)
 
+    async def _own(self, request: ForwardRequest, shown: str) -> ChannelEnd:
+        """Open a service of the gateway itself: a Unix socket, for it listens on no network but with SSH."""
+        connect = self._context.runtime.services.own_ports.get(request.port)
+        if connect is None:
+            self._refuse(shown, "the gateway has nothing at this port")
+
+        async def join_socket(traffic: Traffic) -> SocketEnd:
+            sock = self._kept(await self._context.runtime.offload.quick(connect))
+            return await self._socket_end(sock, traffic)
+
+        return await self._opened(request, shown, join_socket)
+
     async def streamlocal(self, path: str) -> ChannelEnd:
         """Open direct-streamlocal@openssh.com. Raises: asyncssh.ChannelOpenError."""
         if len(path.encode()) > PATH_MAX or "\0" in path:
@@ -99,7 +115,7 @@ class Forwarder:
         if not answer.allowed:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, str(answer))
 
-    def _refuse(self, shown: str, reason: str) -> None:
+    def _refuse(self, shown: str, reason: str) -> NoReturn:
         """Refuse what no policy could allow, and write that down too."""
         identity = self._context.identity
         event = events.forward_refused(identity.actor, str(identity.ref), shown, reason)
@@ -121,6 +137,9 @@ class Forwarder:
         """Make the far end the notebook's own socket: one decryption, no second handshake."""
         sock = await self._dial("notebook")
         self._context.spawn(self._context.warn_of_taken_port())
+        return await self._socket_end(sock, traffic)
+
+    async def _socket_end(self, sock: socket.socket, traffic: Traffic) -> SocketEnd:
         loop = asyncio.get_running_loop()
         _, far = await loop.create_unix_connection(lambda: SocketEnd(counter(traffic, "sent_bytes")), sock=sock)
         return far
@@ -128,7 +147,11 @@ class Forwarder:
     async def _dial(self, service: Service) -> socket.socket:
         """Return a socket of the environment's. Raises: DevgwError, ChannelOpenError where descriptors run out."""
         identity, runtime = self._context.identity, self._context.runtime
-        sock = await runtime.dialer.dial(identity.ref, service, identity.actor)
+        return self._kept(await runtime.dialer.dial(identity.ref, service, identity.actor))
+
+    def _kept(self, sock: socket.socket) -> socket.socket:
+        """Return the socket, or close it where the user has too many. Raises: ChannelOpenError."""
+        identity, runtime = self._context.identity, self._context.runtime
         if may_keep(sock.fileno(), runtime.registry.channels(identity.user.name)):
             return sock
         sock.close()

@@ -348,3 +348,25 @@ def test_whatever_was_acknowledged_survives_kill_9(directory: Path, event: MakeE
     numbers = [record.detail["n"] for record in stream(directory, Filter(action="forward"))]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) >= acknowledged
+
+
+def test_the_lag_grows_while_a_disk_hangs_and_is_the_last_batchs_afterwards(directory: Path, event: MakeEvent) -> None:
+    """Who watches the gateway sees a disk that answers nobody, and not only one that has answered late."""
+    let_go, syncing = threading.Event(), threading.Event()
+
+    def hang(_descriptor: int) -> None:
+        syncing.set()
+        assert let_go.wait(30)
+
+    journal = Journal(directory, sync=hang)
+    try:
+        durable = journal.submit(event())
+        assert syncing.wait(30)
+        first = journal.lag_seconds()
+        assert 0 < first < journal.lag_seconds()
+        let_go.set()
+        durable.result(30)
+    finally:
+        let_go.set()
+        journal.close()
+    assert journal.lag_seconds() == journal.lag_seconds() >= first

@@ -51,6 +51,13 @@ ANSWERS = [
     ('permit_open = "any-loopback"', "forward 169.254.169.254:80", False),
     ('permit_open = "any-loopback"', "forward [fd00:ec2::254]:80", False),
     ('permit_open = "any-loopback"', "forward 172.17.0.2:8888", False),
+    # forwards: the gateway itself, by its name alone and never by a wide permission
+    ('permit_open = "any-loopback"', "forward devgw:9464", False),
+    ('permit_open = ["devgw:9464"]', "forward devgw:9464", True),
+    ('permit_open = ["devgw:9464"]', "forward DEVGW:9464", True),
+    ('permit_open = ["devgw:9464"]', "forward devgw:9465", False),
+    ('permit_open = ["devgw:9464"]', "forward devgw.:9464", False),
+    ('permit_open = ["devgw:9464"]', "forward localhost:9464", False),
     # forwards: what is no port
     ('permit_open = "any-loopback"', "forward localhost:0", False),
     ('permit_open = "any-loopback"', "forward localhost:65536", False),

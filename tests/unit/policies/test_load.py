@@ -39,6 +39,8 @@ FAULTS = [
     ("version = 1\n[roles.a]\nuntil = '2026-01-01'", 3, "roles.a.until", "without quotes"),
     ("version = 1\n[roles.a]\nnetworks = ['10.0.0.1/8']", 3, "roles.a.networks.0", "host bits"),
     ("version = 1\n[roles.a]\npermit_open = ['localhost:80']", 3, "roles.a.permit_open", "port alone"),
+    ("version = 1\n[roles.a]\npermit_open = ['devgw:22']", 3, "roles.a.permit_open", "'devgw:9464', its metrics"),
+    ("version = 1\n[roles.a]\npermit_open = ['Devgw:1-65535']", 3, "roles.a.permit_open", "its metrics"),
     ("version = 1\n[roles.a]\npermit_open = ['169.254.169.254:80']", 3, "roles.a.permit_open", "link-local"),
     ("version = 1\n[roles.a]\npermit_open = ['0:80']", 3, "roles.a.permit_open", "usual form"),
     ("version = 1\n[roles.a]\npermit_open = ['0x7f000001:80']", 3, "roles.a.permit_open", "usual form"),

@@ -1,0 +1,131 @@
+"""All numbers together: each is declared, bounded and says nothing that it should not."""
+
+from pathlib import Path
+from time import thread_time
+
+import pytest
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.audit.record import Record
+from gateway.errors import StoreError
+from gateway.metrics import families
+from gateway.metrics.collection import Collection
+from tests.support.busy_site import ADDRESS, FINGERPRINT, collection
+from tests.unit.metrics.records import record
+
+USERS = 1000
+BYTES_MAX = 2_000_000
+SECONDS_MAX = 0.05
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    made, events = collection(tmp_path_factory.mktemp("site"), USERS)
+    for one in _one_of_each():
+        events.count(one)
+    return generate_latest(made.registry()).decode()
+
+
+def _one_of_each() -> list[Record]:
+    """Return what makes every counter have a sample."""
+    slice_of_first = "MIG-00000000-0000-4000-8000-000000000000"
+    return [
+        record("session.closed", kind="shell", sent_bytes=10, received_bytes=2),
+        record("gpu.quarantined", reason="critical error Xid 79", gpu=slice_of_first),
+        record("environment.woken", seconds=0.7),
+    ]
+
+
+def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    return samples(text)[name, frozenset(labels.items())]
+
+
+def test_every_declared_family_has_samples_and_no_other_is_there(text: str) -> None:
+    """The reference page is made from the declarations, so that it names what there is."""
+    shown = {family.name for family in text_string_to_metric_families(text) if family.samples}
+    declared = {family.name for family in families.FAMILIES}
+    may_be_empty = {families.COLLECT_ERRORS.name, families.LEASED_SECONDS.name, families.JOURNAL_LAST.name}
+    assert shown - declared == set()
+    assert declared - shown - may_be_empty == set()
+
+
+def test_labels_are_those_declared(text: str) -> None:
+    for family in families.FAMILIES:
+        for shown in text_string_to_metric_families(text):
+            if shown.name == family.name:
+                extra = {"le"} if family.kind == "histogram" else set()
+                assert all(set(sample.labels) - extra == set(family.labels) for sample in shown.samples)
+
+
+def test_no_address_and_no_key_is_shown(text: str) -> None:
+    assert ADDRESS not in text
+    assert FINGERPRINT not in text
+
+
+def test_a_thousand_users_fit(text: str) -> None:
+    """Bounded: what grows with users are a few series each."""
+    assert len(text) < BYTES_MAX
+    assert len(samples(text)) < 8 * USERS
+
+
+def test_a_scrape_of_a_thousand_users_is_quick(tmp_path: Path) -> None:
+    """The best of several, in the processor's time: others run beside this one."""
+    made, _events = collection(tmp_path, USERS)
+    registry = made.registry()
+
+    def scrape() -> float:
+        made._last_at = float("-inf")
+        began = thread_time()
+        generate_latest(registry)
+        return thread_time() - began
+
+    assert min(scrape() for _ in range(12)) < SECONDS_MAX
+
+
+def test_slices_carry_their_gpu(text: str) -> None:
+    """dcgm-exporter names the GPU; the slice stands beside it."""
+    gpu, one = "GPU-00000000-0000-4000-8000-000000000000", "MIG-00000000-0000-4000-8000-000000000000"
+    labels = {"UUID": gpu, "slice": one}
+    assert value(text, "devgw_gpu_lease_info", **labels, user="u0000", environment="u0000") == 1
+    assert value(text, "devgw_gpu_xid_errors_total", **labels, xid="79") == 1
+    assert value(text, "devgw_gpu_utilization_ratio", UUID=gpu, slice="") == 0.71
+
+
+def test_counts_are_the_stores(text: str) -> None:
+    assert value(text, "devgw_environments", state="running") == USERS
+    assert value(text, "devgw_connections") == USERS
+    assert value(text, "devgw_channels", kind="forward") == USERS
+    assert value(text, "devgw_connection_bytes_total", direction="sent") == 7 * USERS
+    assert value(text, "devgw_gpus", state="leased") == 56
+    assert value(text, "devgw_gpu_queue_length") == 50
+    assert value(text, "devgw_gpu_queue_oldest_wait_seconds") > 3500
+    assert value(text, "devgw_doctor_finding", check="site.private", level="failure") == 1
+
+
+def test_a_part_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says which it was."""
+    made, _events = collection(tmp_path, 3)
+
+    def broken(_self: object) -> None:
+        raise StoreError("store.unusable", "no such table")
+
+    monkeypatch.setattr("gateway.store.users.Users.count", broken)
+    text = generate_latest(made.registry()).decode()
+    assert value(text, "devgw_collect_errors", part="users") == 1
+    assert value(text, "devgw_connections") == 3
+    assert "devgw_users{" not in text
+
+
+def test_registering_collects_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _events = collection(tmp_path, 1)
+    monkeypatch.setattr(Collection, "collect", lambda _self: pytest.fail("collected"))
+    made.registry()
