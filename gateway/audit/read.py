@@ -85,7 +85,7 @@ def stream(directory: Path, wanted: Filter | None = None, *, whole: bool = False
     wanted = wanted or Filter()
     sieve, lines = _Sieve(wanted), _Lines(directory, None if whole else wanted)
     found = segments(directory)
-    for segment, following in zip(found, [*found[1:], None], strict=True):
+    for segment, following in zip(found, [*found[1:], None], strict=False):
         if following is None or following.first > after:
             for line in lines.of(segment, is_newest=following is None):
                 yield from (record for record in sieve.pick(line) if record.number > after)
@@ -276,7 +276,7 @@ class _Follower:
 
     def new_lines(self) -> Iterator[bytes]:
         found = segments(self._directory)
-        for segment, following in zip(found, [*found[1:], None], strict=True):
+        for segment, following in zip(found, [*found[1:], None], strict=False):
             if segment.first < self._first or (following and following.first <= (self._skip_to or 0)):
                 continue
             if following and not segment.path.exists():

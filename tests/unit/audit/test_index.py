@@ -330,3 +330,13 @@ def test_who_had_a_dataset_is_answered_from_the_last_start_that_settles_it(direc
     found = exposure(directory, archive, "imagenet", since, until)
     assert [one.openings for one in found.did] == [3 if ahead else 2]
     assert settled_before(directory, since) == (0 if ahead else 14)
+
+
+def test_a_journal_without_a_record_answers_nothing(directory: Path) -> None:
+    directory.mkdir()
+    assert list(stream(directory, Filter(user="alice"))) == []
+    assert list(stream(directory)) == []
+    assert list(follow(directory, Filter(), lambda: False, after=0)) == []
+    assert last_of_each(directory, USERS, "login.allowed") == {}
+    assert settled_before(directory, NOON) == 0
+    assert list(JournalIndex(directory).refresh()) == []
