@@ -91,6 +91,10 @@ class StoreError(DevgwError):
     """The state database cannot be used."""
 
 
+class BackupError(DevgwError):
+    """A backup that cannot be made, or one that cannot be believed."""
+
+
 class JournalError(DevgwError):
     """An event that could not be made durable; the act it records must not happen."""
 

@@ -58,11 +58,13 @@ if TYPE_CHECKING:
     from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
+    from gateway.operations.backup import BackupOperations
     from gateway.operations.bans import BanOperations
     from gateway.operations.diagnose import DiagnoseOperations
     from gateway.operations.host_keys import HostKeyOperations
     from gateway.operations.images import ImageOperations
     from gateway.operations.run import RunOperations
+    from gateway.operations.versions import VersionOperations
 
 
 class App:
@@ -295,6 +297,22 @@ class App:
         from gateway.operations.images import ImageOperations
 
         return ImageOperations(self.image_builder, self.recorded)
+
+    @cached_property
+    def backup_operations(self) -> "BackupOperations":
+        from gateway.background.journal_maintenance import contradictions
+        from gateway.operations.backup import BackupOperations
+
+        journal = self.settings.journal_dir
+        return BackupOperations(
+            self.settings, lambda: self.head_signer, lambda: self.recorded, lambda: contradictions(self.users, journal)
+        )
+
+    @cached_property
+    def version_operations(self) -> "VersionOperations":
+        from gateway.operations.versions import VersionOperations
+
+        return VersionOperations(self.settings, self.database, self.recorded)
 
     @cached_property
     def run_operations(self) -> "RunOperations":

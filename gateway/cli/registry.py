@@ -57,6 +57,10 @@ REGISTRY: dict[str, Entry] = {
     "queue": Entry("queue", SITE),
     "reap": Entry("reap", SITE),
     "image": Entry("image", SITE),
+    "backup": Entry("backup", SITE),
+    "restore": Entry("restore", SITE),
+    "upgrade": Entry("upgrade", SITE),
+    "downgrade": Entry("downgrade", SITE),
     "completion": Entry("completion", SITE),
     "version": Entry("version", SITE),
 }

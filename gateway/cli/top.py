@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,10 +10,12 @@ from gateway.cli.invocation import invocation_of
 from gateway.cli.options import OutputOption, QuietOption, command_app
 from gateway.cli.output import Form, Output, is_terminal
 
+if TYPE_CHECKING:
+    from gateway.cli.top_view import Look
+
 app = command_app()
 
 _HEADINGS = ("INDEX", "HOLDER", "LOAD", "MEMORY", "POWER", "TEMP", "PROCESSES", "NAME")
-_FROM_THE_TOP = "\x1b[H\x1b[J"  # ECMA-48: cursor home, erase below
 
 
 @app.command()
@@ -24,23 +26,55 @@ def top(
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
 ) -> None:
-    """Watch the GPUs; Ctrl-C ends it."""
+    """Watch the GPUs, with who is connected and who waits; Ctrl-C ends it."""
     gateway = invocation_of(ctx).app
     out = Output(output, quiet=quiet)
-    lives = output is Form.TABLE and not once and is_terminal(sys.stdout)
-    try:
-        while True:
-            documents, document = _look(gateway)
-            if lives:
-                out.text(_FROM_THE_TOP)
-            out.table(_HEADINGS, [_row(one) for one in documents], document)
-            if document["error"]:
-                out.note(f"NVML: {document['error']}")
-            if not lives:
-                return
-            time.sleep(interval)
-    except KeyboardInterrupt:  # how one leaves it: no failure
+    if output is Form.TABLE and not once and is_terminal(sys.stdout):
+        _watch(gateway, interval)
         return
+    documents, document = _look(gateway)
+    out.table(_HEADINGS, [_row(one) for one in documents], document)
+    if document["error"]:
+        out.note(f"NVML: {document['error']}")
+
+
+def _watch(gateway: Any, interval: float) -> None:
+    """Show it on the terminal's other screen until Ctrl-C, which is no failure."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from gateway.cli.top_view import History, view
+
+    console, history = Console(), History()
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                look = _live_look(gateway)
+                history.add(look)
+                live.update(view(look, history, ascii_only=console.options.ascii_only), refresh=True)
+                time.sleep(interval)
+    except KeyboardInterrupt:
+        return
+
+
+def _live_look(gateway: Any) -> "Look":
+    from gateway.cli.top_view import Connection, Look
+
+    gpus, document = _look(gateway)
+    connections = [
+        Connection(
+            one.session.id,
+            one.session.user,
+            one.session.environment,
+            one.session.address,
+            len(one.session.channels),
+            one.session.sent_bytes,
+            one.session.received_bytes,
+        )
+        for one in gateway.live_sessions.all()
+    ]
+    waiting = [f"{place.waiter.ref} ({place.waiter.gpu_request})" for place in gateway.waiting.places()]
+    return Look(time.monotonic(), gpus, connections, waiting, document["error"] or "")
 
 
 def _look(gateway: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:

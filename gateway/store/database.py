@@ -1,5 +1,6 @@
 """Opens the database, brings its tables up to date and hands out transactions. Queries stand in the noun's module."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -11,9 +12,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.errors import StoreError
 from gateway.store.schema import REVISION
+from gateway.store.snapshot import snapshot
 
 SCHEMA_HEAD = "0005"
+_FIRST = "0001"
 _BUSY_TIMEOUT_MS = 15_000
+_log = logging.getLogger(__name__)
 
 
 class Database:
@@ -83,7 +87,9 @@ class Database:
                 self._make_room()
             self._make_file(self.path)
         try:
-            if self._current_revision() != SCHEMA_HEAD:
+            found = self._current_revision()
+            if found != SCHEMA_HEAD:
+                self._keep_before_change(found)
                 self.migrate()
         except SQLAlchemyError as exc:
             raise self._unusable(exc) from exc
@@ -104,6 +110,30 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the tables to `SCHEMA_HEAD`; two processes may do so at once."""
+        self._alembic(lambda command, config: command.upgrade(config, "head"))
+
+    def downgrade(self) -> tuple[str, str]:
+        """Bring the tables one revision back, for the version before; returns from which to which.
+
+        The next use of this version brings them forward again. Raises: StoreError `store.first-schema`.
+        """
+        try:
+            found = self._current_revision() or ""
+            if found in {"", _FIRST}:
+                raise StoreError("store.first-schema", "there is no schema before this database's", "nothing to do")
+            self._keep_before_change(found)
+            self._alembic(lambda command, config: command.downgrade(config, "-1"))
+            return found, self._current_revision() or ""
+        except SQLAlchemyError as exc:
+            raise self._unusable(exc) from exc
+
+    def _keep_before_change(self, revision: str | None) -> None:
+        """Keep a copy of a database that has something to lose; one on a server is its administrator's to dump."""
+        if self.path is not None and revision is not None:
+            kept = snapshot(self.path, revision)
+            _log.warning("the database's tables change; as they were they are kept in %s", kept)
+
+    def _alembic(self, run: Callable[[Any, Any], None]) -> None:
         from alembic import command
         from alembic.config import Config
 
@@ -111,7 +141,7 @@ class Database:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self._engine.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            run(command, config)
 
     def _unusable(self, exc: Exception) -> StoreError:
         cause = str(getattr(exc, "orig", None) or exc)

@@ -38,6 +38,30 @@ def integrity_faults(url: str) -> str:
         engine.dispose()
 
 
+def schema_of(url: str) -> str:
+    """Return the revision of a database's tables; empty where there is none, or it has none. Changes nothing.
+
+    Raises:
+        StoreError: `store.unusable`, where it cannot be asked.
+    """
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite" and address.database:
+        if not Path(address.database).exists():
+            return ""
+        url = f"sqlite:///file:{address.database}?mode=ro&uri=true"
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return ""
+            return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+    except SQLAlchemyError as exc:
+        place = address.render_as_string(hide_password=True)
+        raise StoreError("store.unusable", f"cannot read {place}: {exc}", "check owner and permissions") from exc
+    finally:
+        engine.dispose()
+
+
 def _problem(connection: Connection) -> str:
     if connection.dialect.name == "sqlite":
         first = str(connection.execute(text("PRAGMA quick_check(1)")).scalar())

@@ -225,3 +225,27 @@ def on_terminal(code: str, environ: Mapping[str, str], typed: bytes = b"") -> tu
         seen += chunk
     os.close(terminal)
     return seen, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_top_draws_again_and_again_and_ends_well_on_ctrl_c(environ: dict[str, str]) -> None:
+    """On the terminal's other screen, which is left as it was; without a GPU it says why."""
+    assert devgw(environ, "init", "-q").returncode == 0
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, [*_DEVGW, "top", "--interval", "0.5"], dict(environ))  # noqa: S606 - no shell is the point
+    seen, deadline, is_asked = b"", time.monotonic() + _SLOW_SECONDS, False
+    while time.monotonic() < deadline:
+        if not select.select([terminal], [], [], 0.2)[0]:
+            continue
+        try:
+            seen += os.read(terminal, 65536)
+        except OSError:  # EIO: the other side has closed
+            break
+        if seen.count(b"waiting for a GPU: nobody") >= 2 and not is_asked:
+            os.write(terminal, b"\x03")
+            is_asked = True
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, seen
+    assert b"\x1b[?1049h" in seen
+    assert seen.rstrip().endswith((b"\x1b[?1049l\x1b[?25h", b"\x1b[?25h\x1b[?1049l", b"\x1b[?25h")), seen[-60:]
+    assert b"Traceback" not in seen

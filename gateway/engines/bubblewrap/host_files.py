@@ -14,6 +14,7 @@ _SEEN = (  # read by programs in /usr, the same for every user, and kept up to d
     *("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime"),
     *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/pki/tls/certs", "/etc/services"),
     *("/etc/protocols", "/etc/mime.types", "/etc/debian_version", "/etc/vim", "/etc/nanorc", "/etc/inputrc"),
+    "/etc/fonts",
     *("/sys/devices/system/cpu", "/sys/devices/system/node"),  # how many processors: torch and numpy ask
 )
 _EMPTY = ("home", "tmp", "run", "datasets", "workspace", "checkpoints", "logs", "opt", "mnt", "proc", "dev", "var/log")

@@ -27,7 +27,7 @@ from gateway.errors import DevgwError, EngineError
 from gateway.removal import remove_tree
 
 _log = logging.getLogger(__name__)
-_SCRIPTS = ("install_packages.sh", "install_own.sh")
+_SCRIPTS = ("terminal_types.sh", "install_packages.sh", "install_own.sh")
 _FROM = re.compile(r"FROM (\S+)\s*")
 _COMMAND = ["/opt/devgw/bin/python", "-I", "-m", "devgw_environment", "init"]
 
@@ -91,7 +91,12 @@ class BubblewrapImageBuilder:
         progress(BuildProgress(1, steps, f"Step 1/{steps} : what the host lends"))
         facts = find_host_facts()
         draft = self._roots.directory / f".{place}"
-        places = {"/opt/devgw": draft / "opt" / "devgw", "/own": folder / "own", "/build": folder / "sources"}
+        places = {
+            "/opt/devgw": draft / "opt" / "devgw",
+            "/own": folder / "own",
+            "/brought": folder / "brought",
+            "/build": folder / "sources",
+        }
         try:
             for path in places.values():
                 path.mkdir(parents=True)
@@ -102,6 +107,7 @@ class BubblewrapImageBuilder:
                 show = _shown_as(step, steps, progress)
                 run_script(self._bwrap, script, places, facts, arguments, show)
             shutil.copytree(places["/own"], places["/opt/devgw"], dirs_exist_ok=True, symlinks=True)
+            shutil.copytree(places["/brought"], draft / "tree", dirs_exist_ok=True, symlinks=True)
             draft.rename(self._roots.directory / place)
             self._roots.write(place, _manifest(lent, facts, labels, arguments))
         except OSError as exc:

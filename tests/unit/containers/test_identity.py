@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ class Server:
     base: str
     password_file: Path
     log: Path
+    home: Path
 
     def set_password_file(self, content: str | None) -> None:
         """Replace the hash by rename, or remove the file."""
@@ -68,12 +70,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with (
         log.open("w") as output,
         subprocess.Popen(
-            [*notebook_command(environment), "--allow-root"], env=variables, stdout=output, stderr=output
+            [*notebook_command(environment), "--allow-root"],
+            env=variables,
+            cwd=environment.home,
+            stdout=output,
+            stderr=output,
         ) as process,
     ):
         wait_for_socket(environment.notebook_socket, process, log)
         with open_door(environment.notebook_socket) as base:
-            yield Server(base, folder / "env" / "notebook_password", log)
+            yield Server(base, folder / "env" / "notebook_password", log, folder / "home")
         process.terminate()
 
 
@@ -93,6 +99,33 @@ def test_right_password_opens_the_notebook(server: Server) -> None:
     browser = NotebookClient(server.base)
     browser.login("right")
     assert browser.is_logged_in()
+
+
+@pytest.mark.slow
+def test_nobody_is_asked_about_news(server: Server) -> None:
+    """The plugin that asks is disabled on the page; a setting alone would not keep it from asking."""
+    server.set_password_file(make_hash("right"))
+    browser = NotebookClient(server.base)
+    browser.login("right")
+    page = browser.http.get(f"{server.base}/lab", timeout=60)
+    found = re.search(r'<script id="jupyter-config-data"[^>]*>(.*?)</script>', page.text, re.DOTALL)
+    assert found, page.text[:500]
+    assert "@jupyterlab/apputils-extension:announcements" in json.loads(found[1])["disabledExtensions"]
+
+
+@pytest.mark.slow
+def test_a_kernel_has_what_the_profile_exports(server: Server) -> None:
+    """As the user's SSH sessions have it, whatever the file prints; a kernel that is restarted sees a change."""
+    server.set_password_file(make_hash("right"))
+    profile = server.home / ".profile"
+    browser = NotebookClient(server.base)
+    browser.login("right")
+    code = "import os; print(os.environ.get('FROM_PROFILE'), os.getcwd(), os.environ['HOME'])"
+    for value in ("one", "two words = and\nanother line"):
+        profile.write_text(f"echo a greeting\nexport FROM_PROFILE='{value}'\n")
+        assert browser.execute(code) == f"{value} {server.home} {server.home}\n"
+    profile.write_text("exit 3\n")
+    assert browser.execute(code) == f"None {server.home} {server.home}\n"
 
 
 @pytest.mark.slow

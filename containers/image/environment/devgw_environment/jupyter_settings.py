@@ -5,6 +5,8 @@ Access control is not here but on the command line (`notebook.py`), where no fil
 
 import os
 
+from devgw_environment.jupyter_page import page_without_news
+
 c = get_config()  # noqa: F821 - Jupyter puts it into this file's namespace
 
 c.ServerApp.jpserver_extensions = {"devgw_environment.socket_keeper": True, "devgw_environment.kernel_watch": True}
@@ -14,8 +16,10 @@ c.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 100_000_000
 c.FileContentsManager.delete_to_trash = False
 # Kernels talk to the server over Unix sockets too: an environment has no port, not even on its loopback.
 c.KernelManager.transport = "ipc"
+c.AsyncMappingKernelManager.kernel_manager_class = "devgw_environment.kernel_variables.SessionKernelManager"
 c.MultiKernelManager.default_kernel_name = "python3"
-# Nothing in here calls home.
+# Nothing in here calls home, and nobody is asked whether it may.
+c.ServerApp.tornado_settings = {"page_config_hook": page_without_news}
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"

@@ -62,3 +62,8 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer, nullable=False),
     )
     op.bulk_insert(revision_table, [{"id": 1, "number": 1}])
+
+
+def downgrade() -> None:
+    """Before the first tables there is nothing to go back to."""
+    raise NotImplementedError("there is no devgw before the first")

@@ -59,3 +59,12 @@ def upgrade() -> None:
         sa.Column("healed_at", sa.DateTime),
         sa.ForeignKeyConstraint(["user", "name"], ["environments.user", "environments.name"], ondelete="CASCADE"),
     )
+
+
+def downgrade() -> None:
+    """Take the tables away; what they held goes with them."""
+    for name in ("terms", "quarantine", "queue", "shares", "past_leases"):
+        op.drop_table(name)
+    with op.batch_alter_table("leases") as leases:
+        leases.drop_column("ends_at")
+        leases.drop_column("counted_until")

@@ -21,3 +21,8 @@ def upgrade() -> None:
         sa.Column("busy_seconds", sa.Float, nullable=False),
         sa.Column("memory_peak_bytes", sa.BigInteger, nullable=False),
     )
+
+
+def downgrade() -> None:
+    """Take the table away."""
+    op.drop_table("usage_samples")

@@ -38,3 +38,9 @@ def upgrade() -> None:
         sa.Column("id", sa.String(16), primary_key=True),
         sa.Column("reason", sa.String, nullable=False),
     )
+
+
+def downgrade() -> None:
+    """Take the tables away."""
+    op.drop_table("kill_requests")
+    op.drop_table("live_sessions")

@@ -13,3 +13,10 @@ def upgrade() -> None:
     """Add the columns; a deletion that an older version left unfinished keeps the files, as it would have there."""
     op.add_column("environments", sa.Column("purges", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("environments", sa.Column("trouble", sa.String, nullable=False, server_default=""))
+
+
+def downgrade() -> None:
+    """Take the columns away; a purge that was begun goes on as a deletion that keeps the files."""
+    with op.batch_alter_table("environments") as environments:
+        environments.drop_column("purges")
+        environments.drop_column("trouble")

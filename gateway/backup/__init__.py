@@ -1,0 +1,1 @@
+"""A gateway in a directory or a tar stream, made while it serves, and put back on a machine that has nothing."""

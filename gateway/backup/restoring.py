@@ -1,0 +1,172 @@
+"""Puts a backup in place: all of it is read and proven beside the state first, and only then moved there."""
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.audit.head_key import read_verifiers
+from gateway.audit.head_signing import kept_heads
+from gateway.audit.heads import Head, Verifier, notes_in, open_head
+from gateway.audit.verify import Report, verify
+from gateway.backup.contents import REPLACED, RESTORING, is_of_an_environment
+from gateway.backup.manifest import CONFIG, DATABASE, HEAD, STATE, Manifest
+from gateway.config import Settings
+from gateway.errors import BackupError, ConflictError, JournalError
+from gateway.store.database import SCHEMA_HEAD
+from gateway.store.integrity import integrity_faults
+from gateway.store.snapshot import file_of, load
+
+_ENDS = ("", "-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was put in place. `moved_aside` holds what was there before, and nothing of it is gone."""
+
+    manifest: Manifest
+    report: Report
+    placed: tuple[Path, ...]
+    moved_aside: Path | None = None
+
+
+def refuse_while_open(settings: Settings) -> None:
+    """Raises: ConflictError `restore.in-use`, where a process has files of the state open."""
+    state = str(settings.state_dir.resolve())
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int(process.name) == os.getpid():
+                continue
+            for link in (process / "fd").iterdir():
+                with suppress(OSError):
+                    if str(link.readlink()).startswith(f"{state}/"):
+                        raise ConflictError(
+                            "restore.in-use",
+                            f"process {process.name} has files in {state} open",
+                            "stop the gateway and its environments first",
+                        )
+
+
+def staging_of(settings: Settings) -> Path:
+    """Make the directory into which a backup is read: on the file system where it goes. Raises: OSError."""
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    staging = settings.state_dir / f"{RESTORING}-{os.getpid()}"
+    staging.mkdir(mode=0o700)
+    return staging
+
+
+def prove(staging: Path, manifest: Manifest, heads: Path | None, key: str | None) -> Report:
+    """Check what was read: the database, and the journal against its own head and those that were kept elsewhere.
+
+    Raises: BackupError `backup.newer`, `backup.damaged`, JournalError.
+    """
+    if manifest.schema > SCHEMA_HEAD:
+        message = f"the backup's database has schema {manifest.schema}, and this devgw knows {SCHEMA_HEAD}"
+        raise BackupError("backup.newer", message, f"restore it by devgw {manifest.devgw}, which made it, or newer")
+    if DATABASE in manifest.entries and (fault := integrity_faults(f"sqlite:///{staging / DATABASE}")):
+        raise BackupError("backup.damaged", f"the backup's database cannot be used: {fault}", "take another backup")
+    journal = staging / STATE / "journal"
+    own = staging / STATE / "keys" / "journal_head.pub"
+    verifiers = read_verifiers(own) if own.exists() else ()
+    known: list[Head] = []
+    if heads is not None:
+        known += _opened(heads, read_verifiers(key) if key else verifiers)
+    if (staging / HEAD).exists():
+        known += _opened(staging / HEAD, verifiers)
+    journal.mkdir(mode=0o700, parents=True, exist_ok=True)
+    known = [one for one in known if one.size]  # one over a journal that had no record yet proves nothing
+    return verify(journal, *known, kept=kept_heads(journal, *verifiers) if verifiers else None)
+
+
+def require_proven(report: Report) -> None:
+    """Raises: BackupError `backup.journal-broken`."""
+    if not report.ok:
+        said = report.problem.message if report.problem else report.unproven
+        hint = "--unproven restores it all the same"
+        raise BackupError("backup.journal-broken", f"the backup's journal is not whole: {said}", hint)
+
+
+def put_in_place(settings: Settings, staging: Path, manifest: Manifest, report: Report, *, force: bool) -> Restored:
+    """Move what was read to where it belongs; what is there already is moved aside with `force`, and else refused.
+
+    Raises:
+        ConflictError: `restore.not-empty`.
+        StoreError, OSError: a place that cannot be written.
+    """
+    staged = sorted((staging / STATE).iterdir()) if (staging / STATE).is_dir() else []
+    moves = {one: settings.state_dir / one.name for one in staged}
+    moves |= {one: settings.config_dir / one.relative_to(staging / CONFIG) for one in _files(staging / CONFIG)}
+    database = file_of(settings.database) if DATABASE in manifest.entries else None
+    there = [place for one, place in moves.items() if _is_other(one, place)]
+    if database is not None:
+        there += [place for end in _ENDS if (place := database.with_name(database.name + end)).exists()]
+    if there and not force:
+        hint = f"--force moves what is there aside, to {settings.state_dir / REPLACED}..."
+        raise ConflictError("restore.not-empty", f"{there[0]} is there already", hint)
+    _own(settings, staging, manifest)
+    aside = _move_aside(settings, there)
+    for one, place in moves.items():
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        one.rename(place) if one.stat().st_dev == place.parent.stat().st_dev else shutil.move(one, place)
+    if database is not None:
+        load(staging / DATABASE, settings.database)
+        _give(database, settings.state_dir.stat())
+    return Restored(manifest, report, tuple(moves.values()), aside)
+
+
+def _is_other(staged: Path, place: Path) -> bool:
+    """Say whether something else is where this goes. An empty directory is nothing, an equal file the same."""
+    if not os.path.lexists(place):
+        return False
+    if staged.is_dir():
+        return not place.is_dir() or place.is_symlink() or any(place.iterdir())
+    return place.is_symlink() or not place.is_file() or place.read_bytes() != staged.read_bytes()
+
+
+def _move_aside(settings: Settings, there: Sequence[Path]) -> Path | None:
+    if not there:
+        return None
+    aside = settings.state_dir / f"{REPLACED}{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+    aside.mkdir(mode=0o700)
+    for place in there:
+        beside = aside / (CONFIG if place.is_relative_to(settings.config_dir) else STATE) / place.name
+        beside.parent.mkdir(mode=0o700, exist_ok=True)
+        shutil.move(place, beside)
+    return aside
+
+
+def _own(settings: Settings, staging: Path, manifest: Manifest) -> None:
+    """Give each file its mode, and as root its owner: the state directory's, or the environment's user."""
+    owner, is_root = settings.state_dir.stat(), os.geteuid() == 0
+    for name, entry in manifest.entries.items():
+        path, of_user = staging / name, is_of_an_environment(name)
+        path.chmod(entry.mode & (0o555 if of_user else 0o700) | (0 if of_user else 0o400))
+        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+        if is_root:
+            os.chown(path, *((entry.uid, entry.gid) if of_user else (owner.st_uid, owner.st_gid)))
+    names = {str(parent) for name in manifest.entries for parent in Path(name).parents if parent.name}
+    for name in names:
+        place, of_user = staging / name, is_of_an_environment(f"{name}/")
+        place.chmod(0o755 if of_user else 0o700)
+        if is_root and not of_user:
+            os.chown(place, owner.st_uid, owner.st_gid)
+
+
+def _give(path: Path, owner: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
+
+
+def _opened(file: Path, verifiers: Iterable[Verifier]) -> list[Head]:
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise JournalError("head.malformed", f"{file} cannot be read: {exc}") from exc
+    return [open_head(note, *verifiers) for note in notes_in(text)]
