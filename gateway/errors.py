@@ -77,6 +77,10 @@ class EngineError(DevgwError):
     """The container engine failed or refused."""
 
 
+class NodeError(EngineError):
+    """A machine does not answer: what runs there is unknown, and nothing is done about it."""
+
+
 class LeaseError(DevgwError):
     """A GPU that cannot be leased."""
 

@@ -14,6 +14,10 @@ UserName = NewType("UserName", str)
 EnvironmentName = NewType("EnvironmentName", str)
 GpuUuid = NewType("GpuUuid", str)
 Fingerprint = NewType("Fingerprint", str)
+NodeName = NewType("NodeName", str)
+"""A machine that an engine runs environments on, by the engine's own name for it."""
+NOWHERE = NodeName("")
+"""The node of what runs on none, or where none was asked for."""
 
 NAME_PATTERN = "^[a-z][a-z0-9-]{0,30}$"
 DEFAULT_ENVIRONMENT = EnvironmentName("main")
@@ -65,13 +69,17 @@ class EnvironmentRef:
 
 
 class EnvironmentState(StrEnum):
-    """What the gateway knows of an environment; the engine's own word is in `ObservedEnvironment`."""
+    """What the gateway knows of an environment; the engine's own word is in `ObservedEnvironment`.
+
+    `UNKNOWN` is shown and never stored: its node does not answer, so it may run or not.
+    """
 
     CREATING = "creating"
     RUNNING = "running"
     STOPPED = "stopped"
     FAILED = "failed"
     DELETING = "deleting"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,8 @@ class Environment:
     """Its deletion, once begun, takes the user's files too."""
     trouble: str = ""
     """What the gateway last failed at in its care for it; empty when all went well."""
+    node: NodeName = NOWHERE
+    """Where it is, as the engine says; empty where the engine was not asked or has nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)

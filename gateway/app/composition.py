@@ -25,6 +25,7 @@ from gateway.operations.administrator import administrator
 from gateway.operations.environments import EnvironmentOperations, EnvironmentParts
 from gateway.operations.gpus import GpuOperations
 from gateway.operations.keys import KeyOperations
+from gateway.operations.nodes import NodeOperations
 from gateway.operations.recorded import Recorded
 from gateway.operations.sessions import SessionOperations
 from gateway.operations.users import UserOperations
@@ -269,6 +270,10 @@ class App:
     def gpu_operations(self) -> GpuOperations:
         extension = LeaseExtension(self.lease_table, self.leases)
         return GpuOperations(self.table, extension, self.quarantines, self.recorded)
+
+    @cached_property
+    def node_operations(self) -> NodeOperations:
+        return NodeOperations(lambda: self.engine, self.environments, self.leases, self.recorded)
 
     @cached_property
     def session_operations(self) -> SessionOperations:

@@ -8,7 +8,7 @@ import typer
 from gateway.cli.invocation import invocation_of
 from gateway.cli.options import OutputOption, QuietOption, command_app, complete_users
 from gateway.cli.output import Form, Output
-from gateway.model import Environment, parse_user_name
+from gateway.model import Environment, EnvironmentState, parse_user_name
 
 app = command_app()
 
@@ -36,6 +36,9 @@ def list_environments(
         "engine_answers": not seen.silence,
     }
     out.table(_HEADINGS, [_row(environment) for environment in seen.environments], document)
+    for environment in seen.environments:
+        if environment.state is EnvironmentState.UNKNOWN:
+            out.note(f"{environment.ref}: {environment.detail}")
     for environment in seen.environments:
         if environment.trouble:
             out.note(f"{environment.ref}: {environment.trouble}")

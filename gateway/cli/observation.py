@@ -51,6 +51,7 @@ def document_of(environment: Environment) -> dict[str, Any]:
         "name": environment.ref.name,
         "state": environment.state.value,
         "detail": environment.trouble or environment.detail,
+        "node": environment.node or None,
         "should_run": environment.should_run,
         "engine": environment.engine,
         "image": environment.image,
@@ -67,9 +68,14 @@ def document_of(environment: Environment) -> dict[str, Any]:
 
 
 def _corrected(environment: Environment, all_observed: "Mapping[EnvironmentRef, ObservedEnvironment]") -> Environment:
+    observed = all_observed.get(environment.ref)
+    if observed is not None and observed.is_unknown:
+        detail = f"its node {observed.node} does not answer; it is {environment.state} as far as is known"
+        return replace(environment, state=EnvironmentState.UNKNOWN, detail=detail, trouble="", node=observed.node)
+    if observed is not None:
+        environment = replace(environment, node=observed.node)
     if environment.state in _UNSETTLED:
         return environment
-    observed = all_observed.get(environment.ref)
     if observed is not None and observed.running:
         return replace(environment, state=EnvironmentState.RUNNING)
     if environment.state is not EnvironmentState.RUNNING:

@@ -22,25 +22,35 @@ def reap(
     quiet: QuietOption = False,
 ) -> None:
     """Remove environments that the engine has and this gateway's store does not know."""
+    from gateway.environments.reconcile import state_word
+
     gateway = invocation_of(ctx).app
     orphans = gateway.reconciler.orphans()
     out = Output(output, quiet=quiet)
-    if orphans and not dry_run:
-        handles = ", ".join(str(one.ref) for one in orphans)
+    if any(not one.is_unknown for one in orphans) and not dry_run:
+        handles = ", ".join(str(one.ref) for one in orphans if not one.is_unknown)
         dry_run = not out.confirm(f"remove {handles}? what runs in them ends, files on volumes stay", yes=yes)
-    removed = [] if dry_run else [one.ref for one in orphans if gateway.environment_operations.reap(one.ref)]
-    rows = [
-        (str(one.ref), "running" if one.running else "stopped", ",".join(one.gpus) or "-", one.image or "-")
-        for one in orphans
-    ]
+    known = [one.ref for one in orphans if not one.is_unknown]
+    removed = [] if dry_run else [ref for ref in known if gateway.environment_operations.reap(ref)]
+    rows = [(str(one.ref), state_word(one), ",".join(one.gpus) or "-", one.image or "-") for one in orphans]
     document = {
         "orphans": [
-            {"handle": str(one.ref), "running": one.running, "gpus": list(one.gpus), "image": one.image}
+            {
+                "handle": str(one.ref),
+                "running": one.running,
+                "state": state_word(one),
+                "node": one.node,
+                "gpus": list(one.gpus),
+                "image": one.image,
+            }
             for one in orphans
         ],
         "removed": [str(ref) for ref in removed],
     }
     out.table(_HEADINGS, rows, document)
+    for one in orphans:
+        if one.is_unknown:
+            out.note(f"{one.ref} is left alone: its node {one.node} does not answer")
     if not orphans:
         out.note("the engine has nothing that the store does not know")
     elif dry_run:

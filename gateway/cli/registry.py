@@ -49,6 +49,8 @@ REGISTRY: dict[str, Entry] = {
     "init": Entry("init", SITE),
     "serve": Entry("serve", SITE),
     "host-key": Entry("host_key", SITE),
+    "nodes": Entry("nodes", SITE),
+    "node": Entry("node", SITE),
     "gpus": Entry("gpus", SITE),
     "top": Entry("top", SITE),
     "usage": Entry("usage", SITE),

@@ -87,6 +87,7 @@ def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
         "notebook": reach.notebook_url,
         "image": environment.image,
         "engine": environment.engine,
+        **({"node": environment.node} if environment.node else {}),
         "gpus": ", ".join(environment.gpus) or f"none held, {environment.gpu_request} asked for",
         "memory": f"{size_text(limits.memory_bytes)}, of it {size_text(limits.shm_bytes)} for /dev/shm",
         "cpus": f"{limits.cpus:g}",

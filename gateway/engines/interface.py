@@ -6,11 +6,11 @@ The promises are the contract suite in tests/contract; an engine is one that pas
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid
+from gateway.model import NOWHERE, EnvironmentRef, EnvironmentSpec, Gpu, GpuUuid, NodeName
 
 Progress = Callable[[str], None]
 Service = Literal["ssh", "notebook", "ports"]
@@ -41,6 +41,8 @@ class ObservedEnvironment:
     `partial` marks what an interrupted create or delete left: it cannot be started, `delete` clears it, and `create`
     may use the name. `detail` says in words what went wrong, such as `out of memory: …`; `caveats` what of its
     specification is not in force on this host.
+
+    `is_unknown` says that its `node` does not answer: it may run or not, and `running` is False.
     """
 
     ref: EnvironmentRef
@@ -53,6 +55,23 @@ class ObservedEnvironment:
     detail: str = ""
     partial: bool = False
     caveats: tuple[str, ...] = ()
+    node: NodeName = NOWHERE
+    is_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine that an engine runs environments on.
+
+    `gpus` is None where the engine leaves it to the gateway's own inventory: on this host. `conditions` are the
+    engine's own words for what ails it, such as `DiskPressure`. `is_ready` is False for one that does not answer.
+    """
+
+    name: NodeName
+    is_ready: bool = True
+    takes_new: bool = True
+    gpus: tuple[Gpu, ...] | None = None
+    conditions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +87,9 @@ class Engine(Protocol):
     """Calls block.
 
     Each raises EngineError (`engine.unreachable`, `engine.failed`, `engine.no-space`) where nothing better is named.
+
+    Of an environment whose node does not answer, `create`, `start`, `stop`, `delete`, `dial` and `logs` raise
+    NodeError `node.unreachable` and change nothing. It is observed all the same, as unknown.
     """
 
     name: str
@@ -106,6 +128,23 @@ class Engine(Protocol):
 
     def observe_all(self) -> list[ObservedEnvironment]:
         """Return everything of this gateway's that the engine has."""
+
+    def nodes(self) -> list[Node]:
+        """Return every machine, those that do not answer too. One host is one node."""
+
+    def unreachable(self) -> Mapping[EnvironmentRef, NodeName]:
+        """Return the environments whose node does not answer, quickly: this is asked before each act."""
+
+    def abandon(self, node: NodeName) -> None:
+        """Take what runs on a node that does not answer for ended, because an administrator says that it is dead.
+
+        Its environments are observed no more, and their names are free. If the node returns after all, the engine ends
+        what it still runs before it can be observed again.
+
+        Raises:
+            NotFoundError: `node.not-found`.
+            ConflictError: `node.alive`, when it answers.
+        """
 
     def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
         """Return a connected, non-blocking stream socket to one of an environment's services; the caller closes it.

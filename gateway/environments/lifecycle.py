@@ -5,7 +5,7 @@ A container lives only while its environment runs; what lasts is on volumes. Dec
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gateway.audit import events
 from gateway.engines.interface import Engine, Progress, Service, ignore_progress
+from gateway.engines.nodes import unreachable
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.layout import Layout
 from gateway.environments.locks import Locks
@@ -29,6 +30,7 @@ from gateway.model import (
     EnvironmentSpec,
     EnvironmentState,
     GpuUuid,
+    NodeName,
     User,
     UserName,
 )
@@ -101,6 +103,7 @@ class EnvironmentLifecycle:
         ref = environment.ref
         user = self._users.require(ref.user)
         with self.locks.hold(ref):
+            self.require_known(ref)
             self.clear_remains(ref)
             self._table.add(environment)
             layout = self._layout(ref)
@@ -119,6 +122,7 @@ class EnvironmentLifecycle:
         with self.locks.hold(ref):
             environment = self._table.require(ref)
             _require_not_going(environment)
+            self.require_known(ref)
             if environment.state is EnvironmentState.CREATING:
                 raise NotFoundError(
                     "environment.half-made", f"{ref} was never finished", f"'devgw delete {ref}', then create it again"
@@ -132,6 +136,7 @@ class EnvironmentLifecycle:
         with self.locks.hold(ref):
             environment = self._table.require(ref)
             _require_not_going(environment)
+            self.require_known(ref)
             self._table.set_state(ref, environment.state, should_run=False)  # so that a stop cut off is finished later
             self._engine().stop(ref, self._settings.stop_timeout)
             self._engine().delete(ref)
@@ -146,6 +151,7 @@ class EnvironmentLifecycle:
         """
         with self.locks.hold(ref):
             environment = self._table.require(ref)
+            self.require_known(ref)
             if not force and self._is_running(environment):
                 raise ConflictError("environment.running", f"{ref} is running", f"'devgw stop {ref}' first, or --force")
             self._table.begin_delete(ref, purge=purge)
@@ -164,6 +170,7 @@ class EnvironmentLifecycle:
         """Roll a create back and finish a delete that were cut off; the caller holds the lock, so nobody is at it."""
         found = self._table.get(ref)
         if found is not None and found.state in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
+            self.require_known(ref)
             self._engine().delete(ref)
             self._remove_files(ref, purge=found.purges)
             self._table.remove(ref)
@@ -173,8 +180,37 @@ class EnvironmentLifecycle:
         with self.locks.hold(ref):
             environment = self._table.require(ref)
             _require_not_going(environment)
+            self.require_known(ref)
             self._engine().stop(ref, self._settings.stop_timeout)
             self._start(environment, self._users.require(ref.user), progress, GATEWAY)
+
+    def unreachable(self) -> Mapping[EnvironmentRef, NodeName]:
+        """Return the environments whose node does not answer: nothing may be done about them."""
+        return self._engine().unreachable()
+
+    def require_known(self, ref: EnvironmentRef) -> None:
+        """Refuse to act on an environment that may run where nobody can see it. Raises: NodeError."""
+        node = self.unreachable().get(ref)
+        if node is not None:
+            raise unreachable(ref, node)
+
+    def give_up(self, ref: EnvironmentRef, node: NodeName, actor: Actor) -> bool:
+        """Take an environment for ended with its node; say whether it may be started elsewhere.
+
+        What was being made or deleted there is cleared away. Raises: NodeError, while the engine does not say so too.
+        """
+        with self.locks.hold(ref):
+            self.require_known(ref)
+            environment = self._table.get(ref)
+            if environment is None:
+                return False
+            self.clear_remains(ref)
+            if self._table.get(ref) is None:
+                return False
+            why = f"its node {node} was declared lost"
+            self._give_back(ref, actor, why)
+            self._table.set_state(ref, EnvironmentState.STOPPED, should_run=False, detail=why)
+            return True
 
     def status(self, ref: EnvironmentRef, now: datetime) -> Status | None:
         """Return what the environment reports of itself, if it does."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.engines.interface import Engine, Service
+from gateway.engines.nodes import unreachable
 from gateway.errors import EngineError, TimedOutError
 from gateway.model import EnvironmentRef
 
@@ -71,6 +72,8 @@ def _starts_with(connection: socket.socket, greeting: bytes) -> bool:
 
 def _require_alive(engine: Engine, ref: EnvironmentRef) -> None:
     observed = engine.observe(ref)
+    if observed is not None and observed.is_unknown:
+        raise unreachable(ref, observed.node)
     if observed is None or not observed.running:
         cause = observed.detail if observed is not None and observed.detail else "it ended by itself"
         raise EngineError(

@@ -1,7 +1,8 @@
 """After a restart, and now and then: bring store, ledger and engine together, without killing what runs.
 
 What runs is right, and the ledger follows its labels; what should run and does not is started; what nobody wants any
-more gives its GPUs back. An environment that another process is at work on is left to that one.
+more gives its GPUs back. An environment that another process is at work on is left to that one; one whose node does
+not answer is left alone, for it may run there, and a home has one writer.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from gateway.engines.interface import Engine, ObservedEnvironment
+from gateway.engines.nodes import unreachable
 from gateway.environments.finding import Finding
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.troubles import Troubles
 from gateway.errors import ConflictError, DevgwError
-from gateway.model import Environment, EnvironmentRef, EnvironmentState, GpuUuid
+from gateway.model import Environment, EnvironmentRef, EnvironmentState, GpuUuid, NodeName
 from gateway.store.environments import EnvironmentTable
 
 _AGAIN = timedelta(minutes=10)
@@ -48,6 +50,7 @@ class Reconciler:
         self._now = now
         self._troubles = Troubles(table, "settling it", now)
         self._started: dict[EnvironmentRef, datetime] = {}
+        self._away: dict[EnvironmentRef, NodeName] = {}
 
     def run(self) -> Iterator[Finding]:
         """Yield a finding for each environment that is, or should be, there. For the start of a gateway."""
@@ -55,7 +58,7 @@ class Reconciler:
         known = self._table.all()
         yield from self._settle_all(known, all_observed, is_start=True)
         for ref in all_observed.keys() - {environment.ref for environment in known}:
-            state = "running" if all_observed[ref].running else "stopped"
+            state = state_word(all_observed[ref])
             detail = f"the engine has it ({state}), the store does not; left alone, 'devgw reap' removes it"
             yield Finding("environment.orphaned", ref, detail)
 
@@ -73,6 +76,7 @@ class Reconciler:
         with self._environments.locks.hold(ref):
             if self._table.get(ref) is not None:
                 return False
+            self._environments.require_known(ref)
             self._engine.delete(ref)
         return True
 
@@ -86,12 +90,26 @@ class Reconciler:
         # what runs comes first: a GPU it holds must not be given to what is started again
         for environment in sorted(known, key=lambda one: not _runs(all_observed.get(one.ref))):
             observed = all_observed.get(environment.ref)
+            if observed is not None and observed.is_unknown:
+                yield from self._leave_alone(observed)
+                continue
+            yield from self._note_return(environment.ref)
             if _is_settled(environment, observed):
                 self._troubles.end(environment)
                 if is_start and _runs(observed):
                     yield Finding("environment.adopted", environment.ref, "it went on running")
             elif self._troubles.is_due(environment.ref):
                 yield from self._try(environment)
+
+    def _leave_alone(self, observed: ObservedEnvironment) -> Iterator[Finding]:
+        if self._away.get(observed.ref) != observed.node:
+            self._away[observed.ref] = observed.node
+            yield Finding("environment.unreachable", observed.ref, unreachable(observed.ref, observed.node).message)
+
+    def _note_return(self, ref: EnvironmentRef) -> Iterator[Finding]:
+        node = self._away.pop(ref, None)
+        if node is not None:
+            yield Finding("environment.returned", ref, f"what it does is known again; its node {node} did not answer")
 
     def _try(self, environment: Environment) -> Iterator[Finding]:
         """Settle one; whatever it fails of is its own trouble, and the others get their turn."""
@@ -110,6 +128,9 @@ class Reconciler:
                 if environment is None:
                     return
                 observed = self._engine.observe(ref)
+                if observed is not None and observed.is_unknown:
+                    yield from self._leave_alone(observed)
+                    return
                 if environment.state in _CUT_OFF:
                     self._environments.clear_remains(ref)
                     fate = "removed too" if environment.purges else "kept"
@@ -163,6 +184,13 @@ class Reconciler:
 
     def _observed(self) -> dict[EnvironmentRef, ObservedEnvironment]:
         return {observed.ref: observed for observed in self._engine.observe_all()}
+
+
+def state_word(observed: ObservedEnvironment) -> str:
+    """Say what the engine knows of an environment, in a word."""
+    if observed.is_unknown:
+        return EnvironmentState.UNKNOWN.value
+    return "running" if observed.running else "stopped"
 
 
 def _runs(observed: ObservedEnvironment | None) -> bool:

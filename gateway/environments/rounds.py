@@ -81,8 +81,10 @@ class Rounds:
         running = [one for one in self._records.environments.all() if one.state is EnvironmentState.RUNNING]
         gpus = [gpu for environment in running for gpu in environment.gpus]
         load = self._activity.utilisation(gpus) if gpus else {}
-        ends = self._lease_ends()
+        ends, unknown = self._lease_ends(), self._environments.unreachable()
         for environment in running:
+            if environment.ref in unknown:  # idle, at its end or ailing: nobody can tell, and nothing may be done
+                continue
             if not self._troubles.is_due(environment.ref):
                 continue
             try:

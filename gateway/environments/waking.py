@@ -7,7 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from gateway.errors import DevgwError
+from gateway.errors import DevgwError, NodeError
 
 T = TypeVar("T")
 Dial = Callable[[], Awaitable[socket.socket]]
@@ -15,9 +15,14 @@ Wake = Callable[[], Awaitable[object]]
 
 
 async def dial_awake(dial: Dial, wake: Wake) -> socket.socket:
-    """Return a connected stream. Raises: what `wake` says, or the dial after it."""
+    """Return a connected stream. Raises: what `wake` says, or the dial after it.
+
+    One whose node does not answer is not woken: it may run there, and must not be started a second time.
+    """
     try:
         return await dial()
+    except NodeError:
+        raise
     except (DevgwError, OSError):
         await wake()
         return await dial()

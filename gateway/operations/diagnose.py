@@ -8,7 +8,7 @@ from gateway.doctor.doctor import Doctor, Sources
 from gateway.doctor.finding import Report
 from gateway.doctor.inside import Answer
 from gateway.environments.lifecycle import EnvironmentLifecycle
-from gateway.errors import DevgwError, EngineError
+from gateway.errors import DevgwError, EngineError, NodeError
 from gateway.gpus.sampler import holders_of
 from gateway.model import Environment, EnvironmentRef, GpuUuid
 from gateway.operations.recorded import Recorded
@@ -66,6 +66,8 @@ class Inside:
 
         try:
             dialled = self.lifecycle.dial(ref, "ssh")
+        except NodeError:
+            raise
         except DevgwError as exc:
             raise EngineError("environment.unreachable", f"{ref} does not answer: {exc.message}") from exc
         door = Door(ref, self.lifecycle.host_key(ref), self.user_ca_key())

@@ -12,7 +12,7 @@ from gateway.audit import events
 from gateway.engines.interface import Progress
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.waking import blocking, dial_awake, without_loop
-from gateway.errors import DevgwError, EngineError
+from gateway.errors import DevgwError, EngineError, NodeError
 from gateway.gate import Gate
 from gateway.model import Environment, EnvironmentRef
 from gateway.operations.recorded import Recorded
@@ -67,6 +67,8 @@ class RunOperations:
         self._admit(ref)
         try:
             dialled = self._environments.dial(ref, "ssh")
+        except NodeError:
+            raise
         except (DevgwError, OSError) as exc:
             why = exc.message if isinstance(exc, DevgwError) else str(exc)
             raise EngineError(

@@ -1,4 +1,4 @@
-"""A fake engine whose environments answer on their two sockets, as far as `readiness` and `dial` look."""
+"""Fake engines whose environments answer on their two sockets, as far as `readiness` and `dial` look."""
 
 import os
 import socket
@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from gateway.model import EnvironmentRef, EnvironmentSpec
+from tests.fakes.cluster import ClusterEngine
 from tests.fakes.engine import FakeDaemon, FakeEngine
 
 _GREETINGS = {"ssh.sock": b"SSH-2.0-fake\r\n", "notebook.sock": b"HTTP/1.0 200 OK\r\n\r\n"}
@@ -14,8 +15,8 @@ _GREETINGS = {"ssh.sock": b"SSH-2.0-fake\r\n", "notebook.sock": b"HTTP/1.0 200 O
 class AnsweringEngine(FakeEngine):
     """The fake engine of the contract suite, with something behind the sockets of what it starts."""
 
-    def __init__(self, daemon: FakeDaemon) -> None:
-        super().__init__(daemon)
+    def __init__(self, daemon: FakeDaemon, gateway_id: str = "one") -> None:
+        super().__init__(daemon, gateway_id)
         self._listeners: dict[EnvironmentRef, list[socket.socket]] = {}
 
     def start(self, ref: EnvironmentRef) -> None:
@@ -41,6 +42,10 @@ class AnsweringEngine(FakeEngine):
         for listener in self._listeners.pop(ref, []):
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
+
+
+class AnsweringCluster(AnsweringEngine, ClusterEngine):
+    """The same on several machines."""
 
 
 def _run_directory(spec: EnvironmentSpec) -> Path:

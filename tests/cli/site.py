@@ -17,7 +17,7 @@ from gateway.config import Settings, load_settings
 from gateway.doctor.doctor import Sources
 from gateway.engines.interface import Engine
 from gateway.gpus.reading import Reading
-from gateway.model import EnvironmentRef, Gpu, GpuUuid
+from gateway.model import EnvironmentRef, Gpu, GpuUuid, NodeName
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from tests.cli.audit_fixtures import (
@@ -31,7 +31,8 @@ from tests.cli.audit_fixtures import (
 )
 from tests.cli.connected_users import connect, end_past_connection, record_terminal
 from tests.cli.doctor_fixtures import DRIVER, FixedSensors, measure, sources_at, write_spec
-from tests.cli.services import AnsweringEngine
+from tests.cli.services import AnsweringCluster, AnsweringEngine
+from tests.fakes.cluster import FakeCluster
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
 
@@ -109,7 +110,7 @@ class Site:
     def __init__(self, directory: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
         self.directory = directory
         self.daemon = FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS), cpus=16)
-        self.daemon.add_image("devgw/env:cpu", {f"org.devgw.{name}": value for name, value in _CONTENTS.items()})
+        self._add_image()
         self.engine = AnsweringEngine(self.daemon)
         self.builder = FakeImageBuilder()
         self._capture = capture
@@ -154,6 +155,20 @@ class Site:
                 EnvironmentTable(Database(f"sqlite:///{self.directory}/state/devgw.db")).remove(
                     EnvironmentRef.parse(handle)
                 )
+            case _:
+                self._happens_to_nodes(sentence)
+
+    def _happens_to_nodes(self, sentence: str) -> None:
+        """What befalls machines."""
+        match sentence.split():
+            case ["there", "are", "two", "machines"]:
+                self.daemon = FakeCluster({"node1": (GPUS[0].uuid,), "node2": (GPUS[1].uuid,)})
+                self._add_image()
+                self.engine = AnsweringCluster(self.daemon)
+            case [node, "is", "cut", "off"]:
+                self._cluster.cut(NodeName(node))
+            case [node, "returns"]:
+                self._cluster.heal(NodeName(node))
             case _:
                 self._happens_to_records(sentence)
 
@@ -211,6 +226,14 @@ class Site:
                     App().throttle.failed(address, user)
             case _:
                 raise ValueError(f"nobody knows how {sentence!r} happens")
+
+    @property
+    def _cluster(self) -> FakeCluster:
+        assert isinstance(self.daemon, FakeCluster)
+        return self.daemon
+
+    def _add_image(self) -> None:
+        self.daemon.add_image("devgw/env:cpu", {f"org.devgw.{name}": value for name, value in _CONTENTS.items()})
 
     def _start_and_stop(self) -> None:
         """Let the gateway do what it does of its own accord before and after it listens."""

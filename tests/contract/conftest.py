@@ -1,4 +1,7 @@
-"""The engines under the contract. A further one is an entry in `ENGINES` and, where it runs processes, in `REAL`."""
+"""The engines under the contract.
+
+A further one is an entry in `ENGINES`; in `REAL` where it runs processes, in `SEVERAL` where it has several machines.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,13 +9,20 @@ from pathlib import Path
 import pytest
 
 from tests.contract.bubblewrap_subject import bubblewrap_under_test
+from tests.contract.cluster_subject import cluster_under_test
 from tests.contract.docker_subject import docker_under_test
 from tests.contract.fake_subject import fake_under_test
 from tests.contract.inside import Spool
 from tests.contract.subject import EngineUnderTest, started
 
-ENGINES = {"fake": fake_under_test, "docker": docker_under_test, "bubblewrap": bubblewrap_under_test}
+ENGINES = {
+    "fake": fake_under_test,
+    "cluster": cluster_under_test,
+    "docker": docker_under_test,
+    "bubblewrap": bubblewrap_under_test,
+}
 REAL = ["docker", "bubblewrap"]
+SEVERAL = ["cluster"]
 
 
 def parameters(names: list[str]) -> list[object]:
@@ -35,6 +45,13 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUn
 @pytest.fixture(params=parameters(REAL))
 def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnderTest]:
     """Return each engine that runs processes."""
+    with ENGINES[request.param](tmp_path) as under_test:
+        yield under_test
+
+
+@pytest.fixture(params=parameters(SEVERAL))
+def several(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnderTest]:
+    """Return each engine of several machines."""
     with ENGINES[request.param](tmp_path) as under_test:
         yield under_test
 

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from gateway.engines.interface import Engine, Service
-from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid, Limits, Mount
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid, Limits, Mount, NodeName
 from tests.contract.inside import Spool
 from tests.support.host_resources import next_uid
 
 MIB = 2**20
 UID, GID = (next_uid(),) * 2 if os.geteuid() == 0 else (os.getuid(), os.getgid())
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What a test may do to the nodes of an engine of several machines."""
+
+    cut: Callable[[NodeName], None]
+    heal: Callable[[NodeName], None]
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class EngineUnderTest:
     `image` prints `probe is ready` when it starts and carries the label `org.devgw.contract`. `interrupt_create` leaves
     what a create leaves that was killed half-way; `end` makes the entrypoint exit by itself. `other` is the same engine
     as another gateway sees it. `gpu` and `other_gpu` are UUIDs the engine can inject, None where it cannot inject any;
-    `egress` is the most that this host lets the engine give.
+    `egress` is the most that this host lets the engine give. `machines` is None for an engine of one host.
     """
 
     name: str
@@ -38,6 +46,7 @@ class EngineUnderTest:
     gpu: GpuUuid | None = None
     other_gpu: GpuUuid | None = None
     egress: Egress = Egress.INTERNET
+    machines: Machines | None = None
 
     @property
     def unlimited(self) -> bool:

@@ -13,18 +13,21 @@ from gateway.engines.interface import (
     IMAGE_LABEL_PREFIX,
     EngineReport,
     Image,
+    Node,
     ObservedEnvironment,
     Progress,
     Service,
     ignore_progress,
 )
 from gateway.engines.mounts import require_sources
+from gateway.engines.nodes import OneNode
 from gateway.engines.run_directory import RunDirectory, absent
 from gateway.engines.variables import refuse_reserved
 from gateway.errors import ConflictError, EngineError, NotFoundError
-from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid, NodeName
 
 _SIGTERM_EXIT = 143
+THE_HOST = NodeName("gpu-host")
 
 
 class Crash(BaseException):
@@ -36,6 +39,7 @@ class FakeContainer:
     """An environment's process tree, reduced to what a ObservedEnvironment tells."""
 
     spec: EnvironmentSpec
+    node: NodeName
     running: bool = False
     exit_code: int | None = None
     detail: str = ""
@@ -75,8 +79,16 @@ class FakeDaemon:
             act()
         self.at_step(f"{step}/done")
 
+    def connect(self, gateway_id: str = "one") -> "FakeEngine":
+        """Return a gateway's view of it."""
+        return FakeEngine(self, gateway_id)
 
-class FakeEngine:
+    def place(self, _spec: EnvironmentSpec) -> NodeName:
+        """Return where an environment is made."""
+        return THE_HOST
+
+
+class FakeEngine(OneNode):
     """One gateway's view of a fake daemon."""
 
     name = "fake"
@@ -88,6 +100,10 @@ class FakeEngine:
     def report(self) -> EngineReport:
         self._require_reachable()
         return EngineReport(self.name, "1.0", "cdi" if self._daemon.gpus else "none", ("nothing here is real",))
+
+    def nodes(self) -> list[Node]:
+        self._require_reachable()
+        return [Node(THE_HOST)]
 
     def create(self, spec: EnvironmentSpec, progress: Progress = ignore_progress) -> None:
         self._require_reachable()
@@ -149,7 +165,15 @@ class FakeEngine:
         whole = [_witness(container) for container in mine.values()]
         left = [
             ObservedEnvironment(
-                ref, running=False, image="", uid=-1, gpus=(), spec_digest="", detail="half-made", partial=True
+                ref,
+                running=False,
+                image="",
+                uid=-1,
+                gpus=(),
+                spec_digest="",
+                detail="half-made",
+                partial=True,
+                node=THE_HOST,
             )
             for ref in networks - mine.keys()
         ]
@@ -207,7 +231,7 @@ class FakeEngine:
             raise _exists(spec.ref)
         if spec.limits.cpus > self._daemon.cpus:
             raise EngineError("engine.failed", f"only {self._daemon.cpus} CPUs are available", "ask for fewer")
-        self._daemon.containers[self._owner(spec.ref)] = FakeContainer(spec)
+        self._daemon.containers[self._owner(spec.ref)] = FakeContainer(spec, self._daemon.place(spec))
 
     def _start(self, container: FakeContainer) -> None:
         container.running, container.exit_code, container.detail = True, None, ""
@@ -235,6 +259,7 @@ def _witness(container: FakeContainer) -> ObservedEnvironment:
         spec_digest=digest_of(spec),
         exit_code=container.exit_code,
         detail=container.detail,
+        node=container.node,
     )
 
 

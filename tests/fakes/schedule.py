@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 from sqlalchemy import Connection, event
 
@@ -25,7 +26,7 @@ from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.users import Users
-from tests.fakes.engine import Crash, FakeContainer, FakeDaemon, FakeEngine
+from tests.fakes.engine import Crash, FakeContainer, FakeDaemon
 from tests.fakes.recorder import MemoryRecorder
 
 GPUS = tuple(Gpu(GpuUuid(f"GPU-{n:08d}-0000-4000-8000-000000000000"), "NVIDIA H200", 1, str(n)) for n in range(8))
@@ -92,6 +93,7 @@ class Host:
     template: Path
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None)))
     daemon: FakeDaemon = field(default_factory=lambda: FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS)))
+    of_nobody: ClassVar[frozenset[str]] = frozenset({"restart", "tidy"})
     busy: set[EnvironmentRef] = field(default_factory=set)
     ended: list[EnvironmentRef] = field(default_factory=list)
 
@@ -99,7 +101,7 @@ class Host:
         shutil.copy(self.template, self.root / "devgw.db")
         self.daemon.add_image("image", {})
         self.database = SteppedDatabase(f"sqlite:///{self.root / 'devgw.db'}", self.daemon)
-        self.engine = FakeEngine(self.daemon)
+        self.engine = self.daemon.connect()
         self.table, self.ledger, self.users = (
             EnvironmentTable(self.database), LeaseTable(self.database), Users(self.database),
         )  # fmt: skip
@@ -121,7 +123,7 @@ class Host:
     def run(self, act: Act) -> int:
         """Let a process act and return its number of steps; what it is refused or dies of is its own affair."""
         ref = REFS[act.who]
-        mine = set() if act.kind in {"restart", "tidy"} else {ref}
+        mine = set() if act.kind in self.of_nobody else {ref}
         if mine & self.busy:
             return 0  # it would wait for the other's lock
         steps = count()

@@ -27,6 +27,7 @@ from gateway.engines.bubblewrap.sandbox import sandbox_of
 from gateway.engines.bubblewrap.software import PreparedRoots
 from gateway.engines.interface import EngineReport, Image, ObservedEnvironment, Progress, Service, ignore_progress
 from gateway.engines.mounts import require_sources
+from gateway.engines.nodes import OneNode
 from gateway.engines.run_directory import RunDirectory, absent
 from gateway.engines.variables import refuse_reserved
 from gateway.errors import EngineError
@@ -38,7 +39,7 @@ _VERSION = re.compile(r"(\d+)\.(\d+)")
 _OLDEST = (0, 8)  # --disable-userns
 
 
-class BubblewrapEngine:
+class BubblewrapEngine(OneNode):
     """The sandboxes of one gateway. `directory` is its own; `roots` may be shared by several."""
 
     name = "bubblewrap"

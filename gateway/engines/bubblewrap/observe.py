@@ -6,6 +6,7 @@ from pathlib import Path
 from gateway.engines.bubblewrap.cgroups import UNLIMITED, count_out_of_memory
 from gateway.engines.bubblewrap.records import Record
 from gateway.engines.interface import ObservedEnvironment
+from gateway.engines.nodes import this_host
 from gateway.model import EnvironmentSpec
 
 _KILLED = 137
@@ -48,6 +49,7 @@ def _witness(
         spec_digest=record.spec_digest(),
         exit_code=exit_code,
         detail=detail,
+        node=this_host(),
     )
 
 
@@ -62,4 +64,5 @@ def unreadable(record: Record, why: str) -> ObservedEnvironment:
         spec_digest="",
         partial=True,
         detail=why,
+        node=this_host(),
     )

@@ -6,6 +6,7 @@ from typing import Any
 from gateway.engines.docker import labels
 from gateway.engines.docker.errors import one_line
 from gateway.engines.interface import ObservedEnvironment
+from gateway.engines.nodes import this_host
 from gateway.model import EnvironmentRef
 
 _NEVER_STARTED = "created"
@@ -26,6 +27,7 @@ def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any]) -> ObservedEnv
         spec_digest=written.get(labels.SPEC, ""),
         exit_code=int(state["ExitCode"]) if has_ended else None,
         detail=_detail(state, int(inspected["HostConfig"]["Memory"])),
+        node=this_host(),
     )
 
 
@@ -40,6 +42,7 @@ def remainder(ref: EnvironmentRef) -> ObservedEnvironment:
         spec_digest="",
         partial=True,
         detail="a network without a container",
+        node=this_host(),
     )
 
 

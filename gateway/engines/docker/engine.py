@@ -30,6 +30,7 @@ from gateway.engines.interface import (
     ignore_progress,
 )
 from gateway.engines.mounts import require_sources
+from gateway.engines.nodes import OneNode
 from gateway.engines.packet_filter import HostPacketFilter, PacketFilter
 from gateway.engines.run_directory import RunDirectory, absent
 from gateway.errors import DevgwError
@@ -38,7 +39,7 @@ from gateway.model import Egress, EnvironmentRef, EnvironmentSpec
 log = logging.getLogger(__name__)
 
 
-class DockerEngine:
+class DockerEngine(OneNode):
     """One daemon at one explicit address. Several gateways may share it: each sees only what carries its id.
 
     `directory` is where it remembers what a dial needs; without one the daemon is asked at each dial.

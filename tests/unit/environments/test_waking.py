@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from gateway.environments.waking import blocking, dial_awake, without_loop
-from gateway.errors import EngineError
+from gateway.errors import EngineError, NodeError
 
 STREAM = socket.socketpair()[0]
 
@@ -86,3 +86,11 @@ def test_a_step_that_waits_for_a_loop_is_no_step_of_a_command() -> None:
 
     with pytest.raises(AssertionError, match="waits for an event loop"):
         without_loop(dial_awake(blocking(environment.dial), wake))
+
+
+def test_one_that_may_run_where_nobody_can_see_it_is_not_woken() -> None:
+    """A second start would give its home a second writer."""
+    environment = Environment(1, NodeError("node.unreachable", "node node1 does not answer"))
+    with pytest.raises(NodeError):
+        without_loop(dial_awake(blocking(environment.dial), blocking(environment.wake)))
+    assert (environment.dialled, environment.woken) == (1, 0)

@@ -1,0 +1,82 @@
+"""Nodes: what they are and hold, and the word of an administrator that one is dead."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.audit.event import Event
+from gateway.engines.interface import Engine, Node, ObservedEnvironment
+from gateway.engines.nodes import find_node, require_away
+from gateway.environments.lifecycle import EnvironmentLifecycle
+from gateway.gpus.leases import Leases
+from gateway.model import EnvironmentRef, Gpu, NodeName
+from gateway.operations.recorded import Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node with what is on it. `free` are GPUs that somebody could have now."""
+
+    node: Node
+    gpus: tuple[Gpu, ...]
+    free: tuple[Gpu, ...]
+    environments: tuple[ObservedEnvironment, ...]
+
+
+class NodeOperations:
+    """An administrator's view of nodes and acts on them."""
+
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        lifecycle: EnvironmentLifecycle,
+        leases: Leases,
+        recorded: Recorded,
+    ) -> None:
+        self._engine = engine
+        self._lifecycle = lifecycle
+        self._leases = leases
+        self._recorded = recorded
+
+    def all(self) -> list[NodeView]:
+        """Return every node and what is on it. Raises: EngineError."""
+        engine = self._engine()
+        nodes, all_observed = engine.nodes(), engine.observe_all()
+        reading, now = self._leases.situation()
+        views = []
+        for node in nodes:
+            here = tuple(sorted((one for one in all_observed if one.node == node.name), key=lambda one: one.ref))
+            gpus = reading.gpus if node.gpus is None else node.gpus
+            held = {gpu for one in here for gpu in one.gpus}
+            usable = [gpu for gpu in gpus if gpu.uuid not in held and now.is_free(gpu.uuid)]
+            may_be_had = node.is_ready and node.takes_new
+            views.append(NodeView(node, gpus, tuple(usable) if may_be_had else (), here))
+        return views
+
+    def require(self, name: str) -> Node:
+        """Return a node. Raises: NotFoundError `node.not-found`."""
+        return find_node(self._engine().nodes(), name)
+
+    def on(self, node: NodeName) -> list[EnvironmentRef]:
+        """Return the environments of a node that does not answer. Raises: NotFoundError, ConflictError `node.alive`."""
+        require_away(self._engine().nodes(), node)
+        return sorted(ref for ref, at in self._engine().unreachable().items() if at == node)
+
+    def declare_lost(self, node: NodeName) -> Sequence[EnvironmentRef]:
+        """Take a node that does not answer for dead; return its environments, which may be started elsewhere now.
+
+        It is written down before anything is done about it, for nothing but this word says that a home has no writer.
+
+        Raises:
+            NotFoundError: `node.not-found`.
+            ConflictError: `node.alive`.
+            JournalError: nothing was done.
+        """
+        with self._recorded.failing("node.lost", node=node):
+            refs = self.on(node)
+            self._recorded.note("node.lost", node=node, environments=", ".join(map(str, refs)))
+            self._engine().abandon(node)
+            for ref in refs:
+                if self._lifecycle.give_up(ref, node, self._recorded.actor):
+                    reason = f"its node {node} was declared lost"
+                    self._recorded.event(Event("environment.stopped", self._recorded.actor, str(ref), reason=reason))
+        return refs
