@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test test-exact unit lint format demo fuzz clients bench soak bench-runner test-torch gpu-proof release engine-stop clean
+.PHONY: help setup test test-exact unit lint format demo fuzz clients bench soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-runner: setup ## Measure the training runner on this machine
 
 test-torch: setup ## The training runner's suite on another torch: make test-torch TORCH=2.8.0
 	@tests/setup/test_torch $(TORCH)
+
+test-asyncssh: setup ## The SSH server's suite on the newest asyncssh, or on ASYNCSSH=2.25.0
+	@tests/setup/test_asyncssh $(ASYNCSSH)
 
 gpu-proof: setup ## On a host with a GPU: every proof that needs one, written into the reference pages
 	@$(PYTHON) -m tests.gpu_proof

@@ -24,6 +24,7 @@ from gateway.process.worker import WorkerLink
 from gateway.ssh.descriptors import raise_limit
 from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
+from gateway.ssh.transport.library import check_library
 
 _log = logging.getLogger(__name__)
 _COLLECTION = (700, 10, 10)
@@ -33,6 +34,7 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 def run(app: App) -> int:
     """Serve, in one process or in several, until told to stop; return the exit code. Raises: DevgwError."""
+    check_library(may_be_unknown=app.settings.server.unknown_asyncssh)
     if app.settings.server.workers > 1:
         return _serve_with_workers(app)
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT)

@@ -107,6 +107,8 @@ class SshSettings(BaseModel):
     """After SIGTERM, time for open connections to end by themselves."""
     touch_interval_seconds: float = Field(15, gt=0)
     """How often an environment in use is marked so."""
+    unknown_asyncssh: bool = False
+    """Whether to serve with a version of asyncssh that the gateway's limits were not tried with. Prudent: false."""
     exit_status_on_refusal: int = Field(125, ge=1, le=255)
     """Exit status of a session that the gateway itself refuses or fails."""
 
