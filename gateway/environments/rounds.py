@@ -1,7 +1,7 @@
 """The rounds the gateway makes through running environments: who uses them, what ails them, when they must end.
 
 It warns, waits, asks for a checkpoint, stops; and makes an environment anew whose GPU is lost. Terminals are reached
-through the `tell` it is given, decisions of time are `ending`'s.
+through the `tell` it is given; see `warning_schedule` for when it warns.
 """
 
 from collections.abc import Callable, Iterator, Mapping

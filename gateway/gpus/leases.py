@@ -1,7 +1,7 @@
 """Leases: which GPUs an environment gets, and that no one else has them. Uniqueness is the store's constraint.
 
-Two gateways may choose at the same moment; the one whose rows come second chooses again. The order of those who wait
-is `queue`'s, what to do about a refusal the caller's.
+Two gateways may choose at the same moment; the one whose rows come second chooses again. See `queue` for the order
+of those who wait; the caller decides what to do about a refusal.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Measures leased GPUs again and again and adds what it saw to the account. Who calls it, and how often, is `app`'s."""
+"""Measures leased GPUs again and again and adds what it saw to the account. `app` calls it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime

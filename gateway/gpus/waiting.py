@@ -1,6 +1,6 @@
 """Waiting for a GPU: joins the line, says where one stands and how long about, and tries again and again.
 
-The order is `store.queue`'s, what is kept for whom `queue`'s; this is the loop of one who waits.
+See `store.queue` for the order, and `queue` for what is kept for whom; this is the loop of one who waits.
 """
 
 import time

@@ -89,7 +89,9 @@ ENVIRONMENTS = Table(
 LEASES = Table(
     "leases",
     METADATA,
-    Column("gpu_uuid", String(80), primary_key=True),  # the uniqueness that keeps a GPU in one hand (invariant 11)
+    Column(
+        "gpu_uuid", String(80), primary_key=True
+    ),  # the uniqueness that keeps a GPU with one environment (invariant 11)
     Column("user", String(31), nullable=False),
     Column("name", String(31), nullable=False),
     Column("leased_at", UtcDateTime, nullable=False),

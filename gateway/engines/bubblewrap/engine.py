@@ -1,6 +1,6 @@
 """The Engine without a daemon: each environment is a sandbox made by bwrap, below a supervisor of its own.
 
-How a sandbox is confined is `arguments`' work, what is in it `sandbox`'s.
+See `arguments` for how a sandbox is confined, and `sandbox` for what is in it.
 """
 
 import os

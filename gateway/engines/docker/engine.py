@@ -1,4 +1,4 @@
-"""The Engine on a Docker daemon: asks in order and cleans up. How a container is confined is `spec`'s work."""
+"""The Engine on a Docker daemon: asks in order and cleans up. See `spec` for how a container is confined."""
 
 import logging
 import math

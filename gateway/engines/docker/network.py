@@ -1,4 +1,4 @@
-"""The network of one environment: a bridge that no other environment is on. What may leave it is `packet_filter`'s."""
+"""The network of one environment: a bridge that no other is on. See `packet_filter` for what may leave it."""
 
 from contextlib import suppress
 from typing import Any

@@ -1,6 +1,6 @@
 """The side of a session channel (RFC 4254 §6) that faces the user: shell, exec or sftp, bridged byte for byte.
 
-Whether it may start is asked of the gate; how the environment is reached is `upstream`'s.
+The gate decides whether it may start; see `upstream` for how the environment is reached.
 """
 
 import asyncio

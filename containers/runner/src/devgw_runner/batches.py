@@ -1,6 +1,6 @@
 """Feed a run: its training batches from a position on, and its validation data.
 
-Fetching is `loading`'s, the order of samples `sampler`'s.
+See `loading` for fetching, and `sampler` for the order of samples.
 """
 
 from collections.abc import Generator, Iterator

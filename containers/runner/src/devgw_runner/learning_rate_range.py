@@ -1,6 +1,6 @@
 """Find a learning rate: raise it step by step on a copy of the run, and see where the loss falls steepest.
 
-The range test of Smith, arXiv:1506.01186. Nothing is saved; the training itself is `loop`'s own step.
+The range test of Smith, arXiv:1506.01186. Nothing is saved; the training is the step of `loop`.
 """
 
 import math

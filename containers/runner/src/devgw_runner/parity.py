@@ -1,8 +1,8 @@
 """The parity gate: what was compiled must compute the loss and the gradients that eager execution computes.
 
 Without dropout the two are compared directly, within what rounding explains. Dropout makes both of them random
-numbers; then several draws of each are compared by their means and their measured spread. Compiling and
-falling are `ladder`'s.
+numbers; then several draws of each are compared by their means and their measured spread. See `ladder` for
+compiling and falling.
 """
 
 import math

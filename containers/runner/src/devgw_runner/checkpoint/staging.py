@@ -1,6 +1,6 @@
 """How the state is copied to host memory before it is written: pinned and without waiting for each tensor.
 
-What is written is `writer`'s. On a CPU the plain copy is as quick.
+See `writer` for what is written. On a CPU the plain copy is as quick.
 """
 
 import inspect

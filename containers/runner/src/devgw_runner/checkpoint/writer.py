@@ -1,6 +1,6 @@
 """Write checkpoints behind the training's back, and say at the next poll if that failed.
 
-What is in them is `state`'s, what makes one complete is `store`'s.
+See `state` for what is in them, and `store` for what makes one complete.
 """
 
 import errno

@@ -1,6 +1,6 @@
 """Make a loss step parallel: DDP around it, or FSDP2 inside it.
 
-The group is `world`'s; the preflight is `sharding`'s.
+See `world` for the group of processes, and `sharding` for the preflight.
 """
 
 import torch
