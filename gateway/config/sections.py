@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from gateway.config.quantities import Duration, Size, parse_duration
 from gateway.config.ssh import SshSettings
@@ -128,9 +128,17 @@ class Settings(_Section):
     run_dir: Path
     cache_dir: Path
     database_url: str = ""
-    """SQLAlchemy URL; empty: SQLite in the state directory."""
+    """Where state lies: postgresql+psycopg://USER@HOST/DATABASE; empty: SQLite in the state directory."""
     policy_file: Path | None = None
     """Policy; empty: policy.toml in the configuration directory, or the shipped default where there is none."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _of_a_known_kind(cls, value: str) -> str:
+        """Refuse what is no URL of a known database, without repeating what may hold a password."""
+        if value and not value.startswith(("postgresql+psycopg://", "postgresql://", "sqlite:")):
+            raise ValueError("write postgresql+psycopg://USER@HOST/DATABASE, or nothing for SQLite")
+        return value
 
     @property
     def config_file(self) -> Path:

@@ -6,17 +6,17 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from gateway.errors import StoreError
+from gateway.store.backends.choice import backend_of
 from gateway.store.schema import REVISION
 from gateway.store.snapshot import snapshot
 
 SCHEMA_HEAD = "0005"
 _FIRST = "0001"
-_BUSY_TIMEOUT_MS = 15_000
 _log = logging.getLogger(__name__)
 
 
@@ -25,16 +25,14 @@ class Database:
 
     def __init__(self, url: str, make_room: Callable[[], object] = bool) -> None:
         """`make_room` frees room that is kept for this, before SQLite makes the log that no process has open."""
-        self._url = url
-        self._make_room = make_room
-        self._engine = self._open()
+        self._backend = backend_of(url, make_room)
+        self._engine = self._backend.open()
         self._ready = False
 
     @property
     def path(self) -> Path | None:
         """The SQLite file, or None for a server."""
-        url = make_url(self._url)
-        return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+        return self._backend.path
 
     @contextmanager
     def transaction(self, *, changes_access: bool = False) -> Iterator[Connection]:
@@ -55,13 +53,14 @@ class Database:
     @contextmanager
     def _begun(self, *, only_reads: bool = False) -> Iterator[Connection]:
         self._prepare()
+        options = self._backend.reading_options if only_reads else {}
         try:
-            with self._engine.connect().execution_options(only_reads=only_reads) as connection, connection.begin():
+            with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-        except DBAPIError as exc:
-            if exc.__class__.__name__ == "IntegrityError":
-                raise
-            raise self._unusable(exc) from exc
+        except IntegrityError:
+            raise
+        except (DBAPIError, PoolTimeoutError) as exc:
+            raise self._backend.explain(exc) from exc
 
     def revision(self) -> int:
         """Return the number of changes of access so far."""
@@ -72,44 +71,33 @@ class Database:
         """Close pooled connections."""
         self._engine.dispose()
 
-    def _open(self) -> Engine:
-        engine = create_engine(self._url)
-        if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _set_pragmas)
-            event.listen(engine, "begin", _begin)
-        return engine
-
     def _prepare(self) -> None:
         if self._ready:
             return
-        if self.path is not None:
-            if not self.path.with_name(f"{self.path.name}-wal").exists():
-                self._make_room()
-            self._make_file(self.path)
+        self._backend.make_ready()
         try:
             found = self._current_revision()
+            if found is not None and found > SCHEMA_HEAD:
+                raise StoreError(
+                    "store.newer-schema",
+                    f"the database has tables of a newer devgw: schema {found}, and this one knows {SCHEMA_HEAD}",
+                    "use the newer devgw; 'devgw version' shows which this is",
+                )
             if found != SCHEMA_HEAD:
                 self._keep_before_change(found)
                 self.migrate()
         except SQLAlchemyError as exc:
-            raise self._unusable(exc) from exc
+            raise self._backend.explain(exc) from exc
         self._ready = True
 
-    def _make_file(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.touch(mode=0o600, exist_ok=True)
-        except OSError as exc:
-            raise self._unusable(exc) from exc
-
     def _current_revision(self) -> str | None:
-        with self._engine.begin() as connection:
+        with self._engine.connect().execution_options(**self._backend.reading_options) as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
     def migrate(self) -> None:
-        """Bring the tables to `SCHEMA_HEAD`; two processes may do so at once."""
+        """Bring the tables to `SCHEMA_HEAD`, as one transaction that writes: of several at once, one does it."""
         self._alembic(lambda command, config: command.upgrade(config, "head"))
 
     def downgrade(self) -> tuple[str, str]:
@@ -125,7 +113,7 @@ class Database:
             self._alembic(lambda command, config: command.downgrade(config, "-1"))
             return found, self._current_revision() or ""
         except SQLAlchemyError as exc:
-            raise self._unusable(exc) from exc
+            raise self._backend.explain(exc) from exc
 
     def _keep_before_change(self, revision: str | None) -> None:
         """Keep a copy of a database that has something to lose; one on a server is its administrator's to dump."""
@@ -142,24 +130,3 @@ class Database:
         with self._engine.begin() as connection:
             config.attributes["connection"] = connection
             run(command, config)
-
-    def _unusable(self, exc: Exception) -> StoreError:
-        cause = str(getattr(exc, "orig", None) or exc)
-        place = str(self.path) if self.path else make_url(self._url).render_as_string(hide_password=True)
-        return StoreError(
-            "store.unusable",
-            f"cannot use the database {place}: {cause}",
-            "'devgw init' makes one; check owner and free space",
-        )
-
-
-def _set_pragmas(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves, see _begin
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Connection) -> None:
-    # a deferred transaction that reads first and writes later fails instead of waiting (sqlite.org/isolation.html)
-    only_reads = connection.get_execution_options().get("only_reads")
-    connection.exec_driver_sql("BEGIN DEFERRED" if only_reads else "BEGIN IMMEDIATE")

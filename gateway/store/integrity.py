@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, inspect, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from gateway.errors import StoreError
+from gateway.store.backends.choice import backend_of
+from gateway.store.backends.interface import Backend
 from gateway.store.database import SCHEMA_HEAD
 
 
@@ -14,17 +15,27 @@ def integrity_faults(url: str) -> str:
     """Return what is wrong with the database, or nothing.
 
     Raises:
-        StoreError: `store.unusable`, where it cannot be asked.
+        StoreError: `store.unusable`, where it cannot be asked; `store.bad-url`, `store.driver-missing`.
     """
-    address, place = make_url(url), url
-    if address.get_backend_name() == "sqlite" and address.database:
-        place = address.database
-        if not Path(place).exists():
-            return f"{place} is not there"
-        url = f"sqlite:///file:{place}?mode=ro&uri=true"
-    else:
-        place = address.render_as_string(hide_password=True)
-    engine = create_engine(url)
+    backend = backend_of(url)
+    return _faults_of_server(backend) if backend.path is None else _faults_of_file(backend.path)
+
+
+def _faults_of_server(backend: Backend) -> str:
+    engine = backend.open()
+    try:
+        with engine.connect().execution_options(**backend.reading_options) as connection:
+            return _problem(connection)
+    except SQLAlchemyError as exc:
+        raise backend.explain(exc) from exc
+    finally:
+        engine.dispose()
+
+
+def _faults_of_file(place: Path) -> str:
+    if not place.exists():
+        return f"{place} is not there"
+    engine = create_engine(_unchanged(place))
     try:
         with engine.connect() as connection:
             return _problem(connection)
@@ -44,22 +55,24 @@ def schema_of(url: str) -> str:
     Raises:
         StoreError: `store.unusable`, where it cannot be asked.
     """
-    address = make_url(url)
-    if address.get_backend_name() == "sqlite" and address.database:
-        if not Path(address.database).exists():
-            return ""
-        url = f"sqlite:///file:{address.database}?mode=ro&uri=true"
-    engine = create_engine(url)
+    backend = backend_of(url)
+    if backend.path is not None and not backend.path.exists():
+        return ""
+    engine = create_engine(_unchanged(backend.path)) if backend.path else backend.open()
     try:
         with engine.connect() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return ""
             return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
     except SQLAlchemyError as exc:
-        place = address.render_as_string(hide_password=True)
-        raise StoreError("store.unusable", f"cannot read {place}: {exc}", "check owner and permissions") from exc
+        raise backend.explain(exc) from exc
     finally:
         engine.dispose()
+
+
+def _unchanged(file: Path) -> str:
+    """Return the URL by which SQLite only reads a file."""
+    return f"sqlite:///file:{file}?mode=ro&uri=true"
 
 
 def _problem(connection: Connection) -> str:

@@ -31,13 +31,13 @@ class NoticeTable:
 
     def get(self, ref: EnvironmentRef) -> NoticeState:
         """Return what is known, nothing at first."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(TERMS).where(_is(ref))).one_or_none()
         return NoticeState(ref) if row is None else NoticeState(ref, *row[2:])
 
     def all(self) -> dict[EnvironmentRef, NoticeState]:
         """Return what is known of every environment."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(TERMS)).all()
         refs = (EnvironmentRef(UserName(row.user), EnvironmentName(row.name)) for row in rows)
         return {ref: NoticeState(ref, *row[2:]) for ref, row in zip(refs, rows, strict=True)}

@@ -5,7 +5,6 @@ One home has one writer, and nobody touches what cannot be seen: neither its row
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import ClassVar
 
 from gateway.environments.rounds import Records, Rounds
@@ -20,6 +19,7 @@ from policies.limits import Allowance
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.recorder import MemoryRecorder
 from tests.fakes.schedule import GPUS, Act, EightGpus, Host
+from tests.support.databases import Databases
 
 NODES = (NodeName("node1"), NodeName("node2"), NodeName("node3"))
 _UNTOUCHED = frozenset({"tidy", "restart", "rounds"})
@@ -111,6 +111,6 @@ class ClusterHost(Host):
                 super()._do(act, ref)
 
 
-def cluster_host(template: Path, *, is_careful: bool) -> ClusterHost:
+def cluster_host(databases: Databases, *, is_careful: bool) -> ClusterHost:
     """Return a gateway beside a fresh cluster."""
-    return ClusterHost(template, daemon=three_machines(is_careful=is_careful))
+    return ClusterHost(databases, daemon=three_machines(is_careful=is_careful))

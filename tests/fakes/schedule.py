@@ -28,6 +28,7 @@ from gateway.store.leases import LeaseTable
 from gateway.store.users import Users
 from tests.fakes.engine import Crash, FakeContainer, FakeDaemon
 from tests.fakes.recorder import MemoryRecorder
+from tests.support.databases import Databases
 
 GPUS = tuple(Gpu(GpuUuid(f"GPU-{n:08d}-0000-4000-8000-000000000000"), "NVIDIA H200", 1, str(n)) for n in range(8))
 REFS = tuple(EnvironmentRef.parse(f"user{n}") for n in range(50))
@@ -52,7 +53,8 @@ class SteppedDatabase(Database):
     def __init__(self, url: str, daemon: FakeDaemon) -> None:
         super().__init__(url)
         self._daemon = daemon
-        event.listen(self._engine, "connect", lambda raw, _record: raw.execute("PRAGMA synchronous=OFF"))
+        if self.path is not None:
+            event.listen(self._engine, "connect", lambda raw, _record: raw.execute("PRAGMA synchronous=OFF"))
 
     @contextmanager
     def transaction(self, *, changes_access: bool = False) -> Iterator[Connection]:
@@ -90,7 +92,7 @@ class EightGpus:
 class Host:
     """Daemon and disk, which outlive every process, and what must hold of them at any moment."""
 
-    template: Path
+    databases: Databases
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None)))
     daemon: FakeDaemon = field(default_factory=lambda: FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS)))
     of_nobody: ClassVar[frozenset[str]] = frozenset({"restart", "tidy"})
@@ -98,9 +100,9 @@ class Host:
     ended: list[EnvironmentRef] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        shutil.copy(self.template, self.root / "devgw.db")
         self.daemon.add_image("image", {})
-        self.database = SteppedDatabase(f"sqlite:///{self.root / 'devgw.db'}", self.daemon)
+        self.url = self.databases.database()
+        self.database = SteppedDatabase(self.url, self.daemon)
         self.engine = self.daemon.connect()
         self.table, self.ledger, self.users = (
             EnvironmentTable(self.database), LeaseTable(self.database), Users(self.database),
@@ -118,6 +120,7 @@ class Host:
     def close(self) -> None:
         """Remove everything."""
         self.database.close()
+        self.databases.give_back(self.url)
         shutil.rmtree(self.root)
 
     def run(self, act: Act) -> int:

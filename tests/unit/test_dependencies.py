@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_dependency_has_a_reason_and_no_reason_is_left_over():
     """The page and pyproject.toml name the same packages."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["postgresql"], *extras["dev"]]
     named = {re.split(r"[<>=\[]", requirement)[0].lower() for requirement in asked}
     page = (ROOT / "docs/reference/dependencies.md").read_text()
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]

@@ -1,14 +1,12 @@
 """Schedules on several machines: a home has one writer, a GPU one hand, and what is unknown is left alone."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.store.database import Database
 from tests.fakes.cluster_schedule import NODES, ClusterHost, cluster_host
 from tests.fakes.schedule import GPUS, REFS, Act
+from tests.support.databases import Databases
 
 _KINDS = [
     *("create", "create", "create", "start", "stop", "delete", "purge", "dies", "tidy", "restart", "forget"),
@@ -37,16 +35,6 @@ def ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.environments.lifecycle.wait_until_ready", lambda *_arguments: None)
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an empty database, so that tables are made once."""
-    file = tmp_path_factory.mktemp("template") / "devgw.db"
-    database = Database(f"sqlite:///{file}")
-    database.revision()
-    database.close()
-    return file
-
-
 def play(host: ClusterHost, schedule: list[Act]) -> None:
     """Play a schedule; at its end every node returns, and after all is deleted nothing is left."""
     try:
@@ -63,28 +51,34 @@ def play(host: ClusterHost, schedule: list[Act]) -> None:
 
 @settings(max_examples=60, **_LIMITS)
 @given(schedule=st.lists(acts(_BETWEEN), min_size=5, max_size=40))
-def test_nodes_that_go_and_come_at_any_step_cost_no_home_its_one_writer(template: Path, schedule: list[Act]) -> None:
+def test_nodes_that_go_and_come_at_any_step_cost_no_home_its_one_writer(
+    databases: Databases, schedule: list[Act]
+) -> None:
     """On an engine that refuses to act on what it cannot reach."""
-    play(cluster_host(template, is_careful=True), schedule)
+    play(cluster_host(databases, is_careful=True), schedule)
 
 
 @settings(max_examples=60, **_LIMITS)
 @given(schedule=st.lists(acts(), min_size=5, max_size=40))
-def test_the_gateways_own_rules_hold_where_the_engine_takes_every_order(template: Path, schedule: list[Act]) -> None:
+def test_the_gateways_own_rules_hold_where_the_engine_takes_every_order(
+    databases: Databases, schedule: list[Act]
+) -> None:
     """As a cluster's API does, which forgets what it is told to delete while the processes go on."""
-    play(cluster_host(template, is_careful=False), schedule)
+    play(cluster_host(databases, is_careful=False), schedule)
 
 
 @pytest.mark.slow
 @settings(max_examples=600, **_LIMITS)
 @given(schedule=st.lists(acts(_BETWEEN), min_size=5, max_size=40), is_careful=st.just(value=True))
-def test_many_more_schedules_on_several_machines(template: Path, schedule: list[Act], *, is_careful: bool) -> None:
-    play(cluster_host(template, is_careful=is_careful), schedule)
+def test_many_more_schedules_on_several_machines(
+    sqlite_databases: Databases, schedule: list[Act], *, is_careful: bool
+) -> None:
+    play(cluster_host(sqlite_databases, is_careful=is_careful), schedule)
 
 
 @pytest.fixture
-def host(template: Path) -> ClusterHost:
-    made = cluster_host(template, is_careful=False)
+def host(sqlite_databases: Databases) -> ClusterHost:
+    made = cluster_host(sqlite_databases, is_careful=False)
     made.run(Act("create", 0, GPUS[0].uuid))
     return made
 

@@ -38,6 +38,7 @@ class Site:
     """A gateway's lifecycle on a fake daemon; `revive` makes a new process of it."""
 
     root: Path
+    database_url: str = ""
     daemon: FakeDaemon = field(default_factory=lambda: FakeDaemon(gpus=frozenset({GPU})))
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ class Site:
 
     def revive(self) -> None:
         """Start over from what is on disk and in the daemon, as a new process would."""
-        database = Database(f"sqlite:///{self.root / 'devgw.db'}")
+        database = Database(self.database_url or f"sqlite:///{self.root / 'devgw.db'}")
         self.engine = AnsweringEngine(self.daemon)
         self.table, self.leases, self.users = EnvironmentTable(database), LeaseTable(database), Users(database)
         settings = LifecycleSettings(
@@ -78,8 +79,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
+def site(tmp_path: Path, database_url: str) -> Iterator[Site]:
+    made = Site(tmp_path, database_url)
     yield made
     made.engine.close()
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.removal import remove_tree
-from gateway.store.database import Database
 from tests.fakes.schedule import GPUS, REFS, Act, Host
+from tests.support.databases import Databases
 
 _KINDS = ["create", "create", "create", "start", "stop", "delete", "purge", "dies", "tidy", "restart", "forget"]
 _WISHES = ["0", "1", "1", "1", "2", "3", GPUS[0].uuid]
@@ -40,19 +40,9 @@ def ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.environments.lifecycle.wait_until_ready", lambda *_arguments: None)
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an empty database, so that tables are made once."""
-    file = tmp_path_factory.mktemp("template") / "devgw.db"
-    database = Database(f"sqlite:///{file}")
-    database.revision()
-    database.close()
-    return file
-
-
-def play(template: Path, schedule: list[Act]) -> None:
+def play(databases: Databases, schedule: list[Act]) -> None:
     """Play a schedule; at its end a new gateway settles everything, and after all is deleted nothing is left."""
-    host = Host(template)
+    host = Host(databases)
     try:
         for act in schedule:
             host.run(act)
@@ -73,17 +63,17 @@ _LIMITS = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_
 
 @settings(max_examples=60, **_LIMITS)
 @given(schedule=schedules)
-def test_no_schedule_loses_or_doubles_a_gpu(template: Path, schedule: list[Act]) -> None:
+def test_no_schedule_loses_or_doubles_a_gpu(databases: Databases, schedule: list[Act]) -> None:
     """A short run, for every change."""
-    play(template, schedule)
+    play(databases, schedule)
 
 
 @pytest.mark.slow
 @settings(max_examples=1000, **_LIMITS)
 @given(schedule=schedules)
-def test_a_thousand_schedules_lose_or_double_no_gpu(template: Path, schedule: list[Act]) -> None:
-    """The same a thousand times, up to fifty users on eight GPUs."""
-    play(template, schedule)
+def test_a_thousand_schedules_lose_or_double_no_gpu(sqlite_databases: Databases, schedule: list[Act]) -> None:
+    """The same a thousand times, up to fifty users on eight GPUs; what differs between databases shows in few."""
+    play(sqlite_databases, schedule)
 
 
 _FIRST = {"create": [], "start": ["create", "stop"], "stop": ["create"], "delete": ["create"], "purge": ["create"]}
@@ -92,9 +82,9 @@ _FIRST = {"create": [], "start": ["create", "stop"], "stop": ["create"], "delete
 @pytest.mark.parametrize("kind", _FIRST)
 @pytest.mark.parametrize("happens", ["killed", "fails"])
 @pytest.mark.parametrize("healer", ["restart", "tidy"])
-def test_an_end_at_any_step_leaves_nothing_behind(template: Path, kind: str, happens: str, healer: str) -> None:
+def test_an_end_at_any_step_leaves_nothing_behind(databases: Databases, kind: str, happens: str, healer: str) -> None:
     """Each operation is cut off at each of its steps, one after the other, until it gets through."""
-    for host, at in _hosts(template):
+    for host, at in _hosts(databases):
         for before in _FIRST[kind]:
             host.run(Act(before, 0))
         steps = host.run(Act(kind, 0, at=at, happens=happens))
@@ -109,10 +99,10 @@ def test_an_end_at_any_step_leaves_nothing_behind(template: Path, kind: str, hap
 @pytest.mark.parametrize("happens", ["killed", "fails"])
 @pytest.mark.parametrize("healer", ["restart", "tidy", "delete", "stop", "start", "create"])
 def test_a_purge_once_begun_is_finished(
-    template: Path, healer: str, happens: str, monkeypatch: pytest.MonkeyPatch
+    databases: Databases, healer: str, happens: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off at any step, between removals of files too, and healed by whatever comes next."""
-    for host, at in _hosts(template):
+    for host, at in _hosts(databases):
         host.run(Act("create", 0))
         secret = host.root / "volumes" / "user0" / "main" / "home" / "secret"
         secret.write_text("left over")
@@ -140,9 +130,9 @@ def _stepped_removal(host: Host) -> Callable[[Path], None]:
     return remove
 
 
-def _hosts(template: Path) -> Iterator[tuple[Host, int]]:
+def _hosts(databases: Databases) -> Iterator[tuple[Host, int]]:
     for at in range(200):
-        host = Host(template)
+        host = Host(databases)
         try:
             yield host, at
         finally:

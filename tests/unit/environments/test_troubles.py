@@ -26,8 +26,8 @@ FAILURES = [
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
+def site(tmp_path: Path, database_url: str) -> Iterator[Site]:
+    made = Site(tmp_path, database_url)
     yield made
     made.engine.close()
 

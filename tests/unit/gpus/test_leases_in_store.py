@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -28,15 +27,14 @@ class Host:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(database_url: str) -> str:
     """Return a database in which the environments that ask are known."""
-    url = f"sqlite:///{tmp_path}/devgw.db"
-    database = Database(url)
+    database = Database(database_url)
     for ref in ASKING:
         Users(database).ensure(ref.user, uid_start=20_000)
         EnvironmentTable(database).add(environment(ref))
     database.close()
-    return url
+    return database_url
 
 
 def environment(ref: EnvironmentRef) -> Environment:

@@ -31,8 +31,8 @@ class Running:
 
 
 @pytest.fixture
-def table(tmp_path) -> LeaseTable:
-    return LeaseTable(Database(f"sqlite:///{tmp_path}/devgw.db"))
+def table(database_url) -> LeaseTable:
+    return LeaseTable(Database(database_url))
 
 
 def test_a_gpu_with_a_process_from_outside_is_passed_over_as_long_as_it_runs() -> None:

@@ -1,8 +1,7 @@
 """The queue: who is served first, what is kept for whom, what a waiter is told, and how it is left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -28,10 +27,9 @@ HOUR = timedelta(hours=1)
 class Site:
     """Two GPUs, three users, a clock of the test's own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, database: Database) -> None:
         self.now = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
         self.length_seconds: int | None = None
-        database = Database(f"sqlite:///{root}/devgw.db")
         for ref in (ALICE, BOB, CAROL):
             Users(database).ensure(ref.user, uid_start=20_000)
             EnvironmentTable(database).add(environment(ref))
@@ -57,8 +55,10 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(database_url: str) -> Iterator[Site]:
+    database = Database(database_url)
+    yield Site(database)
+    database.close()
 
 
 def order(site: Site) -> list[EnvironmentRef]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -73,9 +72,9 @@ def test_nothing_leased_asks_nothing() -> None:
     assert bench.samples == []
 
 
-def test_samples_of_an_hour_add_up_in_the_store_and_old_ones_are_forgotten(tmp_path: Path) -> None:
+def test_samples_of_an_hour_add_up_in_the_store_and_old_ones_are_forgotten(database_url: str) -> None:
     """One row for each GPU, environment and hour, however often it is measured."""
-    database = Database(f"sqlite:///{tmp_path}/devgw.db")
+    database = Database(database_url)
     table = UsageTable(database)
     later = NOON + timedelta(hours=1)
     table.add([Sample(GPU, ALICE, NOON, 15, 7.5, 100), Sample(GPU, ALICE, later, 15, 15, 1)])

@@ -1,5 +1,6 @@
 """The store: migrations make the declared tables, one GPU has one holder, changes of access are counted."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -9,7 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, delete
+from sqlalchemy import delete
 
 import gateway.store
 from gateway.errors import ConflictError, LeaseError, NotFoundError, StoreError
@@ -25,8 +26,10 @@ KEY = PublicKey("SHA256:x", "ssh-ed25519", 256, "ssh-ed25519 AAAA")
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(f"sqlite:///{tmp_path / 'devgw.db'}")
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
+    yield made
+    made.close()
 
 
 def row(ref: EnvironmentRef = ALICE) -> Environment:
@@ -39,8 +42,7 @@ def row(ref: EnvironmentRef = ALICE) -> Environment:
 
 def test_migrations_make_the_declared_tables(database: Database):
     """Nothing is in one and not in the other, and the head the code knows is the last migration."""
-    database.revision()
-    with create_engine(f"sqlite:///{database.path}").connect() as connection:
+    with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
     migrations = Path(gateway.store.__file__).parent / "migrations"
     assert ScriptDirectory(str(migrations)).get_current_head() == SCHEMA_HEAD
@@ -85,7 +87,7 @@ def test_removing_an_environment_gives_its_gpus_back(database: Database):
 
 
 def test_an_environment_reads_back_as_it_was_written(database: Database):
-    """Also what SQLite has no type for: big numbers, lists, times with their zone."""
+    """Also what a database has no type for: big numbers, lists, times with their zone."""
     Users(database).ensure(ALICE.user, uid_start=200000)
     EnvironmentTable(database).add(row())
     found = EnvironmentTable(database).require(ALICE)

@@ -4,7 +4,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -40,8 +39,10 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> LiveSessionTable:
-    return LiveSessionTable(Database(f"sqlite:///{tmp_path / 'devgw.db'}"), lambda owner: Process(*owner).is_alive())
+def table(database_url: str) -> Iterator[LiveSessionTable]:
+    database = Database(database_url)
+    yield LiveSessionTable(database, lambda owner: Process(*owner).is_alive())
+    database.close()
 
 
 def sessions(table: LiveSessionTable, user: str | None = None) -> list[LiveSession]:
@@ -111,9 +112,9 @@ def test_a_kill_request_reaches_its_own_process_only(
     assert table.to_end(own) == {}
 
 
-def test_a_kill_request_makes_a_running_gateway_look(tmp_path: Path, own: Owner):
+def test_a_kill_request_makes_a_running_gateway_look(database_url: str, own: Owner):
     """It counts as a change of access; publishing does not, or every byte would cost a recheck."""
-    database = Database(f"sqlite:///{tmp_path / 'devgw.db'}")
+    database = Database(database_url)
     table = LiveSessionTable(database, lambda _owner: True)
     before = database.revision()
     table.publish(own, [ALICE], (), ())

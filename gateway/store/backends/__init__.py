@@ -1,0 +1,1 @@
+"""The databases that state may lie in: what differs between them, and nothing of what is stored."""
