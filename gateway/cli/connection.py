@@ -3,8 +3,9 @@
 import socket
 from dataclasses import dataclass
 
+from gateway.cli.ssh_config import local_ports
 from gateway.config import Settings
-from gateway.model import EnvironmentRef
+from gateway.model import DEFAULT_ENVIRONMENT, EnvironmentRef
 
 SSH_PORT = 22
 
@@ -26,11 +27,19 @@ class Connection:
     @property
     def ssh_line(self) -> str:
         port = "" if self.port == SSH_PORT else f"-p {self.port} "
-        return f"ssh {port}-L {self.notebook_port}:localhost:{self.notebook_port} {self.ref}@{self.host}"
+        return f"ssh {port}-L {self.local_port}:localhost:{self.notebook_port} {self.ref}@{self.host}"
+
+    @property
+    def local_port(self) -> int:
+        """Return the port on the person's own machine: a named environment has its own, as in `devgw config-ssh`.
+
+        Else the tunnels of two environments would want the same one, and a browser would show the other's notebook.
+        """
+        return self.notebook_port if self.ref.name == DEFAULT_ENVIRONMENT else local_ports([self.ref])[self.ref]
 
     @property
     def notebook_url(self) -> str:
-        return f"http://localhost:{self.notebook_port}"
+        return f"http://localhost:{self.local_port}"
 
 
 def public_host(settings: Settings) -> str:

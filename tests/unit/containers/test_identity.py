@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import bcrypt
 import pytest
@@ -64,7 +65,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "home" / ".jupyter" / "jupyter_server_config.json").write_text(json.dumps(loosened))
     environment = Environment("alice", folder / "home", "/bin/sh", folder / "run", folder / "env", 4.0)
     sources = Path(__file__).resolve().parents[3] / "containers" / "image" / "environment"
-    variables = {**notebook_variables(environment), "PYTHONPATH": str(sources), "DEVGW_USER": "alice"}
+    variables = {
+        **notebook_variables(environment),
+        "PYTHONPATH": str(sources),
+        "DEVGW_USER": "alice",
+        "DEVGW_ENVIRONMENT": "alice+proj",
+    }
     variables |= {"JUPYTER_RUNTIME_DIR": str(folder / "tmp"), "JUPYTER_TOKEN": "open sesame"}
     log = folder / "log"
     with (
@@ -101,16 +107,30 @@ def test_right_password_opens_the_notebook(server: Server) -> None:
     assert browser.is_logged_in()
 
 
-@pytest.mark.slow
-def test_nobody_is_asked_about_news(server: Server) -> None:
-    """The plugin that asks is disabled on the page; a setting alone would not keep it from asking."""
+def page_config(server: Server) -> dict[str, Any]:
+    """What JupyterLab's page is told, for somebody who has logged in."""
     server.set_password_file(make_hash("right"))
     browser = NotebookClient(server.base)
     browser.login("right")
     page = browser.http.get(f"{server.base}/lab", timeout=60)
     found = re.search(r'<script id="jupyter-config-data"[^>]*>(.*?)</script>', page.text, re.DOTALL)
     assert found, page.text[:500]
-    assert "@jupyterlab/apputils-extension:announcements" in json.loads(found[1])["disabledExtensions"]
+    return cast("dict[str, Any]", json.loads(found[1]))
+
+
+@pytest.mark.slow
+def test_nobody_is_asked_about_news(server: Server) -> None:
+    """The plugin that asks is disabled on the page; a setting alone would not keep it from asking."""
+    assert "@jupyterlab/apputils-extension:announcements" in page_config(server)["disabledExtensions"]
+
+
+@pytest.mark.slow
+def test_a_page_says_whose_notebook_it_is(server: Server) -> None:
+    """The login form, also after a refusal, and the tab's title: two tunnels may have led a browser elsewhere."""
+    form = requests.get(f"{server.base}/login", timeout=30)
+    assert "The notebook of alice+proj." in form.text
+    assert "The notebook of alice+proj." in server.try_login("wrong").text
+    assert page_config(server)["appName"] == "JupyterLab of alice+proj"
 
 
 @pytest.mark.slow

@@ -46,8 +46,17 @@ def fingerprint(stored: str) -> str:
     return hashlib.sha256(b"devgw notebook cookie\0" + stored.encode()).hexdigest()[:32]
 
 
+def environment_name() -> str:
+    """Return `alice`, or `alice+proj` for a named environment."""
+    return os.environ.get("DEVGW_ENVIRONMENT") or os.environ.get("DEVGW_USER") or os.environ.get("USER") or "user"
+
+
 class DevgwLoginHandler(LoginFormHandler):
-    """The login form; differs from Jupyter's by waiting its turn and by saying why it refused."""
+    """The login form; differs from Jupyter's by waiting its turn, saying why it refused, and whose notebook it is."""
+
+    def _render(self, message: dict[str, str] | None = None) -> None:
+        """Name the environment: with several tunnels a browser may not be where its user believes."""
+        super()._render(message={"info": f"The notebook of {environment_name()}.", **(message or {})})
 
     @allow_unauthenticated
     async def post(self) -> None:

@@ -5,7 +5,7 @@ Access control is not here but on the command line (`notebook.py`), where no fil
 
 import os
 
-from devgw_environment.jupyter_page import page_without_news
+from devgw_environment.jupyter_page import prepare_page
 
 c = get_config()  # noqa: F821 - Jupyter puts it into this file's namespace
 
@@ -19,7 +19,7 @@ c.KernelManager.transport = "ipc"
 c.AsyncMappingKernelManager.kernel_manager_class = "devgw_environment.kernel_variables.SessionKernelManager"
 c.MultiKernelManager.default_kernel_name = "python3"
 # Nothing in here calls home, and nobody is asked whether it may.
-c.ServerApp.tornado_settings = {"page_config_hook": page_without_news}
+c.ServerApp.tornado_settings = {"page_config_hook": prepare_page}
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"
