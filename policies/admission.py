@@ -9,7 +9,7 @@ from policies.addresses import holds, parse_network
 from policies.effective_roles import EffectiveRoles
 from policies.keys import HARDWARE_KEY_TYPES, CertificateAuthority, key_type_of
 from policies.model import Policy
-from policies.requests import Certificate, CreateRequest, Decision, LoginRequest, Request, Subject
+from policies.requests import Certificate, CreateRequest, Decision, EgressHostRequest, LoginRequest, Request, Subject
 from policies.wording import quote
 
 DEFAULT_DENY = "default deny"
@@ -22,7 +22,10 @@ def refuse(rule: str, reason: str) -> Decision:
 
 
 def admission_refusal(policy: Policy, effective: EffectiveRoles, request: Request) -> Decision | None:
-    """Return why this person may not act at all, or None. What an administrator creates for them has no hours."""
+    """Return why this person may not act at all, or None.
+
+    What an administrator creates for them has no hours, nor has what runs in it.
+    """
     subject = request.subject
     if not effective.held:
         return _nothing_held(policy, subject.user)
@@ -30,7 +33,7 @@ def admission_refusal(policy: Policy, effective: EffectiveRoles, request: Reques
         return refuse(denying.rule("deny.login"), f"the role {denying.name!r} denies access")
     if subject.key_fingerprint and subject.key_fingerprint in policy.revoked_keys:
         return refuse(policy.rule("revoked_keys"), "this key is revoked")
-    if not effective.in_force and not isinstance(request, CreateRequest):
+    if not effective.in_force and not isinstance(request, CreateRequest | EgressHostRequest):
         spans = ", ".join(f"{held.name}: {'; '.join(map(str, held.role.hours))}" for held in effective.held)
         return refuse(effective.held[0].rule("hours"), f"outside the hours of access ({spans})")
     is_login = isinstance(request, LoginRequest)

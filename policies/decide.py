@@ -11,11 +11,13 @@ from policies.creation import decide_create
 from policies.effective_roles import EffectiveRoles
 from policies.matching import first_match
 from policies.model import Policy
+from policies.outgoing import decide_egress_host
 from policies.ports import ANY_PORT, LOOPBACK_HOSTS
 from policies.requests import (
     AgentForwardingRequest,
     CreateRequest,
     Decision,
+    EgressHostRequest,
     ForwardRequest,
     LoginRequest,
     Request,
@@ -154,4 +156,5 @@ _DECIDERS: dict[type[Any], Callable[[Policy, EffectiveRoles, Any], Decision]] = 
     AgentForwardingRequest: _agent_forwarding,
     VariableRequest: _variable,
     CreateRequest: decide_create,
+    EgressHostRequest: decide_egress_host,
 }

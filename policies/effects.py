@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from policies.effective_roles import EffectiveRoles, HeldRole, Holding
 from policies.keys import SAFE_KEY_TYPES
-from policies.limits import limits_held
+from policies.limits import hosts_of, limits_held
 from policies.model import Policy
 from policies.ports import Ports
 from policies.quantities import show_duration, show_size
@@ -107,6 +107,7 @@ def _denials(effective: EffectiveRoles) -> set[str]:
         names |= {f"never from {network}" for network in deny.networks}
         names |= {f"never {kind} keys" for kind in deny.key_types}
         names |= {"never connections to the outside"} if deny.egress else set()
+        names |= {f"never connections by name to {target}" for target in deny.egress_hosts}
     return names
 
 
@@ -135,7 +136,20 @@ def _ports(policy: Policy, effective: EffectiveRoles) -> dict[str, Ports]:
         listen |= held.role.permit_listen.loopback
         denied |= held.role.deny.permit_listen.loopback
     forwards["listen in the environment on"] = listen - denied
-    return forwards
+    return forwards | _hosts(effective)
+
+
+def _hosts(effective: EffectiveRoles) -> dict[str, Ports]:
+    """Return the ports of each name outside; one that is denied as a whole is gone, also by a wider pattern."""
+    ports: dict[str, Ports] = {}
+    for target in hosts_of(effective):
+        denied = Ports()
+        for held in effective.denying:
+            for cut in held.role.deny.egress_hosts:
+                denied |= cut.ports if cut.fits(target.name) or cut.name == target.name else Ports()
+        name = f"connect by name to {target.name} port"
+        ports[name] = ports.get(name, Ports()) | (target.ports - denied)
+    return ports
 
 
 def _numbers(effective: EffectiveRoles) -> dict[str, float]:

@@ -9,7 +9,7 @@ from policies.effective_roles import Holding
 from policies.limits import limits_of
 from policies.model import Policy
 from policies.policy_tests.questions import parse_question
-from policies.requests import CreateRequest, Decision, Request, Subject
+from policies.requests import CreateRequest, Decision, EgressHostRequest, Request, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Explanation:
 def request_for(policy: Policy, question: str, subject: Subject, at: datetime) -> Request:
     """Turn a question into a request; what a create question leaves out is the least the user may have.
 
-    An administrator creates, on the host: such a request carries neither key nor address.
+    An administrator creates, on the host, and environments connect by themselves: such requests carry neither key nor
+    address.
 
     Raises: ValueError, when it is no question.
     """
@@ -43,6 +44,8 @@ def request_for(policy: Policy, question: str, subject: Subject, at: datetime) -
     image = next(iter(allowance.images), "").replace("*", "").replace("?", "x")
     defaults = {"image": image, "lifetime_seconds": allowance.lifetime_seconds}
     request = parse_question(question, subject, at, defaults=defaults)
+    if isinstance(request, EgressHostRequest):
+        return replace(request, subject=Subject(subject.user))
     if not isinstance(request, CreateRequest):
         return request
     request = replace(request, subject=Subject(subject.user))

@@ -11,6 +11,7 @@ from functools import lru_cache, reduce
 
 from policies.effective_roles import EffectiveRoles
 from policies.egress import EgressRule
+from policies.egress_hosts import HostTarget
 from policies.matching import first_match
 from policies.model import Policy
 from policies.role import Role
@@ -34,6 +35,7 @@ class Allowance:
     images: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     egress: EgressRule = field(default_factory=EgressRule)
+    egress_hosts: tuple[HostTarget, ...] = ()
 
 
 def limits_of(policy: Policy, user: str, at: datetime) -> Allowance:
@@ -60,6 +62,7 @@ def limits_held(effective: EffectiveRoles) -> Allowance:
         images=_names(role.images for role in roles),
         datasets=_names(role.datasets for role in roles),
         egress=egress_of(effective),
+        egress_hosts=hosts_of(effective),
     )
 
 
@@ -68,6 +71,13 @@ def egress_of(effective: EffectiveRoles) -> EgressRule:
     if any(held.role.deny.egress for held in effective.denying):
         return EgressRule()
     return reduce(EgressRule.__or__, (held.role.egress for held in effective.held), EgressRule())
+
+
+def hosts_of(effective: EffectiveRoles) -> tuple[HostTarget, ...]:
+    """Return the hosts that the roles name together; a denial cuts into them only when one is asked for."""
+    if any(held.role.deny.egress for held in effective.denying):
+        return ()
+    return tuple(dict.fromkeys(target for held in effective.held for target in held.role.egress_hosts))
 
 
 def profiles_of(role: Role) -> tuple[str, ...]:

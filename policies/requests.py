@@ -131,6 +131,17 @@ class CreateRequest:
     lifetime_seconds: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EgressHostRequest:
+    """May this user's environments connect to this host outside, by its name? `host` is what was asked for."""
+
+    action: ClassVar[str] = "egress-host"
+    subject: Subject
+    at: datetime
+    host: str
+    port: int
+
+
 Request = (
     LoginRequest
     | SessionRequest
@@ -140,6 +151,7 @@ Request = (
     | AgentForwardingRequest
     | VariableRequest
     | CreateRequest
+    | EgressHostRequest
 )
 
 

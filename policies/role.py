@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PlainValidator
 from policies.addresses import NetworkField
 from policies.document import Table
 from policies.egress import Egress, EgressRule
+from policies.egress_hosts import Hosts
 from policies.hours import TimeZone, WeeklyHours, check_moment
 from policies.keys import SAFE_KEY_TYPES, KeyType
 from policies.ports import Destinations, ForwardTo, ListenOn
@@ -95,6 +96,8 @@ class Resources(Table):
     """Datasets that may be mounted, read-only."""
     egress: Egress = EgressRule()
     """Where environments may connect to: none, internet (public addresses only) or a list of addresses."""
+    egress_hosts: Hosts = ()
+    """Hosts outside that they may connect to by name, whatever `egress` says; a name without ports means 443."""
     idle_stop: Duration | None = None
     """Stop an environment that nobody used for this long. Several roles: the shortest."""
     record_sessions: bool = False
@@ -117,6 +120,7 @@ class Denials(Table):
     gpu_profiles: tuple[Pattern, ...] = ()
     datasets: tuple[Pattern, ...] = ()
     egress: bool = False
+    egress_hosts: Hosts = ()
 
 
 class Role(Restrictions, Channels, Resources):

@@ -169,6 +169,8 @@ def _may(policy: Policy, user: str, datasets: Sequence[str], at: datetime) -> It
     size = f"{show_size(limits.memory_bytes)}, {limits.cpus:g} processors"
     yield "environments", f"{limits.environments} of {size}" if limits.environments else "none"
     yield "egress", str(limits.egress)
+    if limits.egress_hosts:
+        yield "hosts by name", ", ".join(map(str, limits.egress_hosts))
     idle = show_duration(limits.idle_stop_seconds) if limits.idle_stop_seconds is not None else "never"
     yield "idle stop", idle
     if limits.record_sessions:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from policies.egress_hosts import HTTPS_PORT
 from policies.quantities import parse_duration, parse_size
 from policies.requests import (
     AgentForwardingRequest,
     CreateRequest,
+    EgressHostRequest,
     ForwardRequest,
     LoginRequest,
     Request,
@@ -21,6 +23,7 @@ from policies.requests import (
 GRAMMAR = """\
 login | shell | exec | sftp | forward [HOST:]PORT | reverse-forward [HOST:]PORT | streamlocal PATH |
 streamlocal-listen PATH | agent-forwarding | variable NAME | dataset NAME | image NAME | gpu [COUNT] | egress WHAT |
+egress-host NAME[:PORT] |
 create [image=NAME] [memory=SIZE] [cpus=N] [gpus=N] [profile=NAME,...] [dataset=NAME,...] [egress=WHAT]
        [lifetime=DURATION] [environments=N] [gpus-held=N]"""
 
@@ -58,6 +61,7 @@ def parse_question(text: str, subject: Subject, at: datetime, *, defaults: _Valu
         "streamlocal": lambda word: StreamlocalRequest(subject, at, word),
         "streamlocal-listen": lambda word: StreamlocalRequest(subject, at, word, listen=True),
         "variable": lambda word: VariableRequest(subject, at, word),
+        "egress-host": lambda word: EgressHostRequest(subject, at, *_name_and_port(word)),
     }
     if verb in simple and not rest:
         return simple[verb]()
@@ -80,6 +84,13 @@ def _create(verb: str, rest: str, subject: Subject, at: datetime, defaults: _Val
             )
         values |= _CREATE_WORDS[name](value)
     return CreateRequest(subject, at, **values)
+
+
+def _name_and_port(text: str) -> tuple[str, int]:
+    name, colon, port = text.partition(":")
+    if colon and not port.isdecimal():
+        raise ValueError(f"{text!r} is no NAME[:PORT]")
+    return name, int(port) if colon else HTTPS_PORT
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

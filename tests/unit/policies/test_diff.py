@@ -29,6 +29,14 @@ CHANGES = [
     ("", "require_hardware_key = true", ["alice, bob is restricted: only keys in a security key"]),
     ('networks = ["192.0.2.0/24"]', "", ["alice, bob is freed: only from 192.0.2.0/24"]),
     ("", 'deny.images = ["old"]', ["alice, bob is restricted: never the image old"]),
+    # hosts by name: port by port
+    ('egress_hosts = ["pypi.org"]', 'egress_hosts = ["pypi.org", "github.com:443,22"]',
+     ["alice, bob gains: connect by name to github.com port 22, 443"]),
+    ('egress_hosts = ["github.com:443,22"]', 'egress_hosts = ["github.com"]',
+     ["alice, bob loses: connect by name to github.com port 22"]),
+    ('egress_hosts = ["a.hf.co"]', 'egress_hosts = ["a.hf.co"]\ndeny.egress_hosts = ["*.hf.co"]',
+     ["alice, bob is restricted: never connections by name to *.hf.co",
+      "alice, bob loses: connect by name to a.hf.co port 443"]),
     # nothing
     ("max_gpus = 1", "max_gpus = 1\ndescription = 'told apart by no effect'", []),
 ]  # fmt: skip

@@ -45,6 +45,13 @@ LIMITS: list[tuple[str, str, Callable[[Allowance], object], object]] = [
     ('egress = "internet"', 'egress = "none"', lambda a: a.egress.mode, "internet"),
     ('egress = ["203.0.113.7:443"]', 'egress = "none"', lambda a: str(a.egress), "203.0.113.7/32:443"),
     ('egress = ["203.0.113.7"]', 'egress = "internet"', lambda a: str(a.egress), "internet, 203.0.113.7/32"),
+    # every host by name
+    (
+        'egress_hosts = ["pypi.org"]',
+        'egress_hosts = ["pypi.org", "*.hf.co:80,443"]',
+        lambda a: ", ".join(map(str, a.egress_hosts)),
+        "pypi.org, *.hf.co:80,443",
+    ),
 ]
 
 
