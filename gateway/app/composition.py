@@ -8,6 +8,7 @@ from gateway.config import Settings, load_settings
 from gateway.disk import BALLAST_BYTES, Ballast
 from gateway.engines.choice import EngineChoice
 from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
+from gateway.environments.open_hosts import OpenHosts
 from gateway.environments.reconcile import Reconciler
 from gateway.environments.rounds import Records, Rounds
 from gateway.environments.warning_schedule import WarningSchedule
@@ -20,7 +21,7 @@ from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
 from gateway.gpus.waiting import Waiting, WaitingLine
-from gateway.model import EnvironmentRef, GpuUuid
+from gateway.model import Egress, EnvironmentRef, GpuUuid, UserName
 from gateway.operations.administrator import administrator
 from gateway.operations.environments import EnvironmentOperations, EnvironmentParts
 from gateway.operations.gpus import GpuOperations
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from gateway.operations.images import ImageOperations
     from gateway.operations.run import RunOperations
     from gateway.operations.versions import VersionOperations
+    from gateway.process.egress_child import EgressChild
 
 
 class App:
@@ -221,8 +223,15 @@ class App:
             start_timeout=self.settings.environments.start_timeout,
             stop_timeout=self.settings.environments.stop_timeout,
             notebook_port=self.settings.server.notebook_port,
+            open_hosts=self.open_hosts,
         )
         return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, chosen, self.journal)
+
+    def open_hosts(self, user: UserName, egress: Egress) -> OpenHosts:
+        """Return what an environment is told of hosts outside."""
+        chosen = self.settings.egress
+        hosts = [str(target) for target in self.policy.allowance(user).egress_hosts]
+        return OpenHosts(hosts, chosen.port, chosen.contact, has_network=egress != Egress.NONE)
 
     @cached_property
     def reconciler(self) -> Reconciler:
@@ -372,6 +381,12 @@ class App:
         from gateway.duties import DutyBoard
 
         return Watchdog(DutyBoard(self.settings.state_dir / "duties.json"))
+
+    @cached_property
+    def egress_child(self) -> "EgressChild":
+        from gateway.process.egress_child import EgressChild
+
+        return EgressChild(self.settings, self.policy)
 
     @cached_property
     def policy_reloader(self) -> "PolicyReloader":

@@ -111,6 +111,7 @@ class ServingProcess:
             app.gpu_sampling.start()
             app.metrics_publishing.start()
             works["environments"] = partial(app.environment_monitor.run, self._notify_by(server))
+            works["hosts by name"] = app.egress_child.run
         watchdog = app.watchdog if self._has_duties else Watchdog()
         self._tasks = {asyncio.create_task(watchdog.keep(name, work)) for name, work in works.items()}
         app.journal.submit(Event("gateway.started", GATEWAY, detail=self._place | {"port": port}))

@@ -14,6 +14,7 @@ DECISIONS: Final[dict[str, str]] = {
     "agent-forwarding": "to forward the user's agent",
     "variable": "to set an environment variable",
     "create": "to have such an environment created",
+    "egress-host": "to connect from an environment to a host outside, by its name",
 }
 
 FACTS: Final[dict[str, str]] = {
@@ -36,6 +37,8 @@ FACTS: Final[dict[str, str]] = {
     "sftp.removed-directory": "A directory was removed through sftp.",
     "sftp.linked": "A link was made through sftp.",
     "sftp.attributes-set": "Owner, mode, times or size of a file were set through sftp.",
+    "egress-host.refused": "A connection to a host outside was refused for what it led to, began with, or its number.",
+    "egress-host.closed": "A connection to a host outside ended, with its byte counts, seconds and rule.",
     "environment.cut": "The gateway cut its connection to one that does not read or answer; `reason` says why.",
     "environment.created": "An environment was made; `datasets` says what is mounted in it.",
     "environment.started": "An environment was started by an administrator or its user.",

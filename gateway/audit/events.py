@@ -125,6 +125,29 @@ def upstream_cut(actor: Actor, environment: str, why: str) -> Event:
     return Event("environment.cut", actor, environment, reason=why)
 
 
+def egress_host_closed(  # noqa: PLR0913 - each is a field of the record
+    actor: Actor,
+    environment: str,
+    host: str,
+    port: int,
+    *,
+    sent_bytes: int,
+    received_bytes: int,
+    seconds: float,
+    rule: str,
+    reason: str,
+) -> Event:
+    """A connection to a host outside has ended. `sent_bytes` is what the environment sent."""
+    detail: Detail = {"host": host, "port": port, **_moved(sent_bytes, received_bytes), "seconds": round(seconds, 3)}
+    return Event("egress-host.closed", actor, environment, rule=rule, reason=reason, detail=detail)
+
+
+def egress_host_refused(actor: Actor, environment: str, host: str, port: int, reason: str, count: int = 1) -> Event:
+    """A connection that the policy may allow was refused by the gateway itself; `count` says how often."""
+    detail: Detail = {"host": host[:ASKED_MAX], "port": port, "count": count}
+    return Event("egress-host.refused", actor, environment, "denied", "gateway", reason, detail)
+
+
 Change = Literal["lease.granted", "lease.released"]
 
 

@@ -106,6 +106,21 @@ class MetricsSettings(_Section):
     """How often the disk that each user's files take is counted, by `du`; 0: never."""
 
 
+class EgressSettings(_Section):
+    """How environments connect to hosts outside by name, where the policy's `egress_hosts` names any."""
+
+    port: int = Field(default=3128, ge=1024, le=65535)
+    """The loopback port inside an environment on which its tools find the gateway's proxy."""
+    contact: str = Field(default="the administrator of this gateway", pattern=r"^[\x20-\x7e]{1,200}$")
+    """Whom a user is told to ask when something is closed: a name, an address, a page. ASCII."""
+    max_connections: int = Field(default=64, ge=1)
+    """Connections that one user may have open at a time, over all environments."""
+    connection_rate: float = Field(default=20.0, gt=0)
+    """New connections a second that one user may begin for long; ten times as many at once."""
+    idle_timeout: Duration = Field(default=600)
+    """How long a connection may carry nothing before it is cut."""
+
+
 class DatasetSettings(_Section):
     """One read-only dataset."""
 
@@ -122,6 +137,7 @@ class Settings(_Section):
     gpus: GpuSettings = GpuSettings()
     audit: AuditSettings = AuditSettings()
     metrics: MetricsSettings = MetricsSettings()
+    egress: EgressSettings = EgressSettings()
     datasets: dict[str, DatasetSettings] = Field(default_factory=dict)
     config_dir: Path
     state_dir: Path

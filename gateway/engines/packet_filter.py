@@ -104,7 +104,7 @@ def confine_namespace(namespace: int, interface: str, egress: Egress, resolver: 
     enter = ("nsenter", f"--net=/proc/self/fd/{namespace}", "--")
     hook = ("OUTPUT", "-o", interface, "-j", "dgw-egress")
     ask = [f"-d {resolver} -p {protocol} --dport 53 -j RETURN" for protocol in ("udp", "tcp")]
-    host = [f"-d {address} -j DROP" for address in _host_addresses()]
+    host = [f"-d {address} -j DROP" for address in host_addresses()]
     _load("iptables", "dgw-egress", hook, [*ask, *host, *ipv4_rules(egress.rule)], enter, (namespace,))
     if _has_ipv6():
         _load("ip6tables", "dgw-egress", hook, ["-j DROP"], enter, (namespace,))
@@ -159,7 +159,7 @@ def _has_ipv6() -> bool:
     return Path("/proc/net/if_inet6").exists()
 
 
-def _host_addresses() -> list[str]:
+def host_addresses() -> list[str]:
     """Return every IPv4 address the host has, from the kernel's routing trie."""
     found = re.findall(r"-- (\S+)\n\s+/32 host LOCAL", Path("/proc/net/fib_trie").read_text())
     return sorted(set(found))

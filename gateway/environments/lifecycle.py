@@ -18,6 +18,7 @@ from gateway.engines.nodes import unreachable
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.layout import Layout
 from gateway.environments.locks import Locks
+from gateway.environments.open_hosts import OpenHosts, write_open_hosts
 from gateway.environments.readiness import wait_until_ready
 from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
 from gateway.errors import ConflictError, DevgwError, NotFoundError
@@ -25,6 +26,7 @@ from gateway.gate import Recorder
 from gateway.model import (
     GATEWAY,
     Actor,
+    Egress,
     Environment,
     EnvironmentRef,
     EnvironmentSpec,
@@ -65,6 +67,8 @@ class LifecycleSettings:
     start_timeout: float
     stop_timeout: float
     notebook_port: int = 8888
+    open_hosts: Callable[[UserName, Egress], OpenHosts] | None = None
+    """Says which hosts outside are open to an environment by name; None: the environment is not told."""
 
 
 class EnvironmentLifecycle:
@@ -271,6 +275,9 @@ class EnvironmentLifecycle:
                 ref, *self._ids(user), gpus, self._settings.ca_line(), self._settings.notebook_port
             )
             write_account(layout, account)
+            if self._settings.open_hosts is not None:
+                hosts = self._settings.open_hosts(ref.user, environment.egress)
+                write_open_hosts(layout, account.uid, account.gid, hosts)
             withdraw_notice(layout)
             undo.callback(engine.delete, ref)
             engine.create(self._spec(environment, account, layout), progress)

@@ -69,7 +69,7 @@ class EnvironmentTable:
             "created_at": environment.created_at, "detail": environment.detail,
         }  # fmt: skip
         try:
-            with self._database.transaction() as connection:
+            with self._database.transaction(changes_access=True) as connection:
                 connection.execute(insert(ENVIRONMENTS).values(**row))
         except IntegrityError as exc:
             raise ConflictError(
@@ -92,7 +92,7 @@ class EnvironmentTable:
         values: dict[str, object] = {"state": EnvironmentState.DELETING, "should_run": False}
         if purge:
             values["purges"] = True
-        with self._database.transaction() as connection:
+        with self._database.transaction(changes_access=True) as connection:
             connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(**values))
 
     def set_trouble(self, ref: EnvironmentRef, trouble: str) -> None:

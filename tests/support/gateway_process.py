@@ -41,6 +41,8 @@ class GatewayProcess:
     port: int = field(default_factory=free_port)
     uid_start: int = field(default_factory=lambda: next_uid(_USERS))
     server: "subprocess.Popen[bytes] | None" = None
+    launcher: tuple[str, ...] = ()
+    """A command that takes the server's as its arguments and becomes it."""
 
     @property
     def environ(self) -> dict[str, str]:
@@ -91,7 +93,7 @@ class GatewayProcess:
     def serve(self) -> None:
         """Start the server and wait until it greets."""
         log = (self.root / "server.log").open("ab")
-        command = [sys.executable, "-m", "gateway", "serve"]
+        command = [*self.launcher, sys.executable, "-m", "gateway", "serve"]
         self.server = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, start_new_session=True)
         poll(self._greets, f"the server's greeting (see {self.root}/server.log)", _START_SECONDS)
 

@@ -5,6 +5,7 @@
 
 import sys
 
+from devgw_environment.connect import run_connect
 from devgw_environment.contract import Environment
 from devgw_environment.health import check_sockets
 from devgw_environment.listen import run_listener
@@ -25,10 +26,12 @@ COMMANDS = {
 
 def main() -> int:
     """Run the command named by the first argument and return its exit status."""
+    if sys.argv[1:2] == ["connect"] and len(sys.argv) == 4:
+        return run_connect(Environment.from_process(), *sys.argv[2:])
     name = sys.argv[1] if len(sys.argv) > 1 else "init"
     command = COMMANDS.get(name)
     if command is None or len(sys.argv) > 2:
-        print(f"usage: devgw-init [{'|'.join(COMMANDS)}]", file=sys.stderr)
+        print(f"usage: devgw-init [{'|'.join(COMMANDS)}|connect HOST PORT]", file=sys.stderr)
         return 2
     return command(Environment.from_process())
 

@@ -56,6 +56,11 @@ class Environment:
         return self.run_folder / "ports.sock"
 
     @property
+    def egress_socket(self) -> Path:
+        """The gateway's Unix socket for connections to hosts outside; absent where none is open."""
+        return self.config_folder / "egress.sock"
+
+    @property
     def user_ca(self) -> Path:
         """The public key whose certificates may log in."""
         return self.config_folder / "ssh_user_ca.pub"

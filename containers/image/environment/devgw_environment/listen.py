@@ -24,7 +24,7 @@ class Listener:
 
     def __init__(self, environment: Environment) -> None:
         self.path = environment.ssh_socket
-        self.command = sshd_command(environment)
+        self.environment = environment
         self.variables = sshd_variables()
         self.sessions: dict[int, subprocess.Popen[bytes]] = {}
         self.socket: socket.socket | None = None
@@ -52,8 +52,9 @@ class Listener:
             if len(self.sessions) >= MOST_CONNECTIONS:
                 refuse(connection)
                 return
+            command = sshd_command(self.environment)  # anew each time: which hosts are open may have changed
             session = subprocess.Popen(
-                self.command, env=self.variables, stdin=connection, stdout=connection, start_new_session=True
+                command, env=self.variables, stdin=connection, stdout=connection, start_new_session=True
             )
             self.sessions[session.pid] = session
             log_event("connection.opened", pid=session.pid, open=len(self.sessions))

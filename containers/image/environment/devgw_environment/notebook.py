@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from devgw_environment.contract import Environment
+from devgw_environment.open_hosts import proxy_variables
 
 SETTINGS = Path(__file__).with_name("jupyter_settings.py")
 
@@ -32,6 +33,7 @@ def notebook_variables(environment: Environment) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER_")}
     return {
         **environment.tool_variables,
+        **proxy_variables(environment),
         **inherited,
         "HOME": str(environment.home),
         "USER": environment.user,

@@ -11,11 +11,13 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from devgw_environment.contract import Environment
 from devgw_environment.eventlog import log_event
 from devgw_environment.forwards import Forward, Pipes
 from devgw_environment.notebook_port import NotebookPort
+from devgw_environment.proxy_port import ProxyPort
 from devgw_environment.sockets import identify_file, open_listener
 
 REQUEST_SECONDS = 5.0
@@ -51,6 +53,7 @@ class PortsListener:
     def __init__(self, environment: Environment) -> None:
         self.path = environment.ports_socket
         self.notebook_socket = environment.notebook_socket
+        self.egress_socket = environment.egress_socket
         self.poller = select.epoll()
         self.pipes = Pipes()
         self.listeners: dict[int, tuple[socket.socket, Callable[[socket.socket], None]]] = {}
@@ -61,6 +64,7 @@ class PortsListener:
         self.socket: socket.socket | None = None
         self.identity: tuple[int, int] | None = None
         self.notebook_port = NotebookPort(environment, self.listen, self.begin_notebook)
+        self.proxy_port = ProxyPort(environment, self.listen, self.stop_listening, self.begin_egress)
         self.most = min(MOST_FORWARDS, (raise_descriptor_limit() - 64) // DESCRIPTORS_A_FORWARD)
 
     def run(self) -> None:
@@ -101,6 +105,7 @@ class PortsListener:
             self.listen(self.socket, self.begin)
             log_event("ports.opened", path=self.path)
         self.notebook_port.hold()
+        self.proxy_port.hold()
 
     def listen(self, listener: socket.socket, begin: Callable[[socket.socket], None]) -> None:
         """Give connections of a listener to `begin`."""
@@ -138,9 +143,17 @@ class PortsListener:
 
     def begin_notebook(self, near: socket.socket) -> None:
         """Join a connection to the notebook's port with the notebook's socket; it has nothing to ask."""
+        self.join_socket(near, self.notebook_socket)
+
+    def begin_egress(self, near: socket.socket) -> None:
+        """Join a connection to the proxy's port with the gateway's socket."""
+        self.join_socket(near, self.egress_socket)
+
+    def join_socket(self, near: socket.socket, path: Path) -> None:
+        """Join a connection with a Unix socket; it has nothing to ask of us."""
         opening = Opening(near, time.monotonic())
         opening.speaks = False
-        opening.addresses = [(socket.AF_UNIX, str(self.notebook_socket))]
+        opening.addresses = [(socket.AF_UNIX, str(path))]
         self.try_next(opening, "refused")
 
     def go_on(self, opening: Opening, descriptor: int) -> None:

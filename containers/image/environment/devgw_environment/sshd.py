@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from devgw_environment.contract import Environment, find_program
+from devgw_environment.open_hosts import proxy_variables
 
 SETTINGS = Path(__file__).with_name("sshd_config")
 
@@ -52,6 +53,7 @@ def session_variables(environment: Environment) -> dict[str, str]:
     return {
         "PATH": environment.search_path,
         **environment.tool_variables,
+        **proxy_variables(environment),
         **{name: value for name, value in inherited.items() if name not in defaults},
         DEFAULTS_VARIABLE: " ".join(
             f"{name}={value}" for name, value in defaults.items() if _PLAIN_VALUE.fullmatch(value)

@@ -9,3 +9,7 @@ for devgw_default in ${DEVGW_SESSION_DEFAULTS:-}; do
     eval "[ -n \"\${${devgw_default%%=*}+set}\" ]" || export "${devgw_default?}"
 done
 unset devgw_default
+# A person who logs in reads which hosts outside are open, and whom to ask for others.
+if [ -t 1 ] && [ ! -e "$HOME/.hushlogin" ] && [ -s /etc/devgw/env/egress_note ]; then
+    cat /etc/devgw/env/egress_note
+fi

@@ -1,0 +1,185 @@
+"""Hosts outside with names: a package index over HTTPS, a plain one, and git over ssh, at an address that is public.
+
+They live in the network namespace of `tests.attacks.outside`. The gateway under test finds them by a hosts file of its
+own mount namespace, as its administrator could write one: what it makes of an address is as on any day.
+"""
+
+import base64
+import datetime as dt
+import hashlib
+import ipaddress
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.attacks.outside import PUBLIC, outside
+
+INDEX = "index.example.net"
+OTHER = "other.example.net"
+"""At the same address as the index, as names behind one front are, and with a certificate of its own."""
+PROJECT = "tinypackage"
+_NAMESPACE = "dgwout"
+_WHEEL = f"{PROJECT}-1.0-py3-none-any.whl"
+_SERVE = """
+    import functools, http.server, ssl, sys, threading
+    folder, address = sys.argv[1:]
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        def log_message(self, *arguments): pass
+        def do_GET(self):
+            if self.path == "/host":
+                return self.answer(self.headers["Host"].encode())
+            if self.path == "/moved":
+                self.send_response(302)
+                self.send_header("Location", "https://elsewhere.example.net/")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+            super().do_GET()
+        def do_POST(self):
+            self.answer(self.rfile.read(int(self.headers["Content-Length"])))
+        def answer(self, body):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    handler = functools.partial(Handler, directory=f"{folder}/www")
+    plain = http.server.ThreadingHTTPServer((address, 80), handler)
+    secure = http.server.ThreadingHTTPServer((address, 443), handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{folder}/server.pem")
+    secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=plain.serve_forever, daemon=True).start()
+    print("listening", flush=True)
+    secure.serve_forever()
+"""
+
+
+@dataclass(frozen=True)
+class HostsOutside:
+    """What runs outside; `ca` is the certificate that its own are signed with."""
+
+    folder: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "ca.pem"
+
+    def launcher(self, names: Mapping[str, str]) -> tuple[str, ...]:
+        """Return a command that gives the one behind it these names, and no other process of the host."""
+        hosts = self.folder / f"hosts-{len(list(self.folder.glob('hosts-*')))}"
+        known = {"localhost": "127.0.0.1", INDEX: PUBLIC, OTHER: PUBLIC, **names}
+        hosts.write_text("".join(f"{address} {name}\n" for name, address in known.items()))
+        script = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
+        return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(hosts))
+
+
+@contextmanager
+def hosts_outside(folder: Path) -> Iterator[HostsOutside]:
+    """Run them. Needs root."""
+    found = HostsOutside(folder)
+    _make_certificates(folder)
+    _make_index(folder / "www")
+    with outside(), _inside_namespace([sys.executable, "-c", textwrap.dedent(_SERVE), str(folder), PUBLIC]):
+        yield found
+
+
+@contextmanager
+def _inside_namespace(command: list[str]) -> Iterator[None]:
+    entered = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", _NAMESPACE, *command]
+    with subprocess.Popen(entered, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        try:
+            assert server.stdout.readline() == b"listening\n"
+            yield
+        finally:
+            server.kill()
+
+
+@contextmanager
+def git_over_ssh(hosts: HostsOutside, port: int = 22) -> Iterator[Path]:
+    """Run an sshd with a repository at `/repository`; yield the private key that may read it."""
+    folder = hosts.folder
+    for name in ("host_key", "client_key"):
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
+    repository = folder / "repository"
+    _run("git", "init", "-q", str(repository))
+    (repository / "read.me").write_text("cloned by name\n")
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.net")
+    _run("git", "-C", str(repository), "add", "read.me")
+    _run("git", "-C", str(repository), *author, "commit", "-q", "-m", "first")
+    Path("/run/sshd").mkdir(exist_ok=True)
+    settings = {
+        "HostKey": folder / "host_key", "AuthorizedKeysFile": folder / "client_key.pub", "StrictModes": "no",
+        "PidFile": "none", "PermitRootLogin": "yes", "UsePAM": "no", "ListenAddress": f"{PUBLIC}:{port}",
+    }  # fmt: skip
+    options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    command = ["sh", "-c", 'echo listening; exec "$@"', "sh", "/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", *options]
+    with _inside_namespace(command):
+        yield folder / "client_key"
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+def _make_index(www: Path) -> None:
+    """Lay out one project as PEP 503 has it, with a wheel that holds one module."""
+    project = www / "simple" / PROJECT
+    project.mkdir(parents=True)
+    information = f"{PROJECT}-1.0.dist-info"
+    files = {
+        f"{PROJECT}.py": "word = 'by name'\n",
+        f"{information}/METADATA": f"Metadata-Version: 2.1\nName: {PROJECT}\nVersion: 1.0\n",
+        f"{information}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = [f"{name},sha256={_digest(text)},{len(text)}" for name, text in files.items()]
+    files[f"{information}/RECORD"] = "\n".join([*rows, f"{information}/RECORD,,", ""])
+    with zipfile.ZipFile(project / _WHEEL, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+    (project / "index.html").write_text(f'<!DOCTYPE html><a href="{_WHEEL}">{_WHEEL}</a>\n')
+    (www / "large").write_bytes(bytes(8 << 20))
+
+
+def _digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+def _make_certificates(folder: Path) -> None:
+    """Make a CA, and one certificate for all names that are served."""
+    now = dt.datetime.now(dt.UTC)
+    ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+
+    def sign(
+        key: ec.EllipticCurvePrivateKey, name: x509.Name, extensions: list[x509.ExtensionType]
+    ) -> x509.Certificate:
+        builder = x509.CertificateBuilder(ca_name, name, key.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(2))
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        return builder.sign(ca_key, hashes.SHA256())
+
+    identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    ca = sign(ca_key, ca_name, [x509.BasicConstraints(ca=True, path_length=None), identifier])
+    names = [x509.DNSName(INDEX), x509.DNSName(OTHER), x509.IPAddress(ipaddress.ip_address(PUBLIC))]
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, INDEX)])
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    server = sign(server_key, subject, [x509.SubjectAlternativeName(names), issuer])
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(ca.public_bytes(pem))
+    (folder / "ca.pem").chmod(0o644)
+    private = server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.pem").write_bytes(private + server.public_bytes(pem))
