@@ -8,18 +8,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.client_programs import CLIENTS
+from tests.e2e.client_programs import CLIENTS, IDLE_SECONDS
 from tests.support.ssh_gateway import TestGateway
 
 SIZE = int(os.environ.get("DEVGW_TEST_CLIENT_BYTES", "12000000"))
 REKEY_BYTES = SIZE // 3
 SECONDS = 60 + SIZE // 2_000_000
 ODD_NAME = "a name, with ünïcode €, 'quotes'"
+"""Of files that programs move; libraries take an odder one."""
 
 
 @dataclass
@@ -71,22 +74,46 @@ def host_key(site: Site) -> str:
     return shown.stdout.decode().split()[1]
 
 
-@pytest.mark.parametrize("name", list(CLIENTS))
-def test_a_library_moves_data_both_ways(site: Site, name: str) -> None:
-    """libssh2 stopped for ever at the gateway's own change of cipher, after 4 MiB."""
+def library(site: Site, name: str, action: str) -> "subprocess.CompletedProcess[bytes]":
     program = str(Path(__file__).with_name("client_programs.py"))
+    reach = (str(site.gateway.port), "alice", str(site.key), str(site.data))
+    return site.run(sys.executable, program, name, action, *reach)
+
+
+@pytest.mark.parametrize("action", ["move", "file"])
+@pytest.mark.parametrize("name", list(CLIENTS))
+def test_a_library_moves_data_both_ways(site: Site, name: str, action: str) -> None:
+    """Through commands, and as a file of an odd name; libssh2 stopped for ever at the gateway's change of cipher."""
     digest = hashlib.sha256(site.data.read_bytes()).hexdigest().encode()
-    done = site.run(sys.executable, program, name, str(site.gateway.port), "alice", str(site.key), str(site.data))
+    done = library(site, name, action)
     assert done.stdout.split() == [digest] * 2, done.stderr
 
 
+@pytest.mark.parametrize("name", list(CLIENTS))
+def test_a_library_stays_connected_while_nothing_moves(site: Site, name: str) -> None:
+    """It asks each second whether the server is there, and hears so."""
+    done = library(site, name, "idle")
+    assert done.stdout == b"still there\n", done.stderr
+
+
 def dropbear(site: Site, _host_key: str) -> list[str]:
-    return ["dbclient", "-y", "-i", "dropbear", "-p", str(site.gateway.port), "alice@127.0.0.1"]
+    return ["dbclient", "-y", "-K", "1", "-i", "dropbear", "-p", str(site.gateway.port), "alice@127.0.0.1"]
 
 
 def putty(site: Site, host_key: str) -> list[str]:
     options = ["-batch", "-ssh", "-P", str(site.gateway.port), "-i", "putty.ppk", "-hostkey", host_key]
     return ["plink", *options, "alice@127.0.0.1"]
+
+
+def openssh(site: Site, _host_key: str) -> list[str]:
+    return site.gateway.ssh("alice", site.key, before=["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2"])
+
+
+@pytest.mark.parametrize("client", [openssh, dropbear, putty], ids=lambda client: str(client.__name__))
+def test_a_program_stays_connected_while_nothing_moves(site: Site, host_key: str, client: object) -> None:
+    """OpenSSH and Dropbear ask each second whether the server is there, and would leave it without an answer."""
+    done = site.run(*client(site, host_key), f"sleep {IDLE_SECONDS}; echo still there")  # type: ignore[operator]
+    assert (done.stdout, done.returncode) == (b"still there\n", 0), done.stderr
 
 
 @pytest.mark.parametrize("client", [dropbear, putty], ids=["dropbear", "putty"])
@@ -101,7 +128,7 @@ def test_a_program_moves_data_both_ways_and_keeps_the_exit_code(site: Site, host
 
 
 def curl(site: Site, _host_key: str, local: Path, back: Path) -> list[list[str]]:
-    place = f"sftp://127.0.0.1:{site.gateway.port}/~/curl%20file"
+    place = f"sftp://127.0.0.1:{site.gateway.port}/~/{quote(f'curl {ODD_NAME}')}"
     options = ["curl", "-sS", "-k", "--key", str(site.key), "--pubkey", f"{site.key}.pub", "-u", "alice:"]
     return [[*options, "-T", str(local), place], [*options, "-o", str(back), place]]
 
@@ -114,7 +141,8 @@ def lftp(site: Site, _host_key: str, local: Path, back: Path) -> list[list[str]]
 
 def psftp(site: Site, host_key: str, local: Path, back: Path) -> list[list[str]]:
     batch = site.home / "psftp.batch"
-    batch.write_text(f'put "{local}" "psftp file"\nget "psftp file" "{back}"\n')
+    name = f"psftp {ODD_NAME}"
+    batch.write_text(f'put "{local}" "{name}"\nget "{name}" "{back}"\n')
     options = ["-batch", "-P", str(site.gateway.port), "-i", "putty.ppk", "-hostkey", host_key, "-b", str(batch)]
     return [["psftp", *options, "alice@127.0.0.1"]]
 
@@ -128,6 +156,33 @@ def test_a_file_goes_there_and_back_through_sftp(site: Site, host_key: str, clie
         done = site.run(*command)
         assert done.returncode == 0, done.stderr
     assert back.read_bytes() == local.read_bytes()
+
+
+@contextmanager
+def mounted(site: Site) -> Iterator[Path]:
+    """Alice's home in a folder of this machine."""
+    place = site.home / "mounted"
+    place.mkdir(exist_ok=True)
+    program = f"ssh_command=ssh {' '.join(site.gateway.options(site.key))}"
+    options = ["-p", str(site.gateway.port), "-o", program, "-o", "ServerAliveInterval=1"]
+    done = site.run("sshfs", "alice@127.0.0.1:", str(place), *options)
+    assert done.returncode == 0, done.stderr
+    try:
+        yield place
+    finally:
+        assert site.run("fusermount3", "-u", str(place)).returncode == 0
+
+
+def test_a_home_is_mounted_by_sshfs(site: Site) -> None:
+    """What is written by one mount is read by the next, and belongs to the user inside."""
+    with mounted(site) as home:
+        (home / f"sshfs {ODD_NAME}").write_bytes(site.data.read_bytes())
+    with mounted(site) as home:
+        assert (home / f"sshfs {ODD_NAME}").read_bytes() == site.data.read_bytes()
+        (home / f"sshfs {ODD_NAME}").rename(home / "renamed")
+        assert [entry.name for entry in home.iterdir() if "sshfs" in entry.name] == []
+    done = site.run(*site.gateway.ssh("alice", site.key, "test -O renamed && stat -c %s renamed"))
+    assert done.stdout.split() == [str(SIZE).encode()]
 
 
 def test_an_old_curl_stays_outside_unless_the_site_opens_macs(tmp_path: Path) -> None:
