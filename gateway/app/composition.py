@@ -65,7 +65,9 @@ if TYPE_CHECKING:
     from gateway.operations.diagnose import DiagnoseOperations
     from gateway.operations.host_keys import HostKeyOperations
     from gateway.operations.images import ImageOperations
+    from gateway.operations.renaming import RenameOperations
     from gateway.operations.run import RunOperations
+    from gateway.operations.user_removal import UserRemoval
     from gateway.operations.versions import VersionOperations
     from gateway.process.egress_child import EgressChild
 
@@ -270,6 +272,28 @@ class App:
     @cached_property
     def user_operations(self) -> UserOperations:
         return UserOperations(self.users, self.recorded)
+
+    @cached_property
+    def rename_operations(self) -> "RenameOperations":
+        from gateway.environments.relocation import Relocation
+        from gateway.operations.renaming import RenameOperations
+
+        relocation = Relocation(self.settings.state_dir, self.table, self.environments.locks)
+        return RenameOperations(self.database, relocation, self.recorded)
+
+    @cached_property
+    def user_removal(self) -> "UserRemoval":
+        from gateway.operations.user_removal import RemovalParts, UserRemoval
+
+        parts = RemovalParts(
+            self.users,
+            self.table,
+            self.user_operations,
+            lambda: self.environment_operations,
+            self.key_operations,
+            self.settings.state_dir,
+        )
+        return UserRemoval(parts, self.recorded)
 
     @cached_property
     def key_operations(self) -> KeyOperations:

@@ -11,10 +11,11 @@ from typing import Any
 
 from gateway.audit.policy_history import InForce, in_force_between
 from gateway.audit.presence import Run, runs_of, stays_in
-from gateway.audit.read import Filter, of_codes, stream
+from gateway.audit.read import of_codes
 from policies.reach import Reach, who_can
 
 _MOMENT = timedelta(microseconds=1)
+_LIVES = ("create.allowed", "environment.created", "environment.deleted", "environment.renamed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,10 @@ def exposure(journal: Path, archive: Path, dataset: str, since: datetime, until:
 
 
 def known_users(journal: Path, until: datetime) -> set[str]:
-    """Return every user the journal says was made before a moment."""
-    return {
-        str(record.detail.get("user", "")) for record in stream(journal, Filter(action="user.created", until=until))
-    }
+    """Return every name the journal says a user had before a moment: renamed ones' old names too."""
+    codes = ("user.created", "user.renamed")
+    names = ((record.detail.get("user"), record.detail.get("to")) for record in of_codes(journal, codes, until))
+    return {str(name) for both in names for name in both if name}
 
 
 def _moments(
@@ -155,7 +156,7 @@ def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
     """Follow every environment's life: what it was created with, and when it was deleted."""
     asked: dict[str, str] = {}
     mounted: list[_Mounted] = []
-    for record in of_codes(journal, ("create.allowed", "environment.created", "environment.deleted"), until):
+    for record in of_codes(journal, _LIVES, until):
         name = record.environment
         if record.code == "create.allowed":
             asked[name] = str(record.detail.get("datasets") or "")
@@ -164,9 +165,11 @@ def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
             if dataset in datasets.split(","):
                 mounted.append(_Mounted(name, record.at))
         else:
-            for one in mounted:
-                if one.environment == name and one.until is None:
-                    one.until = record.at
+            ended = [one for one in mounted if one.environment == name and one.until is None]
+            for one in ended:
+                one.until = record.at
+            if ended and record.code == "environment.renamed":
+                mounted.append(_Mounted(str(record.detail.get("to", "")), record.at))
     return mounted
 
 

@@ -16,7 +16,7 @@ from gateway.audit.record import Record
 _CHANNELS = ("session.opened", "session.closed", "forward.opened", "forward.closed")
 _CONNECTIONS = ("connection.closed", "session.revoked")
 _STARTS = ("environment.started", "environment.woken", "environment.healed", "environment.adopted")
-_STOPS = ("environment.stopped", "environment.deleted")
+_STOPS = ("environment.stopped", "environment.deleted", "environment.renamed")
 
 
 @dataclass(slots=True)

@@ -10,6 +10,9 @@ from pathlib import Path
 from gateway.audit.read import Filter, stream
 from gateway.audit.segments import first_record, segments
 
+_OF_KEYS = frozenset({"key.added", "key.removed", "user.renamed"})
+_OF_DOORS = frozenset({"user.disabled", "user.enabled", "user.renamed", "user.deleted"})
+
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
@@ -39,9 +42,14 @@ def compare(
 def _recorded_keys(journal: Path) -> dict[tuple[str, str], str]:
     """Return the last thing recorded of each user's key: `key.added` or `key.removed`."""
     last: dict[tuple[str, str], str] = {}
-    for record in stream(journal, Filter(action="key")):
-        if record.code in {"key.added", "key.removed"}:
-            last[str(record.detail.get("user", "")), str(record.detail.get("fingerprint", ""))] = record.code
+    for record in stream(journal, Filter(codes=_OF_KEYS)):
+        user = str(record.detail.get("user", ""))
+        if record.code == "user.renamed":
+            moved = {key: code for key, code in last.items() if key[0] == user}
+            last = {key: code for key, code in last.items() if key not in moved}
+            last |= {(str(record.detail.get("to", "")), key[1]): code for key, code in moved.items()}
+        else:
+            last[user, str(record.detail.get("fingerprint", ""))] = record.code
     return last
 
 
@@ -64,9 +72,14 @@ def _compare_keys(
 
 def _compare_disabled(journal: Path, users: set[str], disabled: set[str]) -> Iterable[Discrepancy]:
     last: dict[str, str] = {}
-    for record in stream(journal, Filter(action="user")):
-        if record.code in {"user.disabled", "user.enabled"}:
-            last[str(record.detail.get("user", ""))] = record.code
+    for record in stream(journal, Filter(codes=_OF_DOORS)):
+        user = str(record.detail.get("user", ""))
+        if record.code == "user.renamed":
+            last[str(record.detail.get("to", ""))] = last.pop(user, "")
+        elif record.code == "user.deleted":
+            last.pop(user, None)
+        else:
+            last[user] = record.code
     for user in users:
         if last.get(user) == "user.disabled" and user not in disabled:
             yield Discrepancy("user.came-back", user, user, "was disabled, but is enabled in the database")

@@ -39,6 +39,7 @@ REGISTRY: dict[str, Entry] = {
     "run": Entry("run", ENVIRONMENTS),
     "logs": Entry("logs", ENVIRONMENTS),
     "key": Entry("key", PEOPLE),
+    "rename": Entry("rename", PEOPLE),
     "user": Entry("user", PEOPLE),
     "config-ssh": Entry("config_ssh", PEOPLE),
     "policy": Entry("policy", ACCESS),

@@ -1,15 +1,16 @@
 """`devgw user`: who is known, and whose door is shut."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from gateway.cli.invocation import invocation_of
-from gateway.cli.options import OutputOption, QuietOption, UserArgument, command_app
+from gateway.cli.options import OutputOption, QuietOption, UserArgument, YesOption, command_app
 from gateway.cli.output import Form, Output
 from gateway.model import User, parse_user_name
 
-app = command_app(help="List users, shut one out, let one in again.")
+app = command_app(help="List users, shut one out, let one in again, remove one.")
 
 _HEADINGS = ("USER", "DOOR", "KEYS", "ENVIRONMENTS", "SINCE")
 
@@ -34,6 +35,31 @@ def list_users(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: Qui
         for one in documents
     ]
     Output(output, quiet=quiet).table(_HEADINGS, rows, {"users": documents})
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    user: UserArgument,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--archive", metavar="FILE", help="Keep their files, keys and settings in a tar: .tar, .tar.gz."),
+    ] = None,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove their files for good, without an archive.")] = False,
+    yes: YesOption = False,
+    output: OutputOption = Form.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Remove a user with their environments, keys and files; with --archive these are kept in a tar."""
+    gateway, out, name = invocation_of(ctx).app, Output(output, quiet=quiet), parse_user_name(user)
+    gateway.users.require(name)
+    kept = f", and keep what is theirs in {archive}" if archive else ""
+    if not out.confirm(f"remove {name} and everything that is theirs{kept}?", yes=yes):
+        out.note("nothing was removed")
+        return
+    digest = gateway.user_removal.delete(name, archive_at=archive, purge=purge)
+    document = {"user": name, "archive": str(archive or ""), "sha256": digest}
+    out.done(f"{name} is removed" + (f"; {archive} has sha256 {digest}" if digest else ""), document)
 
 
 @app.command()

@@ -90,3 +90,24 @@ def test_a_lost_machine_is_restored_from_the_backup_of_a_serving_gateway(fresh_g
 def _logs_in(gateway: GatewayProcess, user: str) -> "subprocess.CompletedProcess[bytes] | None":
     done = gateway.ssh(user, "id -un")
     return done if done.returncode == 0 else None
+
+
+def test_a_renamed_user_logs_in_under_the_new_name_and_finds_their_files(fresh_gateway: GatewayProcess) -> None:
+    """While the gateway serves; the old name is nobody's, and who leaves is in the archive."""
+    gateway = fresh_gateway
+    gateway.create("alice")
+    gateway.serve()
+    assert gateway.ssh("alice", "echo kept >~/note").returncode == 0
+    gateway.devgw("stop", "alice")
+    gateway.devgw("rename", "alice", "alicia")
+    (gateway.root / "keys" / "alice").rename(gateway.root / "keys" / "alicia")
+    (gateway.root / "keys" / "alice.pub").rename(gateway.root / "keys" / "alicia.pub")
+    done = gateway.ssh("alicia", "id -un; pwd; cat ~/note")
+    assert done.stdout == b"alicia\n/home/alicia\nkept\n", done.stderr
+    assert gateway.ssh("alice", "true").returncode == 255
+    gateway.devgw("stop", "alicia")
+    archive = gateway.root / "alicia.tar.gz"
+    gateway.devgw("user", "delete", "alicia", "--archive", str(archive), "--yes")
+    listed = subprocess.run(["tar", "-tzf", archive], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "alicia/main/home/note" in listed.splitlines()
+    assert gateway.ssh("alicia", "true").returncode == 255

@@ -255,3 +255,24 @@ def test_an_edited_database_disagrees_with_the_journal(
     keys: Path, stored: dict[str, list[str]], disabled: list[str], kinds: list[str]
 ) -> None:
     assert sorted(one.kind for one in compare(keys, stored, disabled)) == kinds
+
+
+def test_an_environment_that_got_another_name_had_the_dataset_before_and_after(directory: Path, archive: Path) -> None:
+    """Its user too; what was done under each name is told under that name."""
+    journal = Journal(directory)
+    loaded = loaded_event(GATEWAY, Path("policy.toml"), keep(archive, OPEN), None, parse_policy(OPEN, "p"))
+    journal.append(Event(loaded.code, loaded.actor, detail=loaded.detail, at=day(1)))
+    journal.append(Event("user.created", ADMIN, detail={"user": "alice"}, at=day(1)))
+    journal.append(Event("environment.created", ADMIN, "alice", detail={"datasets": "imagenet"}, at=day(1)))
+    journal.append(Event("session.opened", Actor("user", "alice"), "alice", at=day(2)))
+    journal.append(Event("environment.stopped", ADMIN, "alice", at=day(3)))
+    journal.append(Event("user.renamed", ADMIN, detail={"user": "alice", "to": "alicia"}, at=day(3, 1)))
+    journal.append(Event("environment.renamed", ADMIN, "alice", detail={"to": "alicia"}, at=day(3, 1)))
+    journal.append(Event("session.opened", Actor("user", "alicia"), "alicia", at=day(4)))
+    journal.close()
+    found = exposure(directory, archive, "imagenet", day(2), day(5))
+    assert [(one.user, one.environment, one.mounted_until) for one in found.did] == [
+        ("alice", "alice", day(3, 1)),
+        ("alicia", "alicia", None),
+    ]
+    assert {one.user for one in found.could} >= {"alice", "alicia"}
