@@ -80,5 +80,6 @@ class EgressChild:
 
 
 def names_hosts(policy: Policy) -> bool:
-    """Say whether any role names a host."""
-    return any(role.egress_hosts for role in policy.roles.values())
+    """Say whether any role that somebody holds, or may come to hold, names a host."""
+    held = {*policy.default_roles, *(name for grant in policy.grants for name in grant.roles)}
+    return any(policy.roles[name].egress_hosts for name in held)

@@ -123,6 +123,7 @@ def test_curl_goes_by_name_in_plain_http_too(site: Site) -> None:
     assert "403" in moved
 
 
+@pytest.mark.attack("C20", "a permitted name that leads to a private address, from a real environment")
 @pytest.mark.emits("egress-host.refused")
 def test_a_name_that_leads_inside_is_refused(site: Site) -> None:
     """The policy permits the name; where its owner lets it lead is not the owner's to decide alone."""
@@ -133,6 +134,7 @@ def test_a_name_that_leads_inside_is_refused(site: Site) -> None:
     assert any("10.77.0.1 is not a public address" in reason for reason in reasons)
 
 
+@pytest.mark.attack("C21", "another site at the same address, from a real environment")
 def test_tls_for_another_name_is_cut(site: Site) -> None:
     """`--connect-to` has curl ask for the one and speak to the other, which is at the same address."""
     cut = site.inside(
@@ -149,6 +151,7 @@ def test_a_person_who_logs_in_reads_what_is_open(site: Site) -> None:
     assert "for others ask the administrator of this gateway" in shown
 
 
+@pytest.mark.attack("C24", "a connection outside that is held while the policy takes its name away")
 def test_a_policy_that_changes_cuts_what_is_open(site: Site) -> None:
     """And the sockets go with the last name."""
     hold = (

@@ -29,6 +29,7 @@ PUBLIC = [
 ]  # fmt: skip
 
 
+@pytest.mark.attack("C20", "a name that leads to a private, local, shared or metadata address, also carried in IPv6")
 @pytest.mark.parametrize("address", PRIVATE)
 def test_no_address_that_is_not_public_is_connected_to(address: str) -> None:
     assert refusal_of(ipaddress.ip_address(address)) is not None
@@ -39,6 +40,7 @@ def test_public_addresses_are(address: str) -> None:
     assert refusal_of(ipaddress.ip_address(address)) is None
 
 
+@pytest.mark.attack("C20", "a name that leads to the gateway's own public address")
 @pytest.mark.parametrize("form", ["8.8.8.8", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"])
 def test_the_gateways_own_public_address_is_closed_in_every_form(form: str) -> None:
     own = frozenset({ipaddress.ip_address("8.8.8.8")})
@@ -81,6 +83,7 @@ def connect(names: Names) -> UnreachableError:
     return raised.value
 
 
+@pytest.mark.attack("C20", "a name that leads elsewhere the second time (DNS rebinding)")
 def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(dialled: list[str]) -> None:
     """Whoever owns the name answers otherwise the second time (DNS rebinding): there is no second time."""
     names = Names(["8.8.8.8"], ["127.0.0.1"])

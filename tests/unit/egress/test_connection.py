@@ -149,6 +149,7 @@ def test_a_hello_that_comes_byte_by_byte_is_held_back_until_it_is_whole() -> Non
     assert bytes(world.got) == hello
 
 
+@pytest.mark.attack("C21", "TLS for another name than was asked for, for none, and cut into records of three bytes")
 @pytest.mark.parametrize(
     ("hello", "reason"),
     [
@@ -167,6 +168,7 @@ def test_not_a_byte_of_tls_for_another_name_goes_out(hello: bytes, reason: str) 
     assert world.reasons("egress-host.closed") == [reason]
 
 
+@pytest.mark.attack("C23", "a ClientHello that does not end")
 def test_a_hello_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tunnel, "HELLO_SECONDS", 0.1)
 
@@ -206,6 +208,7 @@ def test_a_refusal_says_what_is_closed_and_whom_to_ask_in_status_and_body() -> N
     assert world.codes() == ["egress-host.denied"]
 
 
+@pytest.mark.attack("C19", "an address, a password, no port or 16 KiB in place of the name of a host outside")
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -239,6 +242,7 @@ def test_a_user_who_is_disabled_gets_nothing() -> None:
     assert world.codes() == ["egress-host.allowed", "egress-host.refused"]
 
 
+@pytest.mark.attack("C22", "another `Host` than the URL's, and a second request behind the first")
 def test_a_plain_request_is_made_anew_for_the_host_of_its_url() -> None:
     """Nothing for proxies goes on, `Host` is the URL's, and what follows the request is never sent."""
     request = (
@@ -259,6 +263,7 @@ def test_a_plain_request_is_made_anew_for_the_host_of_its_url() -> None:
     assert answer.endswith(b"done")
 
 
+@pytest.mark.attack("C22", "a body with two lengths (request smuggling)")
 def test_two_framings_of_one_body_are_refused_or_made_one() -> None:
     """Request smuggling: what a proxy and a server could frame differently leaves with one framing."""
     smuggled = (
@@ -318,6 +323,7 @@ def test_a_disabled_users_tunnels_are_cut() -> None:
     assert run(client).reasons("egress-host.closed") == ["no longer permitted: the user alice is disabled"]
 
 
+@pytest.mark.attack("C23", "more connections to hosts outside than one user may have")
 def test_one_too_many_is_told_so_and_written_down_once() -> None:
     answers = []
 
