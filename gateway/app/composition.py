@@ -8,6 +8,7 @@ from gateway.config import Settings, load_settings
 from gateway.disk import BALLAST_BYTES, Ballast
 from gateway.engines.choice import EngineChoice
 from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
+from gateway.environments.locks import SharedLocks
 from gateway.environments.open_hosts import OpenHosts
 from gateway.environments.reconcile import Reconciler
 from gateway.environments.rounds import Records, Rounds
@@ -31,12 +32,13 @@ from gateway.operations.recorded import Recorded
 from gateway.operations.sessions import SessionOperations
 from gateway.operations.users import UserOperations
 from gateway.policy import PolicyInForce, policy_file
-from gateway.process.ownership import is_alive
+from gateway.process.ownership import Liveness, is_alive
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.notices import NoticeTable
 from gateway.store.queue import QueueTable
+from gateway.store.serving import ServingTable
 from gateway.store.sessions import LiveSessionTable
 from gateway.store.usage import UsageTable
 from gateway.store.users import Users
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from gateway.background.environment_monitor import EnvironmentMonitor
     from gateway.background.gpu_sampling import GpuSampling
     from gateway.background.journal_maintenance import JournalMaintenance
+    from gateway.background.leadership import Leadership
     from gateway.background.metrics_publishing import MetricsPublishing
     from gateway.background.policy_reload import PolicyReloader
     from gateway.background.watchdog import Watchdog
@@ -92,7 +95,22 @@ class App:
 
     @cached_property
     def live_sessions(self) -> LiveSessionTable:
-        return LiveSessionTable(self.database, is_alive)
+        if self.liveness is None:
+            return LiveSessionTable(self.database, is_alive)
+        return LiveSessionTable(self.database, self.liveness.is_alive, self.liveness.is_forgotten)
+
+    @cached_property
+    def liveness(self) -> Liveness | None:
+        """Which processes of the site's gateways serve; None where there is one gateway."""
+        instance = self.settings.instance
+        return Liveness(instance, ServingTable(self.database)) if instance else None
+
+    @cached_property
+    def leadership(self) -> "Leadership":
+        """Which gateway of the site does what must be done once."""
+        from gateway.background.leadership import Leadership
+
+        return Leadership(self.database.lock("leader") if self.database.has_locks else None)
 
     @cached_property
     def lease_table(self) -> LeaseTable:
@@ -117,7 +135,8 @@ class App:
     @cached_property
     def gateway_id(self) -> str:
         """What marks this gateway's environments in an engine that several gateways may share."""
-        return hashlib.sha256(str(self.settings.state_dir.resolve()).encode()).hexdigest()[:12]
+        made = hashlib.sha256(str(self.settings.state_dir.resolve()).encode()).hexdigest()[:12]
+        return self.settings.site.id or made
 
     @cached_property
     def authority(self) -> "Authority":
@@ -134,7 +153,7 @@ class App:
     @cached_property
     def ballast(self) -> Ballast:
         """Room for administrators on a full disk."""
-        return Ballast(self.settings.state_dir / "reserve", BALLAST_BYTES)
+        return Ballast(self.settings.own_dir / "reserve", BALLAST_BYTES)
 
     @cached_property
     def disk_reserve(self) -> "DiskReserve":
@@ -155,7 +174,8 @@ class App:
         """What signs the journal's heads."""
         from gateway.audit.head_key import HeadKey
 
-        return HeadKey(self.settings.keys_dir)
+        settings = self.settings
+        return HeadKey(settings.keys_dir, settings.instance, settings.own_dir if settings.instance else None)
 
     @cached_property
     def head_signer(self) -> "HeadSigner":
@@ -226,6 +246,7 @@ class App:
             stop_timeout=self.settings.environments.stop_timeout,
             notebook_port=self.settings.server.notebook_port,
             open_hosts=self.open_hosts,
+            shared_locks=SharedLocks(self.database.lock) if self.database.has_locks else None,
         )
         return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, chosen, self.journal)
 
@@ -404,7 +425,7 @@ class App:
         from gateway.background.watchdog import Watchdog
         from gateway.duties import DutyBoard
 
-        return Watchdog(DutyBoard(self.settings.state_dir / "duties.json"))
+        return Watchdog(DutyBoard(self.settings.duties_file))
 
     @cached_property
     def egress_child(self) -> "EgressChild":

@@ -39,7 +39,7 @@ def metrics_of(app: "App") -> Metrics:
         sensors=app.sensors,
         bans=lambda: len(app.throttle.bans()),
         doctor=Doctor(app.doctor_sources).look,
-        duties=partial(last_runs, settings.state_dir / "duties.json"),
+        duties=partial(last_runs, settings.duties_file),
         workers=settings.server.workers,
     )
     events, disk = EventCounts(datetime.now(UTC)), UserDisk()

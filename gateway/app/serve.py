@@ -73,6 +73,8 @@ class ServingProcess:
         """Serve until SIGTERM, then drain. Raises: DevgwError, before it listens."""
         app = self._app
         app.authority.ensure()
+        if app.liveness:
+            app.liveness.begin()
         if self._link and self._link.joins:
             app.policy_reloader.join()
         else:
@@ -97,8 +99,9 @@ class ServingProcess:
 
     async def _on_started(self, server: SshServer, port: int) -> None:
         app = self._app
-        publisher = SessionPublisher(app.live_sessions, server.registry, this_process())
-        grants = GrantNotice(app.journal, self._away_since) if self._has_duties else None
+        beat = app.liveness.beat if app.liveness else None
+        publisher = SessionPublisher(app.live_sessions, server.registry, this_process(), beat)
+        grants = GrantNotice(app.journal, self._away_since, self._leads) if self._has_duties else None
         self._watch = AccessWatch(app.database.revision, app.policy, app.policy_reloader, server, publisher, grants)
         works = {
             "who is connected": publisher.run,
@@ -108,14 +111,26 @@ class ServingProcess:
         if self._link:
             self._link.listen(server.registry.notify)
         if self._has_duties:
-            app.gpu_sampling.start()
             app.metrics_publishing.start()
-            works["environments"] = partial(app.environment_monitor.run, self._notify_by(server))
-            works["hosts by name"] = app.egress_child.run
+            works["environments"] = partial(app.leadership.lead, partial(self._lead, server))
         watchdog = app.watchdog if self._has_duties else Watchdog()
         self._tasks = {asyncio.create_task(watchdog.keep(name, work)) for name, work in works.items()}
         app.journal.submit(Event("gateway.started", GATEWAY, detail=self._place | {"port": port}))
         self._manager.ready()
+
+    def _leads(self) -> bool:
+        return self._app.leadership.leads
+
+    async def _lead(self, server: SshServer) -> None:
+        """Do what one gateway of the site does for all, until cancelled."""
+        app = self._app
+        app.gpu_sampling.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(app.environment_monitor.run(self._notify_by(server)))
+                group.create_task(app.watchdog.keep("hosts by name", app.egress_child.run))
+        finally:
+            app.gpu_sampling.stop()
 
     async def _on_reload(self, _server: SshServer) -> None:
         if self._watch is None:
@@ -153,6 +168,8 @@ class ServingProcess:
         """Nobody is connected any more; what could not be removed is known as a dead process's later."""
         try:
             self._app.live_sessions.clear(this_process())
+            if self._app.liveness:
+                self._app.liveness.end()
         except DevgwError as exc:
             _log.warning("the list of who is connected could not be cleared: %s", exc.message)
 

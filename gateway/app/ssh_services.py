@@ -11,7 +11,7 @@ from policies.ports import METRICS_PORT
 
 def services_of(app: App) -> Services:
     """Name what answers the SSH server's questions."""
-    audit, has_others = app.settings.audit, app.settings.server.workers > 1
+    audit, has_others = app.settings.audit, app.settings.server.workers > 1 or app.liveness is not None
     return Services(
         directory=app.users,
         environments=app.environments,

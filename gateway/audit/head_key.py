@@ -11,9 +11,11 @@ from gateway.errors import JournalError
 class HeadKey:
     """`journal_head`, mode 0600, and `journal_head.pub` beside it, which holds one line: the verifier key."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, instance: str = "", own_directory: Path | None = None) -> None:
+        """Of several gateways with one key each signs under its own name; its public half lies in its own directory."""
         self.private = directory / "journal_head"
-        self.public = directory / "journal_head.pub"
+        self.public = (own_directory or directory) / "journal_head.pub"
+        self._instance = instance
 
     def ensure(self, name: str) -> Signer:
         """Load the key, or make it under a name. Raises: JournalError `head.bad-key`, OSError."""
@@ -23,12 +25,14 @@ class HeadKey:
                 Signer.create(self.private, name)
         signer = self.load()
         if not self.public.exists():
+            self.public.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.public.write_text(f"{signer.verifier}\n")
         return signer
 
     def load(self) -> Signer:
         """Load the private key. Raises: JournalError `head.bad-key`."""
-        return Signer.load(self.private)
+        signer = Signer.load(self.private)
+        return signer.named(f"{signer.verifier.name}/{self._instance}") if self._instance else signer
 
 
 def read_verifiers(place: Path | str) -> tuple[Verifier, ...]:

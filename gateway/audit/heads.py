@@ -90,6 +90,10 @@ class Signer:
         public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.verifier = Verifier(name, public)
 
+    def named(self, name: str) -> "Signer":
+        """Return the same key under another name: of several journals of one site each has its own."""
+        return Signer(name, self._key)
+
     @classmethod
     def create(cls, path: Path, name: str) -> "Signer":
         """Make a key and write it to a new file. Raises: JournalError `head.bad-key`, OSError."""

@@ -14,6 +14,7 @@ from gateway.background.session_publisher import SessionPublisher
 from gateway.gate import Decide, Recorder
 from gateway.model import GATEWAY
 from gateway.policy import PolicyInForce
+from gateway.ssh.transport.log_rate_limiter import LogRateLimiter
 from policies.requests import Subject
 
 _log = logging.getLogger(__name__)
@@ -36,9 +37,13 @@ class GrantNotice:
 
     recorder: Recorder
     away_since: datetime
+    is_due: Callable[[], bool] = lambda: True
+    """Whether this is the gateway of the site that writes them down."""
 
     def write(self, user: str, rule: str, end: datetime) -> None:
         """Journal that a user's last grant is over."""
+        if not self.is_due():
+            return
         reason = f"the last grant of {user} ended at {end:%Y-%m-%d %H:%M} UTC"
         self.recorder.submit(Event("user.expired", GATEWAY, rule=rule, reason=reason, detail={"user": user}))
 
@@ -64,6 +69,7 @@ class AccessWatch:
         self._grant_expiry = GrantExpiry(grants.away_since) if grants else None
         self._revision = revision()
         self._expiry = Expiry()
+        self._troubles = LogRateLimiter(30)
         self._is_due = False  # stays so when a recheck failed
 
     async def run(self) -> None:
@@ -73,7 +79,8 @@ class AccessWatch:
             try:
                 await self.look()
             except Exception as exc:  # noqa: BLE001 - whatever failed, the next look must come
-                _log.error("access could not be looked at again: %s", exc)
+                if (held_back := self._troubles.tell(type(exc).__name__)) is not None:
+                    _log.error("access could not be looked at again (%d more before): %s", held_back, exc)
 
     async def look(self) -> None:
         """Look once, and have live sessions rechecked where anything changed."""

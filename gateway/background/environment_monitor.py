@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from gateway.audit.event import Event
@@ -94,7 +95,8 @@ class EnvironmentMonitor:
 
     async def run(self, notify: Notify) -> None:
         """Settle everything once, then go round until cancelled. `notify` is called on the event loop."""
-        self._watchdog.keep_thread("critical GPU errors", lambda: watch_xids(self.quarantine, self._stop), self._stop)
+        self._stop = threading.Event()  # a gateway may lead, lead no more, and lead again
+        self._watchdog.keep_thread("critical GPU errors", partial(watch_xids, self.quarantine, self._stop), self._stop)
         try:
             await asyncio.to_thread(self._watchdog.beat, ROUNDS)  # what an earlier gateway wrote counts no more
             await asyncio.to_thread(self.settle)

@@ -24,7 +24,8 @@ class GpuSampling:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Begin; ends with the process or by `stop`."""
+        """Begin, also again; ends with the process or by `stop`."""
+        self._stop = threading.Event()
         threading.Thread(target=self.run, name="sample", daemon=True).start()
 
     def stop(self) -> None:
@@ -33,6 +34,7 @@ class GpuSampling:
 
     def run(self) -> None:
         """Look at every interval until told to stop."""
+        stop = self._stop
         while True:
             try:
                 self.look(datetime.now(UTC))
@@ -40,7 +42,7 @@ class GpuSampling:
                 _log.warning("GPUs were not measured: %s", exc.message)
             except Exception:  # noqa: BLE001 - whatever it was, the next look must come
                 _log.exception("GPUs were not measured")
-            if self._stop.wait(self._interval):
+            if stop.wait(self._interval):
                 return
 
     def look(self, now: datetime) -> None:

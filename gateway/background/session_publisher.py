@@ -6,27 +6,40 @@ Writing is a task of its own: the looks that end sessions must not wait until so
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from gateway.ssh.connection_registry import Activity, ConnectionRegistry, ConnectionReport
+from gateway.ssh.transport.log_rate_limiter import LogRateLimiter
 from gateway.store.sessions import LiveSession, LiveSessionTable, Owner
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 _COUNT_SECONDS = 2.0
+_BEAT_SECONDS = 2.0
 """How old byte counts may be; whoever comes, goes, or opens a channel is written down at the next look."""
 
 
 class SessionPublisher:
     """What one process has published. Its coroutines run on the event loop of the server."""
 
-    def __init__(self, table: LiveSessionTable, registry: ConnectionRegistry, owner: Owner) -> None:
+    def __init__(
+        self,
+        table: LiveSessionTable,
+        registry: ConnectionRegistry,
+        owner: Owner,
+        beat: Callable[[], bool] | None = None,
+    ) -> None:
+        """`beat` says to other gateways that this process serves, and returns whether they knew."""
         self._table = table
+        self._beat = beat
+        self._beaten_at = -_BEAT_SECONDS
         self._registry = registry
         self._owner = owner
         self._published: dict[str, LiveSession] = {}
         self._activity: dict[str, Activity] = {}
         self._heeded: set[str] = set()
         self._written_at = 0.0
+        self._troubles = LogRateLimiter(30)
 
     async def run(self) -> None:
         """Publish twice a second, where there is anything new, until cancelled."""
@@ -36,10 +49,21 @@ class SessionPublisher:
                 if not is_swept:
                     await asyncio.to_thread(self._table.sweep)
                     is_swept = True
+                await self._say_serving()
                 await self.publish()
             except Exception as exc:  # noqa: BLE001 - whatever failed, the next look must come
-                _log.error("who is connected could not be written down: %s", exc)
+                if (held_back := self._troubles.tell(type(exc).__name__)) is not None:
+                    _log.error("who is connected could not be written down (%d more before): %s", held_back, exc)
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _say_serving(self) -> None:
+        """Say that this process serves; where nobody knew any more, what it had published is gone too."""
+        if self._beat is None or time.monotonic() - self._beaten_at < _BEAT_SECONDS:
+            return
+        if not await asyncio.to_thread(self._beat):
+            self._published.clear()
+            self._activity.clear()
+        self._beaten_at = time.monotonic()
 
     async def publish(self) -> bool:
         """Bring the store up to date; say whether there was anything to write."""

@@ -133,9 +133,9 @@ def index(
 
 def _verifiers(invocation: Invocation, head: Path | None, key: str | None) -> "tuple[Verifier, ...]":
     """Return the keys that heads are checked with; none where no head is given and this host has no key."""
-    from gateway.audit.head_key import HeadKey, read_verifiers, verifier_beside
+    from gateway.audit.head_key import read_verifiers, verifier_beside
 
-    own = HeadKey(invocation.settings.keys_dir).public
+    own = invocation.app.head_key.public
     if key is None and head is None and not own.exists():
         return ()
     return read_verifiers(key or (verifier_beside(head, own) if head else own))

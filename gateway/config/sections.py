@@ -3,9 +3,9 @@
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from gateway.config.quantities import Duration, Size, parse_duration
 from gateway.config.ssh import SshSettings
@@ -121,6 +121,19 @@ class EgressSettings(_Section):
     """How long a connection may carry nothing before it is cut."""
 
 
+class SiteSettings(_Section):
+    """Several gateways with one PostgreSQL database and one state directory: what is theirs in common, and whose."""
+
+    id: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9-]{0,30})?$")
+    """Marks the site's environments in the engine, the same in all gateways; empty: made from the state directory."""
+    instance: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9-]{0,30})?$")
+    """This gateway's name among them; empty: this machine's, where the database is PostgreSQL."""
+    keys_dir: str = ""
+    """Directory of host keys, user CA and head key, the same in all gateways; empty: `keys` in the state directory."""
+    gateways_dir: str = ""
+    """Where each gateway keeps its own journal and recordings; empty: `gateways` in the state directory."""
+
+
 class DatasetSettings(_Section):
     """One read-only dataset."""
 
@@ -138,6 +151,7 @@ class Settings(_Section):
     audit: AuditSettings = AuditSettings()
     metrics: MetricsSettings = MetricsSettings()
     egress: EgressSettings = EgressSettings()
+    site: SiteSettings = SiteSettings()
     datasets: dict[str, DatasetSettings] = Field(default_factory=dict)
     config_dir: Path
     state_dir: Path
@@ -156,22 +170,52 @@ class Settings(_Section):
             raise ValueError("write postgresql+psycopg://USER@HOST/DATABASE, or nothing for SQLite")
         return value
 
+    @model_validator(mode="after")
+    def _several_only_on_a_server(self) -> Self:
+        """Refuse a gateway among several whose database is a file."""
+        if self.site.instance and not self.database_url.startswith("postgresql"):
+            raise ValueError("site.instance is for several gateways, and needs a database_url of PostgreSQL")
+        return self
+
+    @property
+    def instance(self) -> str:
+        """This gateway's name among those of its site; empty where there are no others."""
+        if not self.database_url.startswith("postgresql"):
+            return ""
+        host = re.sub(r"[^a-z0-9-]", "-", socket.gethostname().partition(".")[0].lower()).strip("-")
+        return self.site.instance or host[:31] or "gateway"
+
+    @property
+    def gateways_dir(self) -> Path:
+        return Path(self.site.gateways_dir) if self.site.gateways_dir else self.state_dir / "gateways"
+
+    @property
+    def own_dir(self) -> Path:
+        """What is this gateway's alone, where others of its site share the state directory."""
+        return self.gateways_dir / self.instance if self.instance else self.state_dir
+
+    @property
+    def journals(self) -> dict[str, Path]:
+        """The journal of each gateway of the site, by its name; this one's is there in any case."""
+        found = sorted(self.gateways_dir.glob("*/journal")) if self.instance else []
+        return {path.parent.name: path for path in found} | {self.instance: self.journal_dir}
+
     @property
     def config_file(self) -> Path:
         return self.config_dir / "devgw.toml"
 
     @property
     def keys_dir(self) -> Path:
-        return self.state_dir / "keys"
+        return Path(self.site.keys_dir) if self.site.keys_dir else self.state_dir / "keys"
 
     @property
     def journal_dir(self) -> Path:
-        return self.state_dir / "journal"
+        return self.own_dir / "journal"
 
     @property
     def last_head_file(self) -> Path:
         """The head that was signed last; beside the journal's directory, so that who writes there cannot write it."""
-        return self.state_dir / "journal_head.last"
+        return self.own_dir / "journal_head.last"
 
     @property
     def journal_name(self) -> str:
@@ -186,7 +230,11 @@ class Settings(_Section):
 
     @property
     def recordings_dir(self) -> Path:
-        return self.state_dir / "recordings"
+        return self.own_dir / "recordings"
+
+    @property
+    def duties_file(self) -> Path:
+        return self.own_dir / "duties.json"
 
     @property
     def metrics_socket(self) -> Path:

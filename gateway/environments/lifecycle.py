@@ -17,7 +17,7 @@ from gateway.engines.interface import Engine, Progress, Service, ignore_progress
 from gateway.engines.nodes import unreachable
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.layout import Layout
-from gateway.environments.locks import Locks
+from gateway.environments.locks import EnvironmentLocks, Locks
 from gateway.environments.open_hosts import OpenHosts, write_open_hosts
 from gateway.environments.readiness import wait_until_ready
 from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
@@ -69,6 +69,8 @@ class LifecycleSettings:
     notebook_port: int = 8888
     open_hosts: Callable[[UserName, Egress], OpenHosts] | None = None
     """Says which hosts outside are open to an environment by name; None: the environment is not told."""
+    shared_locks: EnvironmentLocks | None = None
+    """Set where gateways of other hosts act on the same environments."""
 
 
 class EnvironmentLifecycle:
@@ -89,7 +91,7 @@ class EnvironmentLifecycle:
         self._leases = leases
         self._settings = settings
         self._recorder = recorder
-        self.locks = Locks(settings.state_dir / "locks")
+        self.locks: EnvironmentLocks = settings.shared_locks or Locks(settings.state_dir / "locks")
 
     def create(
         self,

@@ -2,13 +2,49 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from gateway.environments.layout import disk_error
 from gateway.errors import ConflictError
 from gateway.model import EnvironmentRef
+
+
+class EnvironmentLocks(Protocol):
+    """Locks that all processes see which act on the same environments."""
+
+    def hold(self, ref: EnvironmentRef, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Hold an environment's lock. Raises: ConflictError `environment.busy`, with `wait=False`; StoreError."""
+
+
+class SharedLock(Protocol):
+    """A lock in the database; see `gateway.store.locks`."""
+
+    def take(self, *, wait: bool) -> bool: ...
+    def release(self) -> None: ...
+
+
+class SharedLocks:
+    """Locks in the database, for gateways on several hosts; the server drops them with the process that has them."""
+
+    def __init__(self, lock_of: Callable[[str], SharedLock]) -> None:
+        self._lock_of = lock_of
+
+    @contextmanager
+    def hold(self, ref: EnvironmentRef, *, wait: bool = True) -> Iterator[None]:
+        lock = self._lock_of(f"environment {ref.user}/{ref.name}")
+        if not lock.take(wait=wait):
+            raise _busy(ref)
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _busy(ref: EnvironmentRef) -> ConflictError:
+    return ConflictError("environment.busy", f"another command is at work on {ref}", "try again in a moment")
 
 
 class Locks:
@@ -36,8 +72,6 @@ class Locks:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield
         except BlockingIOError as exc:
-            raise ConflictError(
-                "environment.busy", f"another command is at work on {ref}", "try again in a moment"
-            ) from exc
+            raise _busy(ref) from exc
         finally:
             os.close(descriptor)

@@ -12,10 +12,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from gateway.errors import StoreError
 from gateway.store.backends.choice import backend_of
+from gateway.store.locks import NamedLock
 from gateway.store.schema import REVISION
 from gateway.store.snapshot import snapshot
 
-SCHEMA_HEAD = "0005"
+SCHEMA_HEAD = "0006"
 _FIRST = "0001"
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Database:
         """`make_room` frees room that is kept for this, before SQLite makes the log that no process has open."""
         self._backend = backend_of(url, make_room)
         self._engine = self._backend.open()
+        self._lock_engine = self._backend.open_for_locks()
         self._ready = False
 
     @property
@@ -66,6 +68,16 @@ class Database:
         """Return the number of changes of access so far."""
         with self.reading() as connection:
             return int(connection.execute(select(REVISION.c.number)).scalar_one())
+
+    @property
+    def has_locks(self) -> bool:
+        """Whether processes on several hosts may have this database, and `lock` is to be had."""
+        return self._lock_engine is not None
+
+    def lock(self, name: str) -> NamedLock:
+        """Return a lock that every process with this database sees; only where it `has_locks`."""
+        assert self._lock_engine is not None  # noqa: S101 - asked before
+        return NamedLock(self._backend, self._lock_engine, name)
 
     def close(self) -> None:
         """Close pooled connections."""

@@ -189,6 +189,16 @@ KILL_REQUESTS = Table(
     Column("reason", String, nullable=False),
 )
 
+SERVING = Table(
+    "serving",
+    METADATA,
+    Column("boot", String(36), primary_key=True),  # these three name a process, see Owner
+    Column("pid", Integer, primary_key=True, autoincrement=False),
+    Column("started", sqltypes.BigInteger, primary_key=True, autoincrement=False),
+    Column("instance", String(32), nullable=False),  # the gateway that it is of
+    Column("seen_at", UtcDateTime, nullable=False),  # by the database's clock
+)
+
 REVISION = Table(
     "revision",
     METADATA,

@@ -59,9 +59,16 @@ class OwnedSession:
 class LiveSessionTable:
     """Rows of all serving processes; each of these writes its own."""
 
-    def __init__(self, database: Database, is_alive: Callable[[Owner], bool]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        is_alive: Callable[[Owner], bool],
+        is_forgotten: Callable[[Owner], bool] | None = None,
+    ) -> None:
+        """`is_forgotten` says of whom nothing need be kept any more; where nobody else serves, of all who are dead."""
         self._database = database
         self._is_alive = is_alive
+        self._is_forgotten = is_forgotten or (lambda owner: not is_alive(owner))
 
     def all(self, user: UserName | None = None) -> list[OwnedSession]:
         """Return connections of processes that still run, oldest first."""
@@ -106,16 +113,15 @@ class LiveSessionTable:
                 connection.execute(delete(table).where(_is(table, owner)))
 
     def sweep(self) -> None:
-        """Forget what processes left behind that were killed."""
-        with self._database.transaction() as connection:
-            for owner in {
+        """Forget what processes left behind that were killed, and nothing of another gateway's."""
+        with self._database.reading() as connection:
+            owners = {
                 Owner(*row)
                 for table in (LIVE_SESSIONS, KILL_REQUESTS)
                 for row in connection.execute(select(table.c.pid, table.c.started, table.c.boot).distinct())
-            }:
-                if not self._is_alive(owner):
-                    for table in (LIVE_SESSIONS, KILL_REQUESTS):
-                        connection.execute(delete(table).where(_is(table, owner)))
+            }
+        for owner in filter(self._is_forgotten, owners):
+            self.clear(owner)
 
     def ask_to_end(self, sessions: Sequence[OwnedSession], reason: str) -> None:
         """Leave word for the processes that serve them, who look twice a second; asking again changes nothing."""

@@ -59,6 +59,10 @@ class GatewayProcess:
         }
         return os.environ | own | self.variables
 
+    @property
+    def log(self) -> Path:
+        return self.root / "server.log"
+
     def devgw(self, *arguments: str, stdin: str = "", expect: int | None = 0) -> "subprocess.CompletedProcess[str]":
         """Run the `devgw` command; `expect=None` leaves the exit code to the caller."""
         command = [sys.executable, "-m", "gateway", *arguments]
@@ -92,10 +96,18 @@ class GatewayProcess:
 
     def serve(self) -> None:
         """Start the server and wait until it greets."""
-        log = (self.root / "server.log").open("ab")
+        self.begin()
+        self.await_greeting()
+
+    def begin(self) -> None:
+        """Start the server."""
+        log = self.log.open("ab")
         command = [*self.launcher, sys.executable, "-m", "gateway", "serve"]
         self.server = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, start_new_session=True)
-        poll(self._greets, f"the server's greeting (see {self.root}/server.log)", _START_SECONDS)
+
+    def await_greeting(self) -> None:
+        """Wait until the server, which was begun, greets."""
+        poll(self._greets, f"the server's greeting (see {self.log})", _START_SECONDS)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End the server; return its exit code."""
@@ -154,7 +166,7 @@ class GatewayProcess:
 
     def _greets(self) -> bool:
         if self.server is not None and self.server.poll() is not None:
-            raise RuntimeError((self.root / "server.log").read_text())
+            raise RuntimeError(self.log.read_text())
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 return connection.recv(4) == b"SSH-"

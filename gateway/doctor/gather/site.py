@@ -43,7 +43,7 @@ def site_facts(
         host_key_fingerprint=Authority(settings.keys_dir).host_key_fingerprint(),
         opened_macs=tuple(mac for mac in settings.server.macs if mac not in ETM_MACS),
         port_holder=held_by,
-        duties=faults_of(settings.state_dir / "duties.json", time.time()) if held_by == "devgw" else "",
+        duties=faults_of(settings.duties_file, time.time()) if held_by == "devgw" else "",
     )
 
 

@@ -27,6 +27,9 @@ class Backend(Protocol):
     def open(self) -> Engine:
         """Return an engine; nothing is connected yet. Raises: StoreError `store.driver-missing`."""
 
+    def open_for_locks(self) -> Engine | None:
+        """Return an engine whose connections hold locks outside transactions; None where there are no such locks."""
+
     def make_ready(self) -> None:
         """Make what must be there before the first connection. Raises: StoreError."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
 
 from gateway.errors import StoreError
 from gateway.store.backends.interface import ONLY_READS
@@ -74,6 +74,13 @@ class PostgreSql:
         event.listen(engine, "begin", _begin)
         return engine
 
+    def open_for_locks(self) -> Engine:
+        """A connection each, of no pool: what it holds lasts as long as it does."""
+        arguments = {name: value for name, value in _CONNECTION.items() if name not in self._url.query}
+        engine = create_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=arguments)
+        event.listen(engine, "connect", _watch_client)
+        return engine
+
     def make_ready(self) -> None:
         """Nothing: the database is made by whoever looks after the server."""
 
@@ -103,6 +110,15 @@ def _set_session(connection: Any, _record: Any) -> None:
         cursor.execute("SET TIME ZONE 'UTC'")
         cursor.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}")
         cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}")
+    connection.commit()
+
+
+def _watch_client(connection: Any, _record: Any) -> None:
+    """Have the server notice soon that a gateway's host is gone, and give its locks to others."""
+    with connection.cursor() as cursor:
+        for name, value in (("idle", 3), ("interval", 1), ("count", 3)):
+            cursor.execute(f"SET tcp_keepalives_{name} = {value}")
+        cursor.execute("SET tcp_user_timeout = 6000")
     connection.commit()
 
 

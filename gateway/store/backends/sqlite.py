@@ -29,6 +29,9 @@ class Sqlite:
         event.listen(engine, "begin", _begin)
         return engine
 
+    def open_for_locks(self) -> None:
+        return None
+
     def make_ready(self) -> None:
         if self.path is None:
             return
