@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gateway.environments.layout import Layout, disk_error
-from gateway.environments.locks import Locks
+from gateway.environments.locks import EnvironmentLocks
 from gateway.errors import ConflictError, DevgwError
 from gateway.model import Environment, EnvironmentRef, EnvironmentState, UserName
 from gateway.store.environments import EnvironmentTable
@@ -20,7 +20,7 @@ _AT_REST = frozenset({EnvironmentState.STOPPED, EnvironmentState.FAILED})
 class Relocation:
     """Moves directories, and has the rows changed in between; either both happen or neither."""
 
-    def __init__(self, state_dir: Path, table: EnvironmentTable, locks: Locks) -> None:
+    def __init__(self, state_dir: Path, table: EnvironmentTable, locks: EnvironmentLocks) -> None:
         self._state_dir = state_dir
         self._table = table
         self._locks = locks
