@@ -44,7 +44,6 @@ from gateway.store.usage import UsageTable
 from gateway.store.users import Users
 
 if TYPE_CHECKING:
-    from gateway.app.metrics import Metrics
     from gateway.audit.event_budget import EventBudget
     from gateway.audit.head_key import HeadKey
     from gateway.audit.head_signing import HeadSigner
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from gateway.background.leadership import Leadership
     from gateway.background.metrics_publishing import MetricsPublishing
     from gateway.background.policy_reload import PolicyReloader
+    from gateway.background.site_metrics import SiteMetrics
     from gateway.background.watchdog import Watchdog
     from gateway.doctor.doctor import Sources
     from gateway.engines.diagnostics import EngineDiagnostics
@@ -472,16 +472,21 @@ class App:
         )
 
     @cached_property
-    def metrics(self) -> "Metrics":
-        from gateway.app.metrics import metrics_of
+    def metrics(self) -> "SiteMetrics":
+        from gateway.background.site_metrics import MetricsSite, SiteMetrics
+        from gateway.metrics.collection import Tables
 
-        return metrics_of(self)
+        tables = Tables(
+            self.users, self.table, self.live_sessions, self.lease_table, self.queue_table, self.usage_table
+        )
+        bans = lambda: len(self.throttle.bans())  # noqa: E731 - one line of joining
+        return SiteMetrics(
+            MetricsSite(self.settings, tables, self.journal, self.inventory, self.sensors, bans, self.doctor_sources)
+        )
 
     @cached_property
     def metrics_publishing(self) -> "MetricsPublishing":
-        from gateway.app.metrics import publishing_of
-
-        return publishing_of(self)
+        return self.metrics.publishing(self.watchdog)
 
     def with_server(self, **changed: object) -> "App":
         """Return parts of its own for a process that has just begun, under other settings of the server."""
