@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test test-exact unit lint format demo fuzz clients bench soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
+.PHONY: help setup test test-exact unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ clients: setup ## Move 300 MB both ways with each client that is not OpenSSH, ac
 
 bench: setup ## Measure against OpenSSH on this machine
 	@tests/setup/with_engine $(PYTHON) -m tests.benchmarks
+
+soak-attacks: setup ## All attacks of one user at once for SECONDS (600), and what others feel; fails at 300 MiB
+	@$(PYTHON) -m tests.soak --seconds $(or $(SECONDS),600)
 
 soak: setup ## A thousand idle users and fifty busy ones for ten minutes
 	@$(PYTHON) -m tests.benchmarks.soak

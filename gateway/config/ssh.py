@@ -94,6 +94,8 @@ class SshSettings(BaseModel):
     """Receive window of a channel, as in OpenSSH."""
     connection_window_bytes: int = Field(32 << 20, ge=1 << 20)
     """What all channels of a connection may have in flight together before their windows become small."""
+    user_buffer_bytes: int = Field(64 << 20, ge=4 << 20)
+    """What the gateway keeps at most for one user, over all connections and channels, in each worker process."""
 
     upstream_idle_seconds: float = Field(300, gt=0)
     """Time after its last channel at which the connection to an environment is closed."""

@@ -75,6 +75,7 @@ class ClientConnection(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         self._admitted.logged_in()
+        self.connection.count_in(self.runtime.budgets.of(self.identity.user.name))
         self._live = LiveConnection(self.identity, self.end, self.notify)
         self._id = self._live.id
         self.runtime.registry.add(self._live)

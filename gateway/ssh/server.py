@@ -23,6 +23,7 @@ from gateway.ssh.login import Login
 from gateway.ssh.runtime import Runtime
 from gateway.ssh.services import Offload, Services
 from gateway.ssh.transport import algorithms
+from gateway.ssh.transport.byte_budget import UserBudgets
 from gateway.ssh.transport.guarded_connection import PACKET_BYTES, GuardedServerConnection
 from gateway.ssh.upstream.certificates import CertificateAuthority
 from gateway.ssh.upstream.dialer import EnvironmentDialer
@@ -50,8 +51,11 @@ class SshServer:
             services.environments, self._offload, services.recorder, settings.start_timeout_seconds
         )
         authority = CertificateAuthority(services.user_ca_key)
-        upstreams = UpstreamPool(services.environments, dialer, self._offload, authority, settings, services.recorder)
-        self._runtime = Runtime(settings, services, self._offload, dialer, upstreams, self.registry)
+        budgets = UserBudgets(settings.user_buffer_bytes)
+        upstreams = UpstreamPool(
+            services.environments, dialer, self._offload, authority, settings, services.recorder, budgets
+        )
+        self._runtime = Runtime(settings, services, self._offload, dialer, upstreams, self.registry, budgets)
         self._host_keys = _stamps(services.host_keys)
         self._options = _options(settings, services)
         self._listener: asyncio.Server | None = None

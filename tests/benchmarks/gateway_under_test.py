@@ -104,6 +104,7 @@ def main(root: Path, *, bare: bool) -> None:
         per_source_max_startups=many,
         per_source_max_connections=many,
         max_connections_per_user=many,
+        user_buffer_bytes=many << 20,  # alice stands for all of them
     )
 
     async def on_started(_server: SshServer, port: int) -> None:

@@ -11,15 +11,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gateway.audit.event_budget import EventBudget
 from gateway.audit.journal import Journal
 from gateway.audit.read import stream
 from gateway.audit.record import Record
+from gateway.gate import Gate
 from tests.support.host_resources import free_port
 from tests.support.ssh_clients import is_listening, poll
 from tests.support.ssh_gateway import TestGateway
@@ -43,6 +45,12 @@ class GatewayUnderFire:
 
     def key(self, user: str) -> Path:
         return self.root / f"key-{user}"
+
+    def tell(self, line: str) -> None:
+        """Say `disable NAME` or `enable NAME` to the process, as a command of an administrator would."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
 
     def log(self) -> str:
         return (self.root / "server.log").read_text()
@@ -98,7 +106,7 @@ def gateway_under_fire(root: Path, **settings: Any) -> Iterator[GatewayUnderFire
     """Start the process; end it with its environments."""
     command = [sys.executable, "-m", "tests.fuzz.gateway_under_fire", str(root), json.dumps(WIDE | settings)]
     with (root / "server.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -108,6 +116,8 @@ def gateway_under_fire(root: Path, **settings: Any) -> Iterator[GatewayUnderFire
         process.terminate()
         process.wait(30)
         process.stdout.close()
+        if process.stdin:
+            process.stdin.close()
 
 
 class JournaledGateway(TestGateway):
@@ -116,15 +126,21 @@ class JournaledGateway(TestGateway):
     def __init__(self, root: Path, **settings: Any) -> None:
         super().__init__(root, **settings)
         self.journal = Journal(root / "journal")
-        self.recorder = self.journal  # type: ignore[assignment]  # the tests of this gateway read the files
+        self.recorder = EventBudget(self.journal)  # type: ignore[assignment]  # the tests of this gateway read the files
         self.services = self._journaled(self.services)
 
     def _journaled(self, services: Any) -> Any:
-        from dataclasses import replace
+        recorder: Any = self.recorder
+        return replace(services, recorder=recorder, budget=recorder, gate=Gate(self.decide, recorder))
 
-        from gateway.gate import Gate
-
-        return replace(services, recorder=self.journal, gate=Gate(self.decide, self.journal))
+    def heed(self, lines: Iterable[str]) -> None:
+        """Do what is told on standard input: a user is disabled or enabled, and everybody looked at again."""
+        for line in lines:
+            what, name = line.split()
+            users = self.directory.users
+            users[name] = replace(users[name], disabled=what == "disable")
+            if self.server and what == "disable":
+                asyncio.run_coroutine_threadsafe(self.server.recheck(self.decide), self.loop)
 
 
 def main(root: Path, settings: dict[str, Any]) -> None:
@@ -137,6 +153,8 @@ def main(root: Path, settings: dict[str, Any]) -> None:
         gateway.start()
         for user in ("alice", "bob"):
             gateway.add_user(user)
+        gateway.add_user("carol", running=False)
+        threading.Thread(target=gateway.heed, args=(sys.stdin,), daemon=True).start()
         print(gateway.port, flush=True)
         ended.wait()
     finally:

@@ -274,6 +274,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             variables=variables,
             terminal=self._terminal,
             window=self._context.runtime.settings.channel_window_bytes,
+            timeout_seconds=self._context.runtime.settings.open_timeout_seconds,
         )
         self._far_ready(far)
 

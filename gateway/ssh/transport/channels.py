@@ -1,5 +1,6 @@
 """asyncssh's channels with data held back while their connection is full, and bounded requests (RFC 4254 §5, §6)."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
@@ -23,6 +24,8 @@ VARIABLES_MAX: Final = 64
 VARIABLE_MAX_BYTES: Final = 32 << 10
 """Environment variables of one session: how many, and name and value together."""
 
+SEND_HIGH_BYTES: Final = 64 << 10
+"""Unsent data of a channel at which its source stops, at most."""
 PIECE_BYTES: Final = 8 << 10
 """To this size pieces of data that wait are put together."""
 PIECES_MANY: Final = 64
@@ -43,11 +46,17 @@ class Congestible(Protocol):
     def wait_to_send(self, channel: Any) -> None:
         """Be told when it may."""
 
+    def has_none_waiting(self) -> bool:
+        """Say whether no channel has data that waits."""
+
     def may_send_quickly(self) -> bool:
         """Say whether `send_data` may be used now."""
 
     def send_data(self, number: int, data: memoryview, packet_bytes: int) -> None:
         """Send data under the peer's number of the channel."""
+
+    def next_window(self, window: int) -> int:
+        """Return what the window becomes of a channel that has taken half of it on."""
 
     def channel_ends(self, channel: Any) -> None:
         """Be told that this side has closed a channel, or will when its data is sent; the peer's answer is due."""
@@ -55,6 +64,41 @@ class Congestible(Protocol):
 
 class ChannelGuard(Unlogged, SSHChannel[bytes]):
     """Mixed in before an asyncssh channel class."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Let twice the channel's own window wait, for which the budget counts it, and 64 KiB at most."""
+        own = min(SEND_HIGH_BYTES, 2 * self._init_recv_window)
+        super().set_write_buffer_limits(own if high is None else high, low)
+
+    def room(self) -> int:
+        """Return how many bytes can be sent now, or may wait."""
+        free = max(0, self._send_high_water - self._send_buf_len)
+        is_next = self._may_send() or (self._conn is not None and cast("Congestible", self._conn).has_none_waiting())
+        return free + self._send_window if is_next else free
+
+    def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: SSHPacket) -> None:
+        """Take the peer's yes; one that nobody waits for any more is answered by a close."""
+        is_late = self._open_waiter is not None and self._open_waiter.cancelled()
+        super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
+        if is_late:
+            self.abort()
+
+    async def _open(self, chantype: bytes, *args: bytes) -> SSHPacket:
+        """Ask the peer for a channel; whoever stops waiting for its answer leaves it as one that is owed."""
+        try:
+            return await super()._open(chantype, *args)
+        except asyncio.CancelledError:
+            self._ends()
+            raise
+
+    def _deliver_data(self, data: bytes, datatype: int | None) -> None:
+        """Hand data on; where the peer is due new window, its size is what the budget has for it now."""
+        if self._recv_window * 2 < self._init_recv_window and self._conn is not None:
+            self._init_recv_window = cast("Congestible", self._conn).next_window(self._init_recv_window)
+            self.set_write_buffer_limits()
+            if told := getattr(self._session, "window_changed", None):
+                told(self._init_recv_window)
+        super()._deliver_data(data, datatype)
 
     def _may_send(self) -> bool:
         return self._conn is None or cast("Congestible", self._conn).may_send_data()

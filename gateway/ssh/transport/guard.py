@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, Final, cast
+from typing import Any, AnyStr, Final, cast
 
 import asyncssh
 from asyncssh.channel import SSHChannel
@@ -16,6 +16,7 @@ from asyncssh.connection import SSHConnection
 from asyncssh.constants import MSG_CHANNEL_OPEN, MSG_CHANNEL_OPEN_CONFIRMATION, MSG_GLOBAL_REQUEST, MSG_KEXINIT
 from asyncssh.packet import SSHPacket
 
+from gateway.ssh.transport.byte_budget import CONNECTION_BYTES, COPIES, WINDOW_MIN_BYTES, ByteBudget
 from gateway.ssh.transport.channels import ForwardChannel, StreamlocalChannel
 from gateway.ssh.transport.log_rate_limiter import LogRateLimiter
 from gateway.ssh.transport.packet_floor import PacketFloor
@@ -23,7 +24,7 @@ from gateway.ssh.transport.request_queue import GlobalRequestQueue
 from gateway.ssh.transport.turns import SLICE_SECONDS, turns_of
 from gateway.ssh.transport.wire import Wire
 
-INPUT_MAX_BYTES: Final = 1 << 20
+INPUT_MAX_BYTES: Final = 512 << 10
 """Unprocessed input beyond which the socket is not read; a packet is at most 256 KiB."""
 OUTPUT_HIGH_BYTES: Final = 256 << 10
 """Unsent output at which channels stop sending."""
@@ -59,6 +60,11 @@ class ConnectionGuard(GlobalRequestQueue, PacketFloor, Wire):
         self._heard_at = 0.0
         self._turns = turns_of(self._loop)
         self._is_queued = False
+        self.budget = ByteBudget()
+        self.channel_window_bytes = 2 << 20
+        self.connection_window_bytes = 32 << 20
+        self._windows_bytes = 0
+        self._is_counted = False
 
     # Receiving
 
@@ -148,6 +154,10 @@ class ConnectionGuard(GlobalRequestQueue, PacketFloor, Wire):
     def wait_to_send(self, channel: SSHChannel[bytes]) -> None:
         """Put a channel at the end of those that have data for a full connection."""
         self._waiting[channel] = None
+
+    def has_none_waiting(self) -> bool:
+        """Say whether no channel has data for the full connection: one may have a read's worth, to go on with."""
+        return not self._waiting
 
     def pause_writing(self) -> None:
         """The transport's buffer is full: channels hold their data back."""
@@ -275,6 +285,45 @@ class ConnectionGuard(GlobalRequestQueue, PacketFloor, Wire):
         self._update_recv_pktlen(max_pktsize)
         return StreamlocalChannel(self, self._loop, encoding, errors, self.window_for(window), max_pktsize)
 
+    # What may be kept for its user (ADR 0023)
+
+    def count_in(self, budget: ByteBudget) -> None:
+        """Spend from this budget from now on; no channel is open yet."""
+        self.budget = budget
+        self._is_counted = True
+        budget.take(CONNECTION_BYTES)
+
     def window_for(self, asked: int = 0) -> int:
         """Return the receive window of the next channel; 0 asks for the usual one."""
-        return asked or 2 << 20
+        return max(WINDOW_MIN_BYTES, self.budget.first_window(self._most(asked or self.channel_window_bytes)))
+
+    def next_window(self, window: int) -> int:
+        """Return what the window becomes of a channel that has taken half of it on."""
+        changed = self.budget.next_window(window, self._most(self.channel_window_bytes))
+        self._count_window(changed - window)
+        return changed
+
+    def _most(self, asked: int) -> int:
+        """Return the most that one channel of this connection may have."""
+        return min(asked, (self.connection_window_bytes - self._windows_bytes) // 4)
+
+    def _count_window(self, size: int) -> None:
+        self._windows_bytes += size
+        self.budget.take(size * COPIES)
+
+    def add_channel(self, chan: SSHChannel[AnyStr]) -> int:
+        """Take a channel, whose window counts from now on. Raises: asyncssh.ChannelOpenError."""
+        number = super().add_channel(chan)
+        self._count_window(chan.get_recv_window())
+        return number
+
+    def remove_channel(self, recv_chan: int) -> None:
+        """Forget a channel, and its window."""
+        self._count_window(-self._channels[recv_chan].get_recv_window())
+        super().remove_channel(recv_chan)
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        super()._cleanup(exc)
+        if self._is_counted:
+            self._is_counted = False
+            self.budget.give(CONNECTION_BYTES)

@@ -13,12 +13,12 @@ from asyncssh.public_key import SSHOpenSSHCertificate
 
 from gateway.config import SshSettings
 from gateway.ssh.transport import algorithms
+from gateway.ssh.transport.byte_budget import NO_ROOM
 from gateway.ssh.transport.channels import AgentChannel, SessionChannel
 from gateway.ssh.transport.guard import ConnectionGuard
 from gateway.ssh.transport.key_exchange import KeyExchangeOffer
 from gateway.ssh.transport.relay import ChannelEnd
 
-WINDOW_MIN_BYTES = 64 << 10
 PACKET_BYTES = 32768
 BULK_BYTES = 4 << 20
 """Traffic after which a connection is worth a key exchange for the quicker cipher."""
@@ -55,6 +55,8 @@ class GuardedServerConnection(ConnectionGuard, SSHServerConnection):
         super().__init__(*args, **kwargs)
         self._protocol_factory = lambda: owner
         self._settings = settings
+        self.channel_window_bytes = settings.channel_window_bytes
+        self.connection_window_bytes = settings.connection_window_bytes
         self._judge = judge
         self._auth_method = b""
         self._auth_failures = 0.0
@@ -197,6 +199,8 @@ class GuardedServerConnection(ConnectionGuard, SSHServerConnection):
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, f"more than {limit} channels on one connection"
             )
+        if not self.budget.has_room():
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, NO_ROOM)
 
     def require_session(self, permitted: int = 0) -> None:
         """The same for session channels (MaxSessions)."""
@@ -221,12 +225,6 @@ class GuardedServerConnection(ConnectionGuard, SSHServerConnection):
         channel = AgentChannel(self, self._loop, None, "strict", self.window_for(), PACKET_BYTES)
         await channel.open(lambda: end)
         return end
-
-    def window_for(self, asked: int = 0) -> int:
-        """Share a bounded window among the channels: full for the first ones, small for the hundredth."""
-        used = sum(channel.get_recv_window() for channel in self._channels.values())
-        left = (self._settings.connection_window_bytes - used) // 4
-        return max(WINDOW_MIN_BYTES, min(asked or self._settings.channel_window_bytes, left))
 
     def listeners(self) -> int:
         """Return how many reverse forwards there are."""

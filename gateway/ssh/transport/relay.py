@@ -6,11 +6,20 @@ What may be joined is decided before; a relay only moves bytes and counts them.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import asyncssh
 
-SOCKET_HIGH_BYTES = 256 << 10
+from gateway.ssh.transport.channels import ChannelGuard
+
+SOCKET_HIGH_BYTES: Final = 256 << 10
+"""Of unsent data at most; see `expect`."""
+READ_MAX_BYTES: Final = 256 << 10
+READ_MIN_BYTES: Final = 2 << 10
+"""Read from a socket whose other end cannot take anything; then it is read no further."""
+_read = bytearray(READ_MAX_BYTES)
+"""Where every socket is read: the bytes are taken out before anything else is read."""
+_readable = memoryview(_read)
 
 
 @dataclass(slots=True)
@@ -35,6 +44,12 @@ class End(Protocol):
 
     def resume_reading(self) -> None:
         """Go on."""
+
+    def room(self) -> int:
+        """Return how much can be written now without waiting here."""
+
+    def expect(self, size: int) -> None:
+        """Be told how much the other end may be sent before it waits."""
 
     def close(self) -> None:
         """Close after what was written."""
@@ -79,14 +94,16 @@ class ChannelEnd(_Half, asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[b
         super().__init__()
         self._count = count
         self._wait = wait
-        self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
+        self._channel: ChannelGuard | None = None
 
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:  # type: ignore[override]  # both kinds of channel arrive here
-        self._channel = chan
+        self._channel = cast("ChannelGuard", chan)
         if self._wait:
             chan.pause_reading()
 
     def session_started(self) -> None:
+        if self._channel:
+            self.window_changed(self._channel.get_recv_window())
         if not self._wait and self.other:
             self.other.resume_reading()
 
@@ -106,6 +123,17 @@ class ChannelEnd(_Half, asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[b
     def resume_writing(self) -> None:
         if self.other:
             self.other.resume_reading()
+
+    def window_changed(self, size: int) -> None:
+        """Pass on what the peer may send."""
+        if self.other:
+            self.other.expect(size)
+
+    def room(self) -> int:
+        return self._channel.room() if self._channel else READ_MAX_BYTES
+
+    def expect(self, size: int) -> None:
+        """A channel has its own measure."""
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._channel = None
@@ -134,8 +162,11 @@ class ChannelEnd(_Half, asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[b
             self._channel.close()
 
 
-class SocketEnd(_Half, asyncio.Protocol):
-    """A Unix stream socket as one end. It delivers nothing until the other end has started."""
+class SocketEnd(_Half, asyncio.BufferedProtocol):
+    """A Unix stream socket as one end. It delivers nothing until the other end has started.
+
+    No more is read than the other end can send on: what it cannot take stays in the kernel, on its sender's account.
+    """
 
     def __init__(self, count: Callable[[int], None]) -> None:
         super().__init__()
@@ -144,8 +175,22 @@ class SocketEnd(_Half, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=SOCKET_HIGH_BYTES)
+        self.expect(READ_MIN_BYTES)
         self._transport.pause_reading()
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        room = self.other.room() if self.other else 0
+        return _readable[: min(max(room, READ_MIN_BYTES), READ_MAX_BYTES)]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(_readable[:nbytes]))
+
+    def room(self) -> int:
+        return READ_MAX_BYTES
+
+    def expect(self, size: int) -> None:
+        if self._transport:
+            self._transport.set_write_buffer_limits(high=min(size, SOCKET_HIGH_BYTES))
 
     def data_received(self, data: bytes) -> None:
         self._count(len(data))

@@ -19,6 +19,7 @@ from gateway.errors import DevgwError
 from gateway.gate import Recorder
 from gateway.model import Actor, EnvironmentRef
 from gateway.ssh.services import EnvironmentAccess, Offload
+from gateway.ssh.transport.byte_budget import NO_ROOM, ByteBudget, UserBudgets
 from gateway.ssh.transport.channels import EnvironmentChannel
 from gateway.ssh.transport.guard import ConnectionGuard
 from gateway.ssh.transport.relay import ChannelEnd
@@ -29,12 +30,11 @@ from gateway.ssh.upstream.unanswered import UnansweredCloses
 
 AgentOpener = Callable[[], Awaitable[ChannelEnd]]
 LOGIN_SECONDS = 30.0
-WINDOW_MIN_BYTES: Final = 32 << 10
-"""The smallest receive window of a channel: one packet."""
 CHANNELS_MAX: Final = 4096
 """Channels of one upstream: those of 32 connections with 128 each."""
 UNREAD_MAX_BYTES: Final = 8 << 20
 """What an environment may leave unread before it is cut; data stops at 256 KiB, requests and opens remain."""
+UNSTARTED = "your environment did not start the program in time"
 UNREAD = "the environment's sshd does not read"
 UNANSWERED = "the environment's sshd does not answer that channels are closed"
 
@@ -49,12 +49,18 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
         agent: AgentOpener | None = None,
         note_cut: Callable[[str], None] | None = None,
         window_bytes: int = 32 << 20,
+        budget: ByteBudget | None = None,
         **kwargs: Any,
     ) -> None:
-        """`note_cut` is told why the gateway itself ends the connection; `window_bytes` is shared by the channels."""
+        """`note_cut` is told why the gateway itself ends the connection; `window_bytes` is shared by the channels.
+
+        `budget` is that of the user whose environment it is.
+        """
         super().__init__(*args, **kwargs)
         self._note_cut = note_cut
-        self._window_bytes = window_bytes
+        self.connection_window_bytes = window_bytes
+        if budget:
+            self.count_in(budget)
         self._unanswered = UnansweredCloses()
         self._idle_seconds = idle_seconds
         self._agent_opener = agent
@@ -106,12 +112,6 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
         self._unanswered.add(channel)
         self._cut_if_overdue()
 
-    def window_for(self, asked: int = 0) -> int:
-        """Share a bounded window among the channels: what all of them hold for clients that do not read it."""
-        used = sum(channel.get_recv_window() for channel in self._channels.values())
-        left = (self._window_bytes - used) // 4
-        return max(WINDOW_MIN_BYTES, min(super().window_for(asked), left))
-
     def _cut_if_overdue(self) -> None:
         if self._unanswered.are_overdue():
             self.give_up(UNANSWERED)
@@ -119,6 +119,8 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
     def add_channel(self, chan: SSHChannel[AnyStr]) -> int:
         """Take one channel more, opened by either side. Raises: asyncssh.ChannelOpenError."""
         self._cut_if_overdue()
+        if not self.budget.has_room():
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, NO_ROOM)
         if self._unanswered.are_too_many() or len(self._channels) >= CHANNELS_MAX:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, "too many channels into your environment are open or not closed by it"
@@ -134,16 +136,17 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
         variables: dict[bytes, bytes],
         terminal: "tuple[str, tuple[int, int, int, int], dict[int, int]] | None",
         window: int,
+        timeout_seconds: float,
     ) -> EnvironmentChannel:
         """Open a session channel and start its program.
 
         Raises:
-            asyncssh.ChannelOpenError: when the environment refuses.
+            asyncssh.ChannelOpenError: when the environment refuses, or does not answer in time.
         """
         self._update_recv_pktlen(32768)
         channel = EnvironmentChannel(self, self._loop, "strict", None, "strict", self.window_for(window), 32768)
         kind, size, modes = terminal or (None, (0, 0, 0, 0), {})
-        await channel.create(
+        started = channel.create(
             factory,
             cast("str | None", command),
             subsystem,
@@ -158,6 +161,11 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
             x11_single_connection=False,
             agent_forwarding=self._agent_opener is not None,
         )
+        try:
+            await asyncio.wait_for(started, timeout_seconds)
+        except TimeoutError:
+            channel.abort()  # where it is open: its program was not confirmed
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, UNSTARTED) from None
         return channel
 
     def _process_auth_agent_at_openssh_dot_com_open(self, packet: SSHPacket) -> Any:
@@ -179,8 +187,10 @@ class UpstreamPool:
         authority: CertificateAuthority,
         settings: SshSettings,
         recorder: Recorder,
+        budgets: UserBudgets,
     ) -> None:
         self._recorder = recorder
+        self._budgets = budgets
         self._environments = environments
         self._dialer = dialer
         self._offload = offload
@@ -220,7 +230,8 @@ class UpstreamPool:
         try:
             options = await self._offload.quick(self._options, ref, agent is not None)
             connection = await asyncio.wait_for(
-                self._log_in(sock, options, agent, self._cut_noter(ref, actor)), LOGIN_SECONDS
+                self._log_in(sock, options, agent, self._cut_noter(ref, actor), self._budgets.of(ref.user)),
+                LOGIN_SECONDS,
             )
         except (asyncssh.Error, OSError, TimeoutError) as exc:
             sock.close()
@@ -261,6 +272,7 @@ class UpstreamPool:
         options: SSHClientConnectionOptions,
         agent: AgentOpener | None,
         note_cut: Callable[[str], None],
+        budget: ByteBudget,
     ) -> UpstreamConnection:
         def make(loop: asyncio.AbstractEventLoop, chosen: SSHClientConnectionOptions) -> UpstreamConnection:
             return UpstreamConnection(
@@ -271,6 +283,7 @@ class UpstreamPool:
                 agent=agent,
                 note_cut=note_cut,
                 window_bytes=self._settings.connection_window_bytes,
+                budget=budget,
             )
 
         return await log_in(sock, options, make)

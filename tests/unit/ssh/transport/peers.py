@@ -13,6 +13,13 @@ from gateway.ssh.transport.guard import ConnectionGuard
 from gateway.ssh.upstream.pool import UpstreamConnection
 
 
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for what nobody tells. Raises: TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.01)
+
+
 def connected() -> tuple[socket.socket, socket.socket]:
     """Return both ends of a TCP connection; asyncssh wants an address, which a pair of Unix sockets has not."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -7,10 +7,10 @@ from typing import Any
 import asyncssh
 import pytest
 
+from gateway.ssh.transport.byte_budget import COPIES, WINDOW_MIN_BYTES, ByteBudget
 from gateway.ssh.transport.channels import PIECE_BYTES, PIECES_MANY
 from gateway.ssh.transport.relay import ChannelEnd
-from gateway.ssh.upstream.pool import WINDOW_MIN_BYTES
-from tests.unit.ssh.transport.peers import OpenDoor, guarded_server, upstream
+from tests.unit.ssh.transport.peers import OpenDoor, guarded_server, until, upstream
 
 COUNT = 40_000
 
@@ -49,6 +49,7 @@ def test_tiny_pieces_that_wait_are_kept_together_in_order() -> None:
         async with guarded_server(lambda: door) as (_gateway, client):
             await client.create_connection(asyncssh.SSHTCPSession, "localhost", 80, encoding=None)
             channel = door.port.channel
+            channel._recv_window = channel._init_recv_window = 2 << 20
             channel.pause_reading()
             expected = bytearray()
             for number in range(COUNT):
@@ -77,6 +78,7 @@ def test_output_and_errors_in_turn_are_kept_together_too() -> None:
         async with guarded_server(lambda: door) as (_gateway, client):
             await client.create_connection(asyncssh.SSHTCPSession, "localhost", 80, encoding=None)
             channel = door.port.channel
+            channel._recv_window = channel._init_recv_window = 2 << 20
             channel.pause_reading()
             for number in range(COUNT):
                 channel._accept_data(bytes([number % 251]), number % 2 or None)
@@ -96,6 +98,7 @@ def test_pieces_of_any_size_stay_in_order_however_many_wait() -> None:
         async with guarded_server(lambda: door) as (_gateway, client):
             await client.create_connection(asyncssh.SSHTCPSession, "localhost", 80, encoding=None)
             channel = door.port.channel
+            channel._recv_window = channel._init_recv_window = 2 << 20
             for seed in range(-1, 40):
                 chance = random.Random(seed)
                 sizes = [chance.choice((1, 700, 1509, 2616, 4096, 4125, 8192)) for _ in range(chance.randrange(300))]
@@ -114,17 +117,22 @@ def test_pieces_of_any_size_stay_in_order_however_many_wait() -> None:
 
 @pytest.mark.attack("E28", "many channels into an environment whose data the user does not read")
 def test_the_windows_of_all_channels_into_an_environment_are_one_budget() -> None:
-    """The first have a full one; a thousand have a bounded one together, each with room for a packet."""
+    """Each has a small one until it is used; together they stay in the budget, and what is closed is free again."""
 
     async def go() -> None:
-        async with upstream(Ports, window_bytes=4 << 20) as (gateway, _sshd):
-            windows = []
+        budget = ByteBudget(4 << 20)
+        async with upstream(Ports, budget=budget) as (gateway, _sshd):
+            empty, windows = budget.taken_bytes, []
             for _ in range(300):
                 end = ChannelEnd(lambda _size: None)
                 channel, _ = await gateway.create_connection(lambda end=end: end, "localhost", 80, "", 0)  # type: ignore[misc]  # a default binds it now
                 windows.append(channel.get_recv_window())
-            assert windows[0] == 1 << 20
             assert min(windows) == WINDOW_MIN_BYTES
-            assert sum(windows) < (4 << 20) + 300 * WINDOW_MIN_BYTES
+            assert budget.taken_bytes == empty + COPIES * sum(windows) <= budget.limit_bytes
+            for channel in list(gateway._channels.values()):
+                channel.abort()
+            await until(lambda: not gateway._channels)
+            assert budget.taken_bytes == empty
+        await until(lambda: not budget.taken_bytes)
 
     asyncio.run(go())

@@ -11,9 +11,9 @@ from asyncssh.packet import Boolean, String, UInt32
 
 from gateway.ssh.transport.guard import INPUT_MAX_BYTES
 from gateway.ssh.transport.request_queue import GLOBAL_REQUESTS_MAX, GLOBAL_REQUESTS_MAX_BYTES
-from tests.unit.ssh.transport.peers import OpenDoor, guarded_server, upstream
+from tests.unit.ssh.transport.peers import OpenDoor, guarded_server, until, upstream
 
-HELD_MAX_BYTES = 3 << 20
+HELD_MAX_BYTES = 1 << 20
 """Unprocessed input, and what one read may add to it."""
 
 
@@ -43,12 +43,6 @@ async def flood(peer: Any, host: bytes, count: int) -> list[int]:
     for _ in range(count):
         peer.send_packet(MSG_GLOBAL_REQUEST, String(b"tcpip-forward"), Boolean(True), String(host), UInt32(80))
     return answers
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.01)
 
 
 async def settled(number: Callable[[], int]) -> int:

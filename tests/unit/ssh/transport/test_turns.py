@@ -10,8 +10,7 @@ from asyncssh.constants import MSG_IGNORE
 from asyncssh.packet import String
 
 from gateway.ssh.transport.turns import SLICE_SECONDS, TURN_SECONDS, Turns, turns_of
-from tests.unit.ssh.transport.peers import GuardedServer, OpenDoor, guarded_server
-from tests.unit.ssh.transport.test_request_queue import until
+from tests.unit.ssh.transport.peers import GuardedServer, OpenDoor, guarded_server, until
 
 
 class Busy:

@@ -13,8 +13,7 @@ from gateway.ssh.transport.channels import SIGNALS, EnvironmentChannel
 from gateway.ssh.transport.relay import ChannelEnd
 from gateway.ssh.upstream import pool, unanswered
 from gateway.ssh.upstream.pool import UpstreamConnection
-from tests.unit.ssh.transport.peers import OpenDoor, upstream
-from tests.unit.ssh.transport.test_request_queue import until
+from tests.unit.ssh.transport.peers import OpenDoor, until, upstream
 
 
 class Inside(asyncssh.SSHServerSession[bytes]):
@@ -61,7 +60,7 @@ class Nobody:
         return lambda *_arguments: None
 
 
-async def program(gateway: UpstreamConnection) -> EnvironmentChannel:
+async def program(gateway: UpstreamConnection, seconds: float = 20.0) -> EnvironmentChannel:
     far = EnvironmentSession(Nobody())
     await gateway.start_program(
         lambda: far,
@@ -70,6 +69,7 @@ async def program(gateway: UpstreamConnection) -> EnvironmentChannel:
         variables={},
         terminal=("xterm", (80, 24, 0, 0), {}),
         window=1 << 16,
+        timeout_seconds=seconds,
     )
     channel = far.start()
     assert channel is not None
@@ -168,6 +168,42 @@ def test_an_sshd_that_never_answers_a_close_holds_a_bounded_number_and_is_cut(
 def silent_closes(kind: Any) -> dict[int, Any]:
     """Take CLOSE and EOF without doing anything: the handlers of an sshd that never answers."""
     return {**kind._packet_handlers, MSG_CHANNEL_CLOSE: lambda *_: True, MSG_CHANNEL_EOF: lambda *_: True}
+
+
+@pytest.mark.attack("E32", "an sshd that never says yes to a session, or never starts its program")
+@pytest.mark.parametrize("is_confirmed", [False, True])
+def test_a_program_that_never_starts_is_given_up_and_owed(monkeypatch: pytest.MonkeyPatch, is_confirmed: bool) -> None:
+    """Each counts as a close that is owed; a yes that comes late is answered by a close, and nothing stays."""
+
+    async def go() -> None:
+        may_answer = asyncio.Event()
+        seen: list[str] = []
+
+        async def later() -> Inside:
+            await may_answer.wait()
+            return Inside(seen)
+
+        class Slow(Door):
+            def session_requested(self) -> Any:
+                return Never(seen) if is_confirmed else later()
+
+        async with upstream(lambda: Slow(seen)) as (gateway, sshd):
+            with pytest.raises(asyncssh.ChannelOpenError, match="in time"):
+                await program(gateway, seconds=0.3)
+            if not is_confirmed:
+                assert len(gateway._unanswered) == len(gateway._channels) == 1
+            may_answer.set()
+            await until(lambda: not gateway._channels and not sshd._channels)
+            assert len(gateway._unanswered) == 0
+
+    asyncio.run(go())
+
+
+class Never(Inside):
+    """A program whose start is never confirmed."""
+
+    def exec_requested(self, command: str) -> bool:
+        return None  # type: ignore[return-value]  # asyncssh waits for an answer then
 
 
 def test_closes_that_are_answered_count_for_nothing() -> None:
