@@ -96,7 +96,7 @@ int nvmlInitWithFlags(unsigned flags) {
 int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 
 int nvmlShutdown(void) {
-    opened--;
+    if (--opened) return OK; /* others have it open: the reference counts, as the real one does */
     memset(gpus, 0, sizeof gpus);
     memset(slices, 0, sizeof slices);
     gpu_count = slice_count = event_count = events_told = 0;
