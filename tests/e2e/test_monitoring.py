@@ -162,7 +162,7 @@ def prometheus(gateway: GatewayProcess) -> Iterator[Prometheus]:
 def _is_up(prometheus: Prometheus) -> bool:
     try:
         return list(prometheus.targets().values()) == ["up", "up"]
-    except OSError:
+    except (OSError, ValueError):  # it is starting, and says so in a word that is no JSON
         return False
 
 
