@@ -204,11 +204,12 @@ def test_without_a_driver_nvml_says_so():
 
 
 def test_every_host_wait_of_the_loop_is_marked():
-    """The promise of loop.py: what reads a device value on the host says SYNC on its line."""
-    from devgw_runner import loop
+    """The promise of loop, step and evaluation: what reads a device value on the host says SYNC on its line."""
+    from devgw_runner import evaluation, loop, step
 
     waits = re.compile(r"\.item\(|float\(own\)|\.synchronize\(|watch\.check\(|meter\.take\(|scaler\.step\(|\.times\(")
-    lines = Path(loop.__file__).read_text(encoding="utf-8").splitlines()
+    files = [Path(part.__file__) for part in (loop, step, evaluation)]
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     found = [line for line in lines if waits.search(line)]
     assert len(found) >= 7
     assert [line for line in found if "SYNC" not in line] == []

@@ -163,3 +163,24 @@ def test_the_joint_state_is_numbered_through_and_splits_back():
     assert len(fresh.state) == 4
     fresh.state[model[1].bias] = {"momentum_buffer": torch.zeros(1)}
     assert fresh["b"].state[model[1].bias]["momentum_buffer"].item() == 0
+
+
+@pytest.mark.parametrize("among_several", [False, True])
+def test_an_optimizer_that_computes_the_loss_itself_is_refused_by_name(capsys, among_several):
+    """LBFGS calls its closure several times a step; the runner computes the loss once."""
+
+    class Closures(ByName):
+        def optimizer(self, params, cfg):
+            return torch.optim.LBFGS(params)
+
+        def optimizers(self, model, cfg):
+            return {"": torch.optim.LBFGS(model.parameters())} if among_several else None
+
+        def schedule(self, optimizer, cfg, total_steps):
+            return None
+
+    assert run(Closures, ["--run-name", "tiny", "--steps", "2"]) == 10
+    err = capsys.readouterr().err
+    assert "Closures uses LBFGS, whose step computes the loss by a closure" in err
+    assert "hint: use an optimizer that steps on gradients" in err
+    assert "Traceback" not in err

@@ -1,6 +1,8 @@
 """Several processes on one machine, over gloo: the same numbers, the same checkpoints, honest exit codes."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,3 +126,31 @@ def test_blocks_are_the_members_of_module_lists():
     inner = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
     model = nn.Sequential(nn.Linear(2, 2), nn.ModuleDict({"layers": inner}))
     assert find_blocks(model) == list(inner)
+
+
+@pytest.mark.slow
+def test_the_preflight_refuses_just_the_optimizers_that_torch_cannot_step_on_shards(tmp_path):
+    """Each of torch's optimizers in each implementation: the rehearsal's word, and what a real step does."""
+    script = SCRIPT.with_name("sharded_optimizers.py")
+    line = [sys.executable, "-m", "devgw_runner.parallel.launch", "--nproc", "2", "--", str(script)]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    verdicts = json.loads((tmp_path / "sharded_optimizers.json").read_text())
+    wrong = {name: words for name, words in verdicts.items() if bool(words[0]) != bool(words[1])}
+    assert not wrong
+    refused = {name for name, words in verdicts.items() if words[0]}
+    assert "SGD-fused" in refused
+    assert "AdamW-fused" not in refused  # the runner's own default must not be refused
+    assert verdicts["SGD-fused"][0].startswith("SGD(fused=True) cannot step on sharded parameters: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fused", "own"])
+def test_an_optimizer_that_cannot_be_sharded_ends_the_run_in_one_line(finished, kind):
+    """One of torch's before anything is compiled; one of the user's own at its first step."""
+    done = finished("--nproc", "2", SCRIPT.with_name("unshardable.py"), "--parallel", "fsdp", "--steps", "2", KIND=kind)
+    assert done.returncode == 20, done.stderr
+    name = {"fused": r"SGD\(fused=True\)", "own": "Own"}[kind]
+    assert re.search(f"error: {name} cannot step on sharded parameters: .+", done.stderr)
+    assert "or --parallel ddp" in done.stderr
+    assert "Traceback" not in done.stderr

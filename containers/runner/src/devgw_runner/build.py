@@ -27,6 +27,7 @@ from devgw_runner.metrics.record import Meter
 from devgw_runner.metrics.recorder import Recorder
 from devgw_runner.monitor import make_monitor
 from devgw_runner.optimizers import follows_metric, make_optimizer, make_schedule
+from devgw_runner.parallel.sharded_optimizer import rehearse
 from devgw_runner.parallel.world import StopConsensus
 from devgw_runner.plan.throughput import count_steps
 from devgw_runner.plan.written import write_plan
@@ -136,6 +137,7 @@ def _lay_out(prepared: Prepared) -> None:
 def _make_state(prepared: Prepared, total_steps: int, *, has_evaluation: bool) -> TrainState:
     task, config = prepared.task, prepared.config
     optimizer = make_optimizer(task, prepared.model, config)
+    rehearse(optimizer)
     scheduler = make_schedule(task, optimizer, config, total_steps)
     needs_evaluation = "ReduceLROnPlateau" if follows_metric(scheduler) else ""
     return TrainState(

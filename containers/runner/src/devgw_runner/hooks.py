@@ -4,46 +4,19 @@ A hook that the task does not define costs nothing. What hooks change is theirs 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from devgw_runner.checkpoint.state import TrainState
 from devgw_runner.checkpoint.task_state import take_task_apart
+from devgw_runner.hook_context import HookContext
 from devgw_runner.parallel.world import World
 from devgw_runner.task import Task, is_overridden
 
 # Beside the numbers of signals in what the processes agree on; a signal, whatever its number, is smaller.
 TASK_STOP = 0x100
-
-
-@dataclass(frozen=True)
-class HookContext:
-    """What a hook may see and use. Tensors are on the device: reading one makes the host wait for it."""
-
-    cfg: Any
-    model: nn.Module
-    optimizer: Optimizer
-    step: int
-    epoch: int
-    total_steps: int
-    device: torch.device
-    rank: int
-    world_size: int
-    loss: Tensor | None
-    metrics: Mapping[str, Tensor]
-    _state: TrainState
-
-    @property
-    def is_main(self) -> bool:
-        return self.rank == 0
-
-    def stop(self, reason: str) -> None:
-        """End the run after this step, with a checkpoint and exit code 0; every process follows."""
-        self._state.stop_reason = reason or "no reason given"
 
 
 class Hooks:
@@ -115,8 +88,11 @@ class Hooks:
             world_size=self._world.size,
             loss=loss,
             metrics=metrics or {},
-            _state=self._state,
+            _ask_to_stop=self._ask_to_stop,
         )
+
+    def _ask_to_stop(self, reason: str) -> None:
+        self._state.stop_reason = reason
 
 
 HOOKS = (

@@ -3,6 +3,7 @@
 Which parameters each takes is the task's choice (`Task.optimizers`); that none is forgotten is checked here.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -174,12 +175,14 @@ def make_optimizer(task: Any, model: nn.Module, config: Any) -> Optimizer:
         if own is not None and not isinstance(own, Optimizer):
             raise _wrong(task, "optimizer", own, "a torch.optim.Optimizer")
         check_turns(task, {})
+        _refuse_closures(task, [own] if own is not None else [])
         return own or AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     if isinstance(own, Optimizer):
         own = {"": own}
     if not isinstance(own, Mapping) or not own or not all(isinstance(member, Optimizer) for member in own.values()):
         raise _wrong(task, "optimizers", own, "a torch.optim.Optimizer, or a dict of them by name")
     _check_cover(task, model, own)
+    _refuse_closures(task, list(own.values()))
     check_turns(task, own)
     return next(iter(own.values())) if len(own) == 1 else JointOptimizer(own)
 
@@ -235,6 +238,22 @@ def _check_cover(task: Any, model: nn.Module, members: Mapping[str, Optimizer]) 
             raise TaskError(
                 f"{kind}.optimizers gives {name} to two optimizers: {held[0]} and {held[1]}",
                 "each parameter belongs to one optimizer",
+            )
+
+
+def _refuse_closures(task: Any, optimizers: list[Optimizer]) -> None:
+    """Refuse an optimizer that computes the loss itself, several times a step, as LBFGS does.
+
+    Raises:
+        TaskError: it names the optimizer.
+    """
+    for optimizer in optimizers:
+        closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise TaskError(
+                f"{type(task).__name__} uses {type(optimizer).__name__}, whose step computes the loss by a closure: "
+                "the runner computes it once a step",
+                "use an optimizer that steps on gradients, such as AdamW, SGD or Muon",
             )
 
 

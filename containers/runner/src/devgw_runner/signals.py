@@ -15,6 +15,8 @@ from devgw_runner.errors import SIGNAL_EXIT_BASE, StopRequested
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CHECKPOINT_SIGNAL = signal.SIGUSR1
+# After a stop signal a batch may take this long to come; a container has 30 s from SIGTERM to SIGKILL.
+BATCH_GRACE_SECONDS = 5.0
 
 
 class Signals:

@@ -6,7 +6,7 @@ The task says what to compute; precision, layout, compilation, parallelism and c
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -17,10 +17,8 @@ from devgw_runner.batch_tree import count_samples, moves_itself, walk_leaves
 from devgw_runner.blocks import find_blocks
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import DataError, TaskError
-
-if TYPE_CHECKING:
-    from devgw_runner.hooks import HookContext
-    from devgw_runner.metrics.sinks import Sink
+from devgw_runner.hook_context import HookContext
+from devgw_runner.metrics.sinks import Sink
 
 BatchT = TypeVar("BatchT")
 LABELS = frozenset({"label", "labels", "target", "targets", "y"})
@@ -85,25 +83,25 @@ class Task(Generic[BatchT]):
         """Return further scalar tensors, computed in evaluation only."""
         return {}
 
-    def setup(self, ctx: "HookContext") -> None:
+    def setup(self, ctx: HookContext) -> None:
         """Make what the task keeps beside the model; the model is on its device, no checkpoint is loaded yet."""
 
-    def on_train_start(self, ctx: "HookContext") -> None:
+    def on_train_start(self, ctx: HookContext) -> None:
         """Do something after a checkpoint was loaded, before the first step."""
 
-    def on_before_optimizer_step(self, ctx: "HookContext") -> None:
+    def on_before_optimizer_step(self, ctx: HookContext) -> None:
         """Look at the gradients, or change them, before the optimizer uses them; whole-step graphs are then off."""
 
-    def on_step_end(self, ctx: "HookContext") -> None:
+    def on_step_end(self, ctx: HookContext) -> None:
         """Do something after each optimizer step; `ctx.loss` and `ctx.metrics` are on the device."""
 
-    def on_epoch_end(self, ctx: "HookContext") -> None:
+    def on_epoch_end(self, ctx: HookContext) -> None:
         """Do something after the last step of an epoch, before its evaluation."""
 
-    def on_evaluation_end(self, ctx: "HookContext", means: Mapping[str, float]) -> None:
+    def on_evaluation_end(self, ctx: HookContext, means: Mapping[str, float]) -> None:
         """Do something with the means of a whole evaluation; the loss is among them."""
 
-    def on_train_end(self, ctx: "HookContext") -> None:
+    def on_train_end(self, ctx: HookContext) -> None:
         """Do something after the last checkpoint; what is changed here is not saved."""
 
     def evaluation_model(self, model: nn.Module) -> nn.Module:
@@ -117,7 +115,7 @@ class Task(Generic[BatchT]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned when the checkpoint was saved."""
 
-    def loggers(self, cfg: Any) -> "Iterable[Sink]":  # noqa: ARG002 - part of the contract
+    def loggers(self, cfg: Any) -> Iterable[Sink]:  # noqa: ARG002 - part of the contract
         """Return loggers of your own: objects with `write(record)` and `close()`; only the main process asks."""
         return ()
 

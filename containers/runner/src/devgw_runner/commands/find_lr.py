@@ -15,7 +15,6 @@ from devgw_runner.config_sources import read_config
 from devgw_runner.environment import prepare_compiler_environment
 from devgw_runner.errors import UsageError
 from devgw_runner.learning_rate_range import RangeTest, rates_between, run_range_test
-from devgw_runner.loop import optimizer_step
 from devgw_runner.measure import find_device
 from devgw_runner.parallel.world import World
 from devgw_runner.paths import RunPaths, cache_root
@@ -23,6 +22,7 @@ from devgw_runner.probe import close_data, prepare
 from devgw_runner.script import find_task
 from devgw_runner.signals import Signals
 from devgw_runner.state import RunState
+from devgw_runner.step import optimizer_step
 from devgw_runner.task import Task, check_task, counting_samples
 
 REPORT_VERSION = 1
