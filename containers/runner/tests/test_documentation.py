@@ -36,6 +36,11 @@ def test_every_command_is_in_the_contract_and_in_the_usage(command):
     assert re.search(rf"^  {command} ", USAGE, flags=re.MULTILINE)
 
 
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"--[a-z0-9-]+", USAGE)) - {"--batch-size", "--help"}))
+def test_every_option_of_the_command_is_in_the_reference(option):
+    assert re.search(rf"`{option}\b", REFERENCE)
+
+
 @pytest.mark.parametrize(("code", "name"), sorted(every_exit_code().items()))
 def test_every_exit_code_is_in_the_contract(code, name):
     assert f"| {code} | {name} |" in CONTRACT

@@ -19,6 +19,9 @@ train.py calls devgw_runner.run(YourTask); 'devgw-run train.py --help' lists its
 
 options:
   --nproc N      processes to start (default: one per visible GPU; 1 without, and with --wrap)
+  --nodes N      nodes of the run, or FEWEST:MOST; start the same line on each (default: 1)
+  --rendezvous H the HOST:PORT where several nodes meet, on one of them; --run-id NAME tells runs apart
+  --restarts N   times that all processes start again from the newest checkpoint after one failed (default: 0)
   --detach       keep running after the connection is lost; prints a job id
   --wrap -- ...  run an unmodified script: checks, caches, threads, signals, logs, GPU metrics
   --tf32         with --wrap: let cuBLAS use TF32
@@ -36,6 +39,8 @@ commands:
   predict        write a checkpoint's outputs to a file
   export         write weights as safetensors, or the model as torch.export, ONNX or for Triton
   feature-maps   draw a convolutional network's layers for one image"""
+
+CLUSTER_OPTIONS = {"--nodes": "2", "--rendezvous": "node0:29400", "--run-id": "flowers", "--restarts": "3"}
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("devgw_runner.commands.doctor", "run"),
@@ -57,6 +62,10 @@ class LaunchOptions:
     """What stands on the line besides the script and its own flags."""
 
     processes: int | None = None
+    nodes: str = "1"
+    rendezvous: str = ""
+    run_id: str = "devgw"
+    restarts: int = 0
     detach: bool = False
     wrap: bool = False
     tf32: bool = False
@@ -106,6 +115,9 @@ def split_launch_options(given: Sequence[str]) -> tuple[LaunchOptions, list[str]
             rest.extend(line)
         elif word == "--nproc" or word.startswith("--nproc="):
             options.processes = _count(word.partition("=")[2] or next(line, ""))
+        elif word.partition("=")[0] in CLUSTER_OPTIONS:
+            name, _, value = word.partition("=")
+            _set_cluster_option(options, name, value or next(line, ""))
         elif word in {"--detach", "--wrap", "--tf32"}:
             setattr(options, word[2:], True)
         else:
@@ -113,6 +125,17 @@ def split_launch_options(given: Sequence[str]) -> tuple[LaunchOptions, list[str]
     if not rest:
         raise UsageError("there is no script to run", "devgw-run train.py --batch-size 64")
     return options, rest
+
+
+def _set_cluster_option(options: LaunchOptions, name: str, value: str) -> None:
+    if not value or value.startswith("-"):
+        raise UsageError(f"{name} has no value", f"for example {name} {CLUSTER_OPTIONS[name]}")
+    if name == "--restarts":
+        if not value.isdigit():
+            raise UsageError(f"--restarts {value} makes no sense", "for example --restarts 3")
+        options.restarts = int(value)
+    else:
+        setattr(options, name.removeprefix("--").replace("-", "_"), value)
 
 
 def _count(text: str) -> int:
@@ -129,11 +152,16 @@ def _train(options: LaunchOptions, rest: list[str]) -> int:
         close = f"'devgw-run --help' lists the {len(COMMANDS)} commands"
         raise UsageError(f"there is no script or command {target}", close)
     from devgw_runner.launching import train_target
+    from devgw_runner.parallel.cluster import Cluster, check_cluster
 
-    return train_target(target, arguments, options.processes)
+    cluster = check_cluster(Cluster(options.nodes, options.rendezvous, options.run_id, options.restarts))
+    return train_target(target, arguments, options.processes, cluster)
 
 
 def _wrap(options: LaunchOptions, command: list[str]) -> int:
+    if options.nodes != "1" or options.rendezvous or options.restarts:
+        why = "--nodes, --rendezvous and --restarts are for a Task: a script under --wrap has no checkpoints of ours"
+        raise UsageError(why, "let the script be started by torchrun: devgw-run --wrap -- torchrun ...")
     from devgw_runner.wrap.script import run_wrapped
 
     return run_wrapped(command, processes=options.processes, tf32=options.tf32)

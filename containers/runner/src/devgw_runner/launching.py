@@ -12,17 +12,21 @@ import torch
 from devgw_runner.entry import guarded
 from devgw_runner.environment import process_environment
 from devgw_runner.errors import EXIT_OWN_FAILURE
+from devgw_runner.parallel.cluster import Cluster
 from devgw_runner.paths import cache_root
 from devgw_runner.resources import usable_cpus
 from devgw_runner.script import is_module_path, run_target
 
+ALONE = Cluster()
 
-def train_target(target: str, arguments: Sequence[str], processes: int | None) -> int:
+
+def train_target(target: str, arguments: Sequence[str], processes: int | None, cluster: Cluster = ALONE) -> int:
     """Train a script or `module:Task`; several processes replace this one."""
     count = processes or _default_processes(arguments)
-    if count == 1 or "WORLD_SIZE" in os.environ:
+    single = count == 1 and cluster.is_alone and not cluster.restarts
+    if single or "WORLD_SIZE" in os.environ:
         return guarded(lambda: run_target(target, arguments))
-    return _become_launcher(target, arguments, count)
+    return _become_launcher(target, arguments, count, cluster)
 
 
 def _default_processes(arguments: Sequence[str]) -> int:
@@ -33,9 +37,9 @@ def _default_processes(arguments: Sequence[str]) -> int:
     return max(1, torch.cuda.device_count())
 
 
-def _become_launcher(target: str, arguments: Sequence[str], count: int) -> int:
+def _become_launcher(target: str, arguments: Sequence[str], count: int, cluster: Cluster) -> int:
     cpus = max(1, usable_cpus() // count)
-    environment = {**process_environment(cache_root().absolute(), cpus), **os.environ}
+    environment = {**process_environment(cache_root().absolute(), cpus), **cluster.environment(), **os.environ}
     script = ["-m", "devgw_runner", target] if is_module_path(target) else [target]
     command = [
         sys.executable,
@@ -43,6 +47,7 @@ def _become_launcher(target: str, arguments: Sequence[str], count: int) -> int:
         "devgw_runner.parallel.launch",
         "--nproc",
         str(count),
+        *(f"--torchrun={word}" for word in cluster.arguments()),
         "--",
         *script,
         *arguments,

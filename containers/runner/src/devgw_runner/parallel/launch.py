@@ -24,16 +24,17 @@ def main() -> int:
     """Run the script in N processes and return the exit code of the first that failed."""
     parser = argparse.ArgumentParser(prog="devgw_runner.parallel.launch")
     parser.add_argument("--nproc", type=int, required=True)
+    parser.add_argument("--torchrun", action="append", default=[], help="an argument for torchrun")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     signal.signal(signal.SIGUSR1, _forward_to_children)
-    return launch(options.nproc, command)
+    return launch(options.nproc, command, options.torchrun or ["--standalone", "--max-restarts=0"])
 
 
-def launch(processes: int, command: list[str]) -> int:
-    """Run `command` (script and arguments, or -m module and arguments) under torchrun."""
-    arguments = ["--standalone", f"--nproc-per-node={processes}", "--max-restarts=0"]
+def launch(processes: int, command: list[str], meeting: list[str]) -> int:
+    """Run `command` (script and arguments, or -m module and arguments) under torchrun; `meeting`: how nodes meet."""
+    arguments = [*meeting, f"--nproc-per-node={processes}"]
     parser = get_args_parser()
     if "--shutdown-timeout" in parser.format_help():  # newer than torch 2.8
         arguments.append(f"--shutdown-timeout={SHUTDOWN_SECONDS}")
