@@ -100,10 +100,14 @@ class App:
         return LiveSessionTable(self.database, self.liveness.is_alive, self.liveness.is_forgotten)
 
     @cached_property
+    def serving(self) -> ServingTable:
+        return ServingTable(self.database)
+
+    @cached_property
     def liveness(self) -> Liveness | None:
         """Which processes of the site's gateways serve; None where there is one gateway."""
         instance = self.settings.instance
-        return Liveness(instance, ServingTable(self.database)) if instance else None
+        return Liveness(instance, self.serving) if instance else None
 
     @cached_property
     def leadership(self) -> "Leadership":
@@ -362,7 +366,7 @@ class App:
         from gateway.background.journal_maintenance import contradictions
         from gateway.operations.backup import BackupOperations
 
-        journal = self.settings.journal_dir
+        journal = self.settings.all_journals
         return BackupOperations(
             self.settings, lambda: self.head_signer, lambda: self.recorded, lambda: contradictions(self.users, journal)
         )
@@ -451,11 +455,11 @@ class App:
     def journal_maintenance(self) -> "JournalMaintenance":
         from gateway.background.journal_maintenance import HeadPlan, JournalMaintenance, contradictions, sinks_of
 
-        audit, directory = self.settings.audit, self.settings.journal_dir
+        audit, journals = self.settings.audit, self.settings.all_journals
         return JournalMaintenance(
             self.journal,
             HeadPlan(self.head_signer, sinks_of(audit), audit.head_interval),
-            lambda: contradictions(self.users, directory),
+            lambda: contradictions(self.users, journals),
             retention_seconds=audit.retention,
         )
 

@@ -65,6 +65,8 @@ class ServingProcess:
         self._manager = link or ServiceManager()
         self._has_duties = link is None or link.index == 0
         self._place: dict[str, str | int | float | bool | None] = {"worker": link.index} if link else {}
+        if app.settings.instance:
+            self._place["gateway"] = app.settings.instance
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: AccessWatch | None = None
         self._away_since = last_written_at(app.settings.journal_dir)

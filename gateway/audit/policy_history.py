@@ -78,7 +78,8 @@ def in_force_between(journal: Path, archive: Path, since: datetime, until: datet
 
 
 def _read(archive: Path, digest: str) -> Policy:
-    path = archive / f"{digest}.toml"
+    kept = archive / f"{digest}.toml"
+    path = kept if kept.exists() else next(archive.parent.glob(f"*/journal/{archive.name}/{digest}.toml"), kept)
     try:
         content = path.read_bytes()
     except OSError as exc:

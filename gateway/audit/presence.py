@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway.audit.read import Filter, of_codes, settled_before, stream
 from gateway.audit.record import Record
+from gateway.audit.segments import journals_in
 
 _CHANNELS = ("session.opened", "session.closed", "forward.opened", "forward.closed")
 _CONNECTIONS = ("connection.closed", "session.revoked")
@@ -67,7 +68,12 @@ def last_empty_start(journal: Path, since: datetime, until: datetime) -> int:
     """
     settled = settled_before(journal, since)
     starts = stream(journal, Filter(action="gateway.started", until=until)) if settled else ()
-    return max((one.number for one in starts if "worker" not in one.detail and one.number <= settled), default=0)
+    return max((one.number for one in starts if _is_alone(one) and one.number <= settled), default=0)
+
+
+def _is_alone(started: Record) -> bool:
+    """Say whether a gateway that started had no other beside it: neither a worker nor another of its site."""
+    return not {"worker", "gateway"} & started.detail.keys()
 
 
 def _owners(environments: AbstractSet[str]) -> set[str]:
@@ -86,8 +92,9 @@ def stays_in(journal: Path, environments: AbstractSet[str], since: datetime, unt
     codes = (*_CHANNELS, *_CONNECTIONS, *_STOPS)
     theirs = of_codes(journal, codes, until, owners=_owners(environments), after=begin)
     starts = of_codes(journal, ("gateway.started",), until, after=begin)
-    for record in merge(starts, theirs, key=lambda one: one.number):
-        if record.code == "gateway.started" and "worker" not in record.detail:
+    by_number = not journals_in(journal)
+    for record in merge(starts, theirs, key=lambda one: one.number if by_number else one.at):
+        if record.code == "gateway.started" and _is_alone(record):
             stays.end(lambda _stay: True, record)
         elif record.environment in environments:
             stays.note(record)

@@ -42,6 +42,11 @@ def segments(directory: Path) -> list[Segment]:
     return sorted(Segment(int(match[1]), directory / name) for match, name in found if match)
 
 
+def journals_in(directory: Path) -> list[Path]:
+    """List the journals of a site's gateways, where a directory holds one of each; none where it is itself one."""
+    return sorted(directory.glob("*/journal"))
+
+
 def segment_path(directory: Path, first: int) -> Path:
     """Return the path of the segment that begins with a record."""
     return directory / f"segment-{first:012}.jsonl"

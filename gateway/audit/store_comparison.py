@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.audit.read import Filter, stream
-from gateway.audit.segments import first_record, segments
+from gateway.audit.segments import first_record, journals_in, segments
 
 _OF_KEYS = frozenset({"key.added", "key.removed", "user.renamed"})
 _OF_DOORS = frozenset({"user.disabled", "user.enabled", "user.renamed", "user.deleted"})
@@ -88,5 +88,7 @@ def _compare_disabled(journal: Path, users: set[str], disabled: set[str]) -> Ite
 
 
 def _is_whole(journal: Path) -> bool:
+    if several := journals_in(journal):
+        return all(map(_is_whole, several))
     found = segments(journal)
     return bool(found) and first_record(found[0].path).number == 1

@@ -34,6 +34,9 @@ def verify(
     from gateway.audit.verify import verify as verify_chain
 
     invocation = invocation_of(ctx)
+    if journal is None and invocation.settings.instance:
+        _verify_site(invocation, head, key, Output(output, quiet=quiet))
+        return
     directory = journal or invocation.settings.journal_dir
     verifiers = _verifiers(invocation, head, key)
     heads = _open(head, verifiers) if head else []
@@ -131,6 +134,32 @@ def index(
         out.note("an index that differed may have hidden records: ask again what was asked")
 
 
+def _verify_site(invocation: Invocation, head: Path | None, key: str | None, out: Output) -> None:
+    """Verify the journal of each gateway of the site, and name those that are not there."""
+    from gateway.audit.site import missing_journals, own_verifiers, verify_each
+
+    settings, app = invocation.settings, invocation.app
+    verifiers = _verifiers(invocation, None, key) if key else own_verifiers(settings.journals)
+    heads = _open(head, verifiers) if head else []
+    reports = verify_each(settings.journals, verifiers, heads)
+    is_whole = all(report.ok for report in reports.values())
+    found = _contradictions(invocation) if is_whole else ()
+    named = {one.instance for one in app.serving.all()} | {one.origin.rpartition("/")[2] for one in heads}
+    missing = missing_journals(settings.journals, named)
+    facts = {f"{name}: {fact}": said for name, one in reports.items() for fact, said in _facts(one, ()).items()}
+    facts |= {f"database {number}": f"{one.kind}: {one.user} {one.message}" for number, one in enumerate(found, 1)}
+    facts |= {f"{name}: journal": "NOT THERE" for name in missing}
+    chains = {name: report.as_dict() for name, report in reports.items()}
+    out.facts(facts, {"chains": chains, "missing": missing, "store": [_document(one) for one in found]})
+    if head is None:
+        out.note("without --head nothing shows that these are the records that were written")
+    for report in reports.values():
+        _refuse(report, found)
+    if missing:
+        message = f"not proven: the journal of the gateway {missing[0]} is not in {settings.gateways_dir}"
+        raise NotProvenError("journal.not-proven", message, "site.gateways_dir is the same in all gateways")
+
+
 def _verifiers(invocation: Invocation, head: Path | None, key: str | None) -> "tuple[Verifier, ...]":
     """Return the keys that heads are checked with; none where no head is given and this host has no key."""
     from gateway.audit.head_key import read_verifiers, verifier_beside
@@ -167,7 +196,7 @@ def _contradictions(invocation: Invocation) -> "tuple[Discrepancy, ...]":
         return ()
     from gateway.background.journal_maintenance import contradictions
 
-    return contradictions(invocation.app.users, invocation.settings.journal_dir)
+    return contradictions(invocation.app.users, invocation.settings.all_journals)
 
 
 def _facts(report: "Report", found: "tuple[Discrepancy, ...]") -> dict[str, str]:

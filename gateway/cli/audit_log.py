@@ -59,7 +59,9 @@ def log(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
 
     since_at, until_at = moment_from("--since", since), moment_from("--until", until)
     wanted = Filter(user, action, since_at, until_at, denied, reference)
-    records = _records(journal or invocation_of(ctx).settings.journal_dir, wanted, follow=follow, whole=whole)
+    settings = invocation_of(ctx).settings
+    directory = journal or (settings.journal_dir if follow else settings.all_journals)
+    records = _records(directory, wanted, follow=follow, whole=whole)
     seen = 0
 
     def rows() -> Iterator[tuple[list[str], str]]:

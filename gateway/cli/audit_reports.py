@@ -75,7 +75,7 @@ def exposure(
     if end <= begin:
         raise UsageError("time.bad", "--until is not after --since", "a day is --since 2026-05-03 --until 2026-05-04")
     settings = invocation_of(ctx).settings
-    directory = journal or settings.journal_dir
+    directory = journal or settings.all_journals
     archive = directory / settings.policies_dir.name
     try:
         found = find_exposure(directory, archive, dataset, begin, end)
@@ -96,7 +96,7 @@ def _people(gateway: "App") -> "list[Person]":
     if path is not None and not path.exists():
         return []
     users = gateway.users.all()
-    logins = _last_logins(gateway.settings.journal_dir, [user.name for user in users])
+    logins = _last_logins(gateway.settings.all_journals, [user.name for user in users])
     keys = gateway.users.keys_by_user()
     return [Person(user, tuple(keys.get(user.name, ())), logins.get(user.name)) for user in users]
 

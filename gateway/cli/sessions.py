@@ -56,7 +56,7 @@ def list_sessions(
     """List who is connected, with which key, from where, doing what; with --past who was, and why it ended."""
     name = None if user is None else parse_user_name(user)
     if past:
-        _list_past(invocation_of(ctx).settings.journal_dir, name, since, until, Output(output, quiet=quiet))
+        _list_past(invocation_of(ctx).settings.all_journals, name, since, until, Output(output, quiet=quiet))
         return
     if since is not None or until is not None:
         raise UsageError("session.not-past", "--since and --until are for --past", "'devgw sessions list --past'")

@@ -201,6 +201,11 @@ class Settings(_Section):
         return {path.parent.name: path for path in found} | {self.instance: self.journal_dir}
 
     @property
+    def all_journals(self) -> Path:
+        """What stands for the journals of all gateways of the site, or for the only one."""
+        return self.gateways_dir if self.instance else self.journal_dir
+
+    @property
     def config_file(self) -> Path:
         return self.config_dir / "devgw.toml"
 

@@ -144,6 +144,10 @@ def test_a_revocation_and_a_kill_end_sessions_at_both(site: TwoGateways) -> None
         assert len(ended_within([here, there], WITHIN_SECONDS)) == 2
     assert "session.revoked" in site.one.codes("session")
     assert "session.revoked" in site.other.codes("session")
+    verified = site.other.devgw_json("audit", "verify")
+    assert (set(verified["chains"]), verified["store"], verified["missing"]) == ({"gw1", "gw2"}, [], [])
+    lines = site.one.devgw("audit", "log", "--action", "gateway.started", "-o", "json").stdout
+    assert all(f'"gateway":"{name}"' in lines for name in ("gw1", "gw2"))
 
 
 def test_failed_logins_are_counted_in_common(site: TwoGateways) -> None:
