@@ -147,6 +147,12 @@ class EnvironmentSpec:
     gpus: tuple[GpuUuid, ...] = ()
     egress: Egress = Egress.NONE
     read_only_root: bool = True
+    gpu_request: str = ""
+    """What an engine that finds GPUs itself is to find, as `--gpu` writes it; empty where `gpus` names them."""
+    node: NodeName = NOWHERE
+    """The only node it may be on, where one was asked for."""
+    avoided_nodes: tuple[NodeName, ...] = ()
+    """Nodes it must not be put on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +178,8 @@ class Environment:
     """What the gateway last failed at in its care for it; empty when all went well."""
     node: NodeName = NOWHERE
     """Where it is, as the engine says; empty where the engine was not asked or has nothing of it."""
+    node_request: NodeName = NOWHERE
+    """The only node it may be on, where an administrator named one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The composition root: the only place that joins the rooms. Built lazily: a command pays for what it uses."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ from gateway.environments.rounds import Records, Rounds
 from gateway.environments.warning_schedule import WarningSchedule
 from gateway.gate import Gate
 from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
+from gateway.gpus.deciders import Deciders
 from gateway.gpus.inventory import Inventory, inventory_of
 from gateway.gpus.lease_extension import LeaseExtension
 from gateway.gpus.leases import Leases, Surroundings
+from gateway.gpus.node_inventory import NodeInventory, out_of_reach
 from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
@@ -198,8 +201,18 @@ class App:
 
     # GPUs
 
+    @property
+    def deciders(self) -> Deciders:
+        """Who decides about GPUs."""
+        return Deciders.of(self.engine_choice.scheduling)
+
+    def _out_of_reach(self) -> Mapping[GpuUuid, str]:
+        return out_of_reach(self.engine.nodes()) if self.deciders.engine_places else {}
+
     @cached_property
     def inventory(self) -> Inventory:
+        if self.deciders.engine_places:
+            return NodeInventory(lambda: self.engine.nodes())  # noqa: PLW0108 - it is asked for when it is needed
         return inventory_of(self.settings.gpus.inventory, self.settings.gpus.cdi_spec_dirs)
 
     @cached_property
@@ -222,7 +235,11 @@ class App:
     def leases(self) -> Leases:
         line = WaitingLine(self.queue_table, self.lease_table)
         around = Surroundings(
-            self._in_containers, self.activity, line, lambda user: self.policy.allowance(user).lease_seconds
+            self._in_containers,
+            self.activity,
+            line,
+            lambda user: self.policy.allowance(user).lease_seconds,
+            self._out_of_reach,
         )
         return Leases(self.lease_table, self.inventory, around=around)
 

@@ -8,7 +8,7 @@ from gateway.cli.invocation import Invocation, invocation_of
 from gateway.cli.options import Handle, NoWaitOption, OutputOption, PasswordStdinOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
 from gateway.errors import NotFoundError
-from gateway.model import Egress, Environment, EnvironmentRef
+from gateway.model import Egress, Environment, EnvironmentRef, NodeName
 
 if TYPE_CHECKING:
     from gateway.cli.password_input import NewPassword
@@ -57,6 +57,9 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
             autocompletion=lambda: ["none", "internet"],
         ),
     ] = None,
+    node: Annotated[
+        str, typer.Option("--node", metavar="NAME", help="Only on this node; 'devgw nodes' lists them.")
+    ] = "",
     no_wait: NoWaitOption = False,
     password_stdin: PasswordStdinOption = False,
     output: OutputOption = Form.TABLE,
@@ -91,6 +94,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         datasets=datasets,
         egress=Egress(egress or settings.environments.egress),
         lifetime_seconds=invocation.app.policy.allowance(ref.user).lifetime_seconds,
+        node=NodeName(node),
         keys=keys,
         bcrypt_hash=bcrypt_hash,
     )

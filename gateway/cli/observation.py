@@ -52,6 +52,7 @@ def document_of(environment: Environment) -> dict[str, Any]:
         "state": environment.state.value,
         "detail": environment.trouble or environment.detail,
         "node": environment.node or None,
+        "node_request": environment.node_request or None,
         "should_run": environment.should_run,
         "engine": environment.engine,
         "image": environment.image,

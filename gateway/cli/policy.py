@@ -56,7 +56,7 @@ def explain(
     quiet: QuietOption = False,
 ) -> None:
     """Say what the policy answers, by which line, and which roles were asked."""
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from gateway.cli.moments import moment_from
     from policies.explain import explain as explain_question
@@ -80,7 +80,12 @@ def explain(
         "reason": decision.reason,
         "rule": decision.rule,
     }
-    out.facts(facts | roles, {"user": user, **answer.as_dict()})
+    document = {"user": user, **answer.as_dict()}
+    if asked.partition(" ")[0] == "create":
+        app = invocation_of(ctx).app
+        facts |= app.deciders.explained()
+        document["engine_decides"] = asdict(app.deciders)
+    out.facts(facts | roles, document)
     out.note("asked as if with a key that the roles accept; 'devgw key list' shows the user's own")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings
+from gateway.engines.interface import Scheduling
 from gateway.errors import EngineError
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ class EngineChoice:
         except EngineError:
             return "bubblewrap"
         return "docker"
+
+    @property
+    def scheduling(self) -> Scheduling:
+        """What the engine decides by itself, known without asking it."""
+        return Scheduling()  # Docker and bubblewrap decide nothing
 
     def engine(self) -> "Engine":
         """Return the engine. Raises: EngineError `engine.unreachable`, `engine.absent`."""

@@ -60,6 +60,20 @@ class ObservedEnvironment:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduling:
+    """What an engine decides by itself; all else devgw decides (`gpus.deciders`).
+
+    With `places_gpus` it finds the node and the GPUs for `EnvironmentSpec.gpu_request`, and observes which they are
+    once it runs. With `has_queue` its `start` returns when there is room, in an order of its own. With `ends_leases`
+    it ends environments by their time.
+    """
+
+    places_gpus: bool = False
+    has_queue: bool = False
+    ends_leases: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A machine that an engine runs environments on.
 
@@ -93,6 +107,7 @@ class Engine(Protocol):
     """
 
     name: str
+    scheduling: Scheduling
 
     def report(self) -> EngineReport:
         """Say whether the engine answers and what it can do."""
@@ -107,6 +122,8 @@ class Engine(Protocol):
             NotFoundError: `image.not-found`.
             EngineError: `mount.missing` for an absent source; `gpu.injection` when the GPU cannot be injected;
                 `variable.reserved` for a variable by which devices or code could be chosen (`variables`).
+            QueuedError: `gpu.none-free`, from an engine that places and has no room now (or from `start`).
+            LeaseError: `gpu.too-many`, from one that never has as much.
         """
 
     def start(self, ref: EnvironmentRef) -> None:

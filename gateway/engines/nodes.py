@@ -4,7 +4,7 @@ import platform
 import re
 from collections.abc import Mapping
 
-from gateway.engines.interface import Node
+from gateway.engines.interface import Node, Scheduling
 from gateway.errors import ConflictError, NodeError, NotFoundError
 from gateway.model import EnvironmentRef, NodeName
 
@@ -18,6 +18,8 @@ def this_host() -> NodeName:
 
 class OneNode:
     """What an engine answers whose environments all live on this host: it is there, whoever can ask."""
+
+    scheduling = Scheduling()
 
     def nodes(self) -> list[Node]:
         return [Node(this_host())]

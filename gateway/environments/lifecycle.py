@@ -7,16 +7,15 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
-from gateway.audit import events
 from gateway.engines.interface import Engine, Progress, Service, ignore_progress
 from gateway.engines.nodes import unreachable
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.layout import Layout
+from gateway.environments.leasing import NO_GPU, EnvironmentLeases, Leasing
 from gateway.environments.locks import EnvironmentLocks, Locks
 from gateway.environments.open_hosts import OpenHosts, write_open_hosts
 from gateway.environments.readiness import wait_until_ready
@@ -25,35 +24,19 @@ from gateway.errors import ConflictError, DevgwError, NotFoundError
 from gateway.gate import Recorder
 from gateway.model import (
     GATEWAY,
+    NOWHERE,
     Actor,
     Egress,
     Environment,
     EnvironmentRef,
     EnvironmentSpec,
     EnvironmentState,
-    GpuUuid,
     NodeName,
     User,
     UserName,
 )
 from gateway.store.environments import EnvironmentTable
 from gateway.store.users import Users
-
-
-class Leasing(Protocol):
-    """What the lifecycle needs of `gpus.leases`."""
-
-    def hold(self, ref: EnvironmentRef, request: str) -> tuple[GpuUuid, ...]:
-        """Keep or lease what was asked for. Raises: LeaseError, UsageError."""
-
-    def held_by(self, ref: EnvironmentRef) -> tuple[GpuUuid, ...]:
-        """Return what the environment holds."""
-
-    def release(self, ref: EnvironmentRef) -> None:
-        """Give back what the environment holds."""
-
-    def end_of(self, user: UserName) -> datetime | None:
-        """Return when a lease that is given now ends at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +71,8 @@ class EnvironmentLifecycle:
         self._table = table
         self._users = users
         self._engine = engine
-        self._leases = leases
+        self.leases = EnvironmentLeases(leases, engine, recorder)
         self._settings = settings
-        self._recorder = recorder
         self.locks: EnvironmentLocks = settings.shared_locks or Locks(settings.state_dir / "locks")
 
     def create(
@@ -146,7 +128,7 @@ class EnvironmentLifecycle:
             self._table.set_state(ref, environment.state, should_run=False)  # so that a stop cut off is finished later
             self._engine().stop(ref, self._settings.stop_timeout)
             self._engine().delete(ref)
-            self._give_back(ref, actor, "the environment was stopped")
+            self.leases.give_back(ref, actor, "the environment was stopped")
             self._table.set_state(ref, EnvironmentState.STOPPED, should_run=False)
 
     def delete(self, ref: EnvironmentRef, *, force: bool = False, purge: bool = False, actor: Actor = GATEWAY) -> None:
@@ -163,7 +145,7 @@ class EnvironmentLifecycle:
             self._table.begin_delete(ref, purge=purge)
             self._engine().stop(ref, self._settings.stop_timeout)
             self._engine().delete(ref)
-            self._give_back(ref, actor, "the environment was deleted")
+            self.leases.give_back(ref, actor, "the environment was deleted")
             self._remove_files(ref, purge=purge or environment.purges)
             self._table.remove(ref)
 
@@ -214,7 +196,9 @@ class EnvironmentLifecycle:
             if self._table.get(ref) is None:
                 return False
             why = f"its node {node} was declared lost"
-            self._give_back(ref, actor, why)
+            self.leases.give_back(ref, actor, why)
+            if environment.node_request == node:
+                self._table.set_node_request(ref, NOWHERE)
             self._table.set_state(ref, EnvironmentState.STOPPED, should_run=False, detail=why)
             return True
 
@@ -271,7 +255,7 @@ class EnvironmentLifecycle:
                 self._table.set_state, ref, EnvironmentState.FAILED, should_run=False, detail="the last start failed"
             )
             engine.delete(ref)
-            gpus = self._lease(environment, undo, progress, actor)
+            gpus = self.leases.before_start(environment, undo, progress, actor)
             layout.make(*self._ids(user))
             account = EnvironmentAccount(
                 ref, *self._ids(user), gpus, self._settings.ca_line(), self._settings.notebook_port
@@ -284,36 +268,12 @@ class EnvironmentLifecycle:
             undo.callback(engine.delete, ref)
             engine.create(self._spec(environment, account, layout), progress)
             engine.start(ref)
+            found = self.leases.after_start(environment, actor)
+            if found != gpus:
+                write_account(layout, replace(account, gpus=found))
             wait_until_ready(engine, ref, self._settings.start_timeout, progress)
             self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
             self._table.touch(ref)
-
-    def _lease(
-        self, environment: Environment, undo: ExitStack, progress: Progress, actor: Actor
-    ) -> tuple[GpuUuid, ...]:
-        ref, asked = environment.ref, environment.gpu_request
-        if asked in {"", "0"}:
-            return ()
-        progress(f"leasing GPU {asked}")
-        undo.callback(self._give_back, ref, actor, "the environment did not start")
-        before = self._leases.held_by(ref)
-        gpus = self._leases.hold(ref, asked)
-        if set(gpus) != set(before):
-            self._note_lease("lease.granted", ref, actor, gpus, f"asked for {asked}")
-        return gpus
-
-    def _give_back(self, ref: EnvironmentRef, actor: Actor, reason: str) -> None:
-        held = self._leases.held_by(ref)
-        self._leases.release(ref)
-        if held:
-            self._note_lease("lease.released", ref, actor, held, reason)
-
-    def _note_lease(
-        self, code: events.Change, ref: EnvironmentRef, actor: Actor, gpus: tuple[GpuUuid, ...], reason: str
-    ) -> None:
-        end = self._leases.end_of(ref.user) if code == "lease.granted" else None
-        text = "" if end is None else end.isoformat(timespec="seconds")
-        self._recorder.submit(events.lease_changed(code, actor, str(ref), ",".join(gpus), reason, text)).result()
 
     def _spec(self, environment: Environment, account: EnvironmentAccount, layout: Layout) -> EnvironmentSpec:
         ref = environment.ref
@@ -329,9 +289,16 @@ class EnvironmentLifecycle:
             mounts=layout.mounts(datasets),
             variables={"DEVGW_USER": ref.user, "DEVGW_ENVIRONMENT": str(ref), "HOME": f"/home/{ref.user}"},
             gpus=tuple(account.gpus),
+            gpu_request=self._wish(environment),
+            node=environment.node_request,
             egress=environment.egress,
             read_only_root=self._settings.read_only_root,
         )
+
+    def _wish(self, environment: Environment) -> str:
+        """Return what the engine is to find; nothing where devgw has chosen already."""
+        is_wish = self.leases.deciders.engine_places and environment.gpu_request not in NO_GPU
+        return environment.gpu_request if is_wish else ""
 
     def _is_running(self, environment: Environment) -> bool:
         observed = self._engine().observe(environment.ref)

@@ -166,10 +166,18 @@ class Rounds:
     ) -> Ending | None:
         allowance = self._allowance(environment.ref.user)
         return ending_of(
-            ends.get(environment.ref) or self._given_end(environment, allowance),
+            self._lease_end(environment, allowance, ends),
             _active_at(environment, notice),
             allowance.idle_stop_seconds,
         )
+
+    def _lease_end(
+        self, environment: Environment, allowance: Allowance, ends: Mapping[EnvironmentRef, datetime | None]
+    ) -> datetime | None:
+        """Return the end that devgw keeps; where the engine ends leases, devgw must not."""
+        if self._environments.leases.deciders.engine_ends:
+            return None
+        return ends.get(environment.ref) or self._given_end(environment, allowance)
 
     def _given_end(self, environment: Environment, allowance: Allowance) -> datetime | None:
         """Give a lease an end that has none although the policy wants one: adopted, or older than the policy."""

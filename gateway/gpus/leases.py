@@ -48,6 +48,12 @@ class LeaseStore(Protocol):
     def release(self, ref: EnvironmentRef, at: datetime) -> None:
         """Give back whatever the environment holds."""
 
+    def adopt(self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], at: datetime) -> Sequence[EnvironmentRef]:
+        """Make the rows say what the engine says; return who lost a row by it."""
+
+    def set_end(self, ref: EnvironmentRef, ends_at: datetime | None) -> bool:
+        """Move the end of what an environment holds."""
+
 
 class Line(Protocol):
     """Those who wait, in their order."""
@@ -80,6 +86,8 @@ class Surroundings:
     line: Line = field(default_factory=Nobody)
     length_seconds: Callable[[UserName], int | None] = _without_end
     """How long a user's lease lasts; None for no end."""
+    out_of_reach: Callable[[], Mapping[GpuUuid, str]] = dict
+    """GPUs that nobody can get because of their node, and why."""
 
 
 class Leases:
@@ -135,6 +143,22 @@ class Leases:
             return held
         self.release(ref)
         return self.lease(ref, request)
+
+    def require_turn(self, ref: EnvironmentRef, request: str) -> None:
+        """Refuse one whose turn has not come, where the engine finds the GPUs and devgw keeps the queue.
+
+        Raises: as `lease`; nothing is taken.
+        """
+        asked = parse_gpu_request(request)
+        if asked.count:
+            self._choose(ref, asked, self._inventory.read(), {})
+
+    def adopt(self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], *, with_end: bool) -> Sequence[EnvironmentRef]:
+        """Make the ledger say what the engine says, with an end where ends are devgw's; return who lost a lease."""
+        losers = self._store.adopt(ref, uuids, self._now())
+        if with_end:
+            self._store.set_end(ref, self.end_of(ref.user))
+        return losers
 
     def held_by(self, ref: EnvironmentRef) -> tuple[GpuUuid, ...]:
         """Return what the environment holds."""
@@ -194,7 +218,8 @@ class Leases:
         return containers | {gpu: ref for gpu, ref in self._store.holders().items() if ref != without}
 
     def _quarantined(self) -> dict[GpuUuid, str]:
-        return {row.gpu: row.reason for row in self._store.quarantined()}
+        reasons = {row.gpu: row.reason for row in self._store.quarantined()}
+        return {**self._around.out_of_reach(), **reasons}
 
     def _still_fits(self, ref: EnvironmentRef, held: tuple[GpuUuid, ...], asked: GpuRequest) -> bool:
         reading = self._inventory.read()

@@ -6,17 +6,20 @@ from datetime import UTC, datetime
 
 from gateway.auth.passwords import hash_password
 from gateway.engines.interface import Engine, Progress, ignore_progress
+from gateway.engines.nodes import find_node
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.errors import ConflictError, QueuedError
 from gateway.gate import Gate
 from gateway.gpus.requests import parse_gpu_request
 from gateway.gpus.waiting import Waiting
 from gateway.model import (
+    NOWHERE,
     Egress,
     Environment,
     EnvironmentRef,
     EnvironmentState,
     Limits,
+    NodeName,
     PublicKey,
 )
 from gateway.operations.keys import KeyOperations
@@ -37,6 +40,8 @@ class CreateOrder:
     datasets: tuple[str, ...] = ()
     egress: Egress = Egress.NONE
     lifetime_seconds: int | None = None
+    node: NodeName = NOWHERE
+    """The only node it may be on, where one is named."""
     keys: Sequence[PublicKey] = field(default_factory=tuple)
     bcrypt_hash: Callable[[], str] = field(kw_only=True)
     """Gives the notebook password's hash, which is being made."""
@@ -80,8 +85,12 @@ class EnvironmentOperations:
         if existing is not None and existing.state not in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
             raise ConflictError("environment.exists", f"{order.ref} exists already", f"'devgw show {order.ref}'")
         self._engine().image(order.image)
+        if order.node != NOWHERE:
+            find_node(self._engine().nodes(), order.node)
         self._gate.require(self._create_request(order), self._recorded.actor, str(order.ref))
         detail = {"image": order.image, "gpus": order.gpu_request, "datasets": ",".join(order.datasets)}
+        if order.node != NOWHERE:
+            detail["node"] = order.node
         with self._recorded.act("environment.created", str(order.ref), **detail):
             known = self._users.get(order.ref.user) is not None
             self._users.ensure(order.ref.user, uid_start=self._uid_start)
@@ -139,7 +148,12 @@ class EnvironmentOperations:
     def _served(
         self, ref: EnvironmentRef, gpu_request: str, attempt: Callable[[], Environment], progress: Progress | None
     ) -> Environment:
-        """Attempt at once, then in the queue where the caller wants to see its progress."""
+        """Attempt at once, then in the queue where the caller wants to see its progress.
+
+        An engine with a queue of its own has waited within the attempt.
+        """
+        if self._environments.leases.deciders.engine_queues:
+            return attempt()
         try:
             return attempt()
         except QueuedError as exc:
@@ -179,4 +193,5 @@ class EnvironmentOperations:
             egress=order.egress,
             created_at=datetime.now(UTC),
             should_run=True,
+            node_request=order.node,
         )

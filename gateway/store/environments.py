@@ -14,6 +14,7 @@ from gateway.model import (
     EnvironmentState,
     GpuUuid,
     Limits,
+    NodeName,
     UserName,
 )
 from gateway.store.database import Database
@@ -67,6 +68,7 @@ class EnvironmentTable:
             "gpu_request": environment.gpu_request, "datasets": list(environment.datasets),
             "egress": environment.egress, "should_run": environment.should_run,
             "created_at": environment.created_at, "detail": environment.detail,
+            "node_request": environment.node_request,
         }  # fmt: skip
         try:
             with self._database.transaction(changes_access=True) as connection:
@@ -99,6 +101,11 @@ class EnvironmentTable:
         """Remember what care for an environment failed at, or that it failed no more."""
         with self._database.transaction() as connection:
             connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(trouble=trouble))
+
+    def set_node_request(self, ref: EnvironmentRef, node: NodeName) -> None:
+        """Change the only node an environment may be on; empty for any."""
+        with self._database.transaction() as connection:
+            connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(node_request=node))
 
     def touch(self, ref: EnvironmentRef) -> None:
         """Remember that somebody used it just now."""
@@ -148,4 +155,5 @@ def _environment(row: Row[tuple[object, ...]], leases: dict[EnvironmentRef, list
         last_active_at=row.last_active_at,
         purges=row.purges,
         trouble=row.trouble,
+        node_request=NodeName(row.node_request),
     )

@@ -83,6 +83,7 @@ ENVIRONMENTS = Table(
     Column("last_active_at", UtcDateTime),
     Column("detail", String, nullable=False),
     Column("purges", sqltypes.Boolean, nullable=False, server_default=false()),  # its deletion takes the files
+    Column("node_request", String, nullable=False, server_default=""),  # the only node it may be on
     Column("trouble", String, nullable=False, server_default=""),  # what the gateway last failed at, see troubles
 )
 
@@ -197,6 +198,15 @@ SERVING = Table(
     Column("started", sqltypes.BigInteger, primary_key=True, autoincrement=False),
     Column("instance", String(32), nullable=False),  # the gateway that it is of
     Column("seen_at", UtcDateTime, nullable=False),  # by the database's clock
+)
+
+DRAINS = Table(
+    "drains",
+    METADATA,
+    Column("node", String, primary_key=True),
+    Column("reason", String, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("stop_at", UtcDateTime),  # when what runs there stops; NULL: when its users stop it
 )
 
 REVISION = Table(

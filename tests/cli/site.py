@@ -16,6 +16,9 @@ from gateway.cli.program import run
 from gateway.config import Settings, load_settings
 from gateway.doctor.doctor import Sources
 from gateway.engines.interface import Engine
+from gateway.gpus.deciders import Deciders
+from gateway.gpus.inventory import Inventory
+from gateway.gpus.node_inventory import NodeInventory
 from gateway.gpus.reading import Reading
 from gateway.model import EnvironmentRef, Gpu, GpuUuid, NodeName
 from gateway.store.database import Database
@@ -82,9 +85,13 @@ class SiteApp(App):
     def image_builder(self) -> FakeImageBuilder:
         return self._builder
 
+    @property
+    def deciders(self) -> Deciders:
+        return Deciders.of(self._fake.scheduling)
+
     @cached_property
-    def inventory(self) -> TwoGpus:
-        return TwoGpus()
+    def inventory(self) -> Inventory:
+        return NodeInventory(self._fake.nodes) if self.deciders.engine_places else TwoGpus()
 
     @cached_property
     def sensors(self) -> FixedSensors:

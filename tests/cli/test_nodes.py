@@ -1,14 +1,18 @@
 """What becomes of an environment whose node is cut off, and what the journal says of it."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gateway.cli.program import run
 from gateway.config import load_settings
+from gateway.engines.interface import ObservedEnvironment, Scheduling
 from gateway.errors import EngineError, NodeError
 from gateway.model import EnvironmentRef, EnvironmentState, NodeName
-from tests.cli.site import Site, SiteApp
+from policies.limits import Allowance
+from tests.cli.site import GPUS, Site, SiteApp
 
 ALICE = EnvironmentRef.parse("alice")
 NODE1 = NodeName("node1")
@@ -120,3 +124,121 @@ def test_one_who_connects_is_told_which_node_does_not_answer(cluster: Site) -> N
         with pytest.raises(NodeError, match="node node1 does not answer"):
             act()
     assert run(["show", "alice", "-q"], make_app=lambda _settings: gateway) == 0
+
+
+def test_what_a_lost_node_ran_starts_elsewhere_with_another_gpu(cluster: Site) -> None:
+    """And stays the only one when the node returns after all."""
+    before = gateway_of(cluster).lease_table.held()[0].gpu
+    cluster.happens("node1 is cut off")
+    assert cluster.run("devgw node lost node1 --yes").exit_code == 0
+    assert cluster.run("devgw start alice").exit_code == 0
+    leases = gateway_of(cluster).lease_table.held()
+    assert ([lease.ref for lease in leases], leases[0].gpu == before) == ([ALICE], False)
+    cluster.happens("node1 returns")
+    assert [(one.node, one.running) for one in cluster.engine.observe_all()] == [("node2", True)]
+
+
+@pytest.mark.emits("lease.granted")
+def test_the_ledger_follows_the_engine(cluster: Site) -> None:
+    """The lease is of the GPU that the engine found; the environment is told its UUID, and the journal the node."""
+    observed = cluster.engine.observe(ALICE)
+    assert [lease.gpu for lease in gateway_of(cluster).lease_table.held()] == list(observed.gpus)
+    about = json.loads((cluster.directory / "state/environments/alice/main/config/environment.json").read_text())
+    assert about["gpus"] == list(observed.gpus)
+    assert journaled(cluster, "lease.granted")[0]["reason"] == "asked for 1, found on node1"
+
+
+@pytest.mark.parametrize("given", [0, 2])
+def test_an_engine_that_gives_another_number_is_not_believed(
+    cluster: Site, monkeypatch: pytest.MonkeyPatch, given: int
+) -> None:
+    """The start fails, nothing is left, and no lease is made up."""
+    observe = cluster.engine.observe
+    uuids = tuple(GPUS[number].uuid for number in range(given))
+
+    def lying(ref: EnvironmentRef) -> ObservedEnvironment | None:
+        found = observe(ref)
+        return None if found is None else replace(found, gpus=uuids)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster.engine, "observe", lying)
+        done = cluster.run("devgw create bob --key bob.pub --gpu 1 -q")
+    assert (done.exit_code, f"asked for 1 GPUs and the engine gave it {given}" in done.stderr) == (1, True)
+    assert [lease.ref for lease in gateway_of(cluster).lease_table.held()] == [ALICE]
+    assert [one.ref for one in cluster.engine.observe_all()] == [ALICE]
+
+
+def test_devgws_queue_keeps_its_order_where_the_engine_only_places(cluster: Site) -> None:
+    """A GPU is free, and kept for the one who waits for it already."""
+    gateway = gateway_of(cluster)
+    gateway.users.ensure("carol", uid_start=200000)
+    gateway.queue_table.beat(EnvironmentRef.parse("carol"), "1", datetime.now(UTC) - timedelta(seconds=5))
+    done = cluster.run("devgw create bob --key bob.pub --gpu 1 --no-wait")
+    assert (done.exit_code, "kept for those who wait already" in done.stderr) == (3, True)
+    gateway.queue_table.leave(EnvironmentRef.parse("carol"))
+    assert cluster.run("devgw create bob --key bob.pub --gpu 1 --no-wait").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("scheduling", "said"),
+    [
+        (Scheduling(), ["devgw", "devgw", "devgw"]),
+        (Scheduling(places_gpus=True), ["the engine", "devgw", "devgw"]),
+        (Scheduling(places_gpus=True, has_queue=True, ends_leases=True), ["the engine"] * 3),
+        (Scheduling(has_queue=True, ends_leases=True), ["devgw", "devgw", "devgw"]),
+    ],
+)
+def test_explain_says_who_decides(
+    cluster: Site, monkeypatch: pytest.MonkeyPatch, scheduling: Scheduling, said: list[str]
+) -> None:
+    """An order of its own is nothing to an engine that does not place."""
+    monkeypatch.setattr(type(cluster.engine), "scheduling", scheduling)
+    lines = cluster.run("devgw policy explain alice create").stdout.splitlines()
+    words = ("GPUs are chosen by", "the queue is kept by", "leases are ended by")
+    shown = {word: line.removeprefix(word).strip() for line in lines for word in words if line.startswith(word)}
+    assert [shown[word] for word in words] == said
+
+
+def test_where_the_engine_ends_leases_devgw_gives_none_an_end(cluster: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither at the start nor in a round, whatever the policy says."""
+    monkeypatch.setattr(
+        type(cluster.engine), "scheduling", Scheduling(places_gpus=True, has_queue=True, ends_leases=True)
+    )
+    gateway = gateway_of(cluster)
+    monkeypatch.setattr(gateway.policy, "allowance", lambda _user: Allowance(lease_seconds=1))
+    gateway.environments.stop(ALICE)
+    gateway.environments.start(ALICE)
+    assert list(gateway.rounds.walk(lambda _ref, _line: None)) == []
+    assert [lease.ends_at for lease in gateway.lease_table.held()] == [None]
+    gateway.journal.close()
+
+
+def test_where_the_engine_only_places_leases_end_as_the_policy_says(
+    cluster: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = gateway_of(cluster)
+    monkeypatch.setattr(gateway.policy, "allowance", lambda _user: Allowance(lease_seconds=3600))
+    gateway.environments.stop(ALICE)
+    gateway.environments.start(ALICE)
+    assert gateway.lease_table.held()[0].ends_at is not None
+    gateway.journal.close()
+
+
+def test_a_node_can_be_named_and_is_remembered(cluster: Site) -> None:
+    """It starts there again; when that node is lost, anywhere."""
+    assert cluster.run("devgw create bob --key bob.pub --node node1 -q").exit_code == 0
+    bob = EnvironmentRef.parse("bob")
+    for _again in range(2):
+        assert cluster.engine.observe(bob).node == "node1"
+        assert cluster.run("devgw restart bob -q").exit_code == 0
+    cluster.happens("node1 is cut off")
+    cluster.run("devgw node lost node1 --yes")
+    assert cluster.run("devgw start bob -q").exit_code == 0
+    assert cluster.engine.observe(bob).node == "node2"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "Node1", "../node1", "node1 ", "*", "x" * 300])
+def test_a_node_that_is_none_is_refused_before_anything_is_made(cluster: Site, name: str) -> None:
+    done = cluster.run(f"devgw create bob --key bob.pub --node '{name}'")
+    assert (done.exit_code, "there is no node" in done.stderr, "nodes: node1, node2" in done.stderr) == (4, True, True)
+    assert gateway_of(cluster).users.get("bob") is None

@@ -8,10 +8,13 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gateway.engines.interface import Node, ObservedEnvironment, Progress, Service, ignore_progress
+from gateway.engines.digest import digest_of
+from gateway.engines.interface import Node, ObservedEnvironment, Progress, Scheduling, Service, ignore_progress
 from gateway.engines.nodes import require_away, unreachable
-from gateway.errors import EngineError
-from gateway.model import EnvironmentRef, EnvironmentSpec, Gpu, GpuUuid, NodeName
+from gateway.errors import EngineError, LeaseError, QueuedError
+from gateway.gpus.requests import GpuRequest, parse_gpu_request
+from gateway.gpus.selection import is_of_kind
+from gateway.model import NOWHERE, EnvironmentRef, EnvironmentSpec, Gpu, GpuUuid, NodeName
 from tests.fakes.engine import FakeContainer, FakeDaemon, FakeEngine
 
 
@@ -21,6 +24,10 @@ class Machine:
 
     gpus: tuple[GpuUuid, ...] = ()
     is_up: bool = True
+    model: str = "NVIDIA H200"
+
+    def described(self, gpu: GpuUuid) -> Gpu:
+        return Gpu(gpu, self.model, 141 * 2**30, str(self.gpus.index(gpu)))
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,43 @@ class FakeCluster(FakeDaemon):
     def connect(self, gateway_id: str = "one") -> "ClusterEngine":
         return ClusterEngine(self, gateway_id)
 
-    def place(self, spec: EnvironmentSpec) -> NodeName:
-        """Choose the node that has the GPUs, else the emptiest. Raises: EngineError `gpu.injection`."""
-        fit = [name for name, one in self.machines.items() if one.is_up and set(spec.gpus) <= set(one.gpus)]
-        if not fit:
-            raise EngineError("gpu.injection", "no node that answers has these GPUs", "'devgw nodes' shows which do")
-        return min(fit, key=lambda name: sum(one.node == name for one in self.containers.values()))
+    def place(self, spec: EnvironmentSpec) -> FakeContainer:
+        """Choose the emptiest node that has room, and GPUs there that nobody has.
+
+        Raises:
+            EngineError: `gpu.injection`, for GPUs that are named and on no such node.
+            LeaseError: `gpu.too-many`, for more than any node has.
+            QueuedError: `gpu.none-free`.
+        """
+        asked = parse_gpu_request(spec.gpu_request)
+        allowed = {name: one for name, one in self.machines.items() if self._is_allowed(name, spec)}
+        if spec.gpus:
+            fit = {name: spec.gpus for name, one in allowed.items() if set(spec.gpus) <= set(one.gpus)}
+            if not fit:
+                raise EngineError("gpu.injection", "no node has these GPUs", "'devgw nodes' shows which do")
+        else:
+            if max((len(self._matching(one, asked)) for one in self.machines.values()), default=0) < asked.count:
+                raise LeaseError("gpu.too-many", f"no node has {asked.count} such GPUs", "'devgw nodes' lists them")
+            free = {name: self._free(one, asked) for name, one in allowed.items()}
+            fit = {name: gpus[: asked.count] for name, gpus in free.items() if len(gpus) >= asked.count}
+            if not fit:
+                words = f"0/{len(self.machines)} nodes have room: insufficient nvidia.com/gpu"
+                raise QueuedError("gpu.none-free", words, "'devgw gpus' shows who holds them")
+        node = min(fit, key=lambda name: sum(one.node == name for one in self.containers.values()))
+        return FakeContainer(replace(spec, gpus=tuple(fit[node])), node, digest_of(spec))
+
+    def _is_allowed(self, name: NodeName, spec: EnvironmentSpec) -> bool:
+        is_the_one = spec.node in {NOWHERE, name}
+        return self.machines[name].is_up and is_the_one and name not in spec.avoided_nodes
+
+    def _matching(self, machine: Machine, asked: GpuRequest) -> list[GpuUuid]:
+        if asked.uuids:
+            return [gpu for gpu in machine.gpus if gpu in asked.uuids]
+        return [gpu for gpu in machine.gpus if is_of_kind(machine.described(gpu), asked)]
+
+    def _free(self, machine: Machine, asked: GpuRequest) -> list[GpuUuid]:
+        taken = {gpu for one in self.containers.values() for gpu in one.spec.gpus}
+        return [gpu for gpu in self._matching(machine, asked) if gpu not in taken]
 
     def cut(self, node: NodeName) -> None:
         """Let nobody reach a node any more."""
@@ -77,6 +115,7 @@ class ClusterEngine(FakeEngine):
     """One gateway's view of a fake cluster."""
 
     name = "fake-cluster"
+    scheduling = Scheduling(places_gpus=True)
 
     def __init__(self, daemon: FakeCluster, gateway_id: str = "one") -> None:
         super().__init__(daemon, gateway_id)
@@ -88,7 +127,7 @@ class ClusterEngine(FakeEngine):
             Node(
                 name,
                 is_ready=one.is_up,
-                gpus=tuple(Gpu(uuid, "NVIDIA H200", 1, str(index)) for index, uuid in enumerate(one.gpus)),
+                gpus=tuple(map(one.described, one.gpus)),
                 conditions=() if one.is_up else ("NotReady",),
             )
             for name, one in self._cluster.machines.items()

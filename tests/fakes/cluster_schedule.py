@@ -11,6 +11,7 @@ from gateway.environments.rounds import Records, Rounds
 from gateway.environments.warning_schedule import WarningSchedule
 from gateway.gpus.activity import NoActivity
 from gateway.gpus.leases import Leases
+from gateway.gpus.node_inventory import out_of_reach
 from gateway.model import Actor, Environment, EnvironmentRef, GpuUuid, NodeName
 from gateway.operations.nodes import NodeOperations
 from gateway.operations.recorded import Recorded
@@ -86,6 +87,9 @@ class ClusterHost(Host):
         self.run(Act("restart", 0))
         self.run(Act("reap", 0))
         super().require_settled()
+
+    def out_of_reach(self) -> dict[GpuUuid, str]:
+        return dict(out_of_reach(self.engine.nodes()))
 
     def _do(self, act: Act, ref: EnvironmentRef) -> None:
         node = NODES[act.who % len(NODES)]

@@ -40,6 +40,7 @@ class FakeContainer:
 
     spec: EnvironmentSpec
     node: NodeName
+    digest: str = ""
     running: bool = False
     exit_code: int | None = None
     detail: str = ""
@@ -83,9 +84,9 @@ class FakeDaemon:
         """Return a gateway's view of it."""
         return FakeEngine(self, gateway_id)
 
-    def place(self, _spec: EnvironmentSpec) -> NodeName:
-        """Return where an environment is made."""
-        return THE_HOST
+    def place(self, spec: EnvironmentSpec) -> FakeContainer:
+        """Say where an environment is made, and with which GPUs."""
+        return FakeContainer(spec, THE_HOST, digest_of(spec))
 
 
 class FakeEngine(OneNode):
@@ -231,7 +232,7 @@ class FakeEngine(OneNode):
             raise _exists(spec.ref)
         if spec.limits.cpus > self._daemon.cpus:
             raise EngineError("engine.failed", f"only {self._daemon.cpus} CPUs are available", "ask for fewer")
-        self._daemon.containers[self._owner(spec.ref)] = FakeContainer(spec, self._daemon.place(spec))
+        self._daemon.containers[self._owner(spec.ref)] = self._daemon.place(spec)
 
     def _start(self, container: FakeContainer) -> None:
         container.running, container.exit_code, container.detail = True, None, ""
@@ -256,7 +257,7 @@ def _witness(container: FakeContainer) -> ObservedEnvironment:
         image=spec.image,
         uid=spec.uid,
         gpus=spec.gpus,
-        spec_digest=digest_of(spec),
+        spec_digest=container.digest,
         exit_code=container.exit_code,
         detail=container.detail,
         node=container.node,

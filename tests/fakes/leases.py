@@ -1,7 +1,7 @@
 """A lease store in memory with the store's one rule: a GPU has at most one holder."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gateway.errors import LeaseError
@@ -50,6 +50,18 @@ class FakeLeaseStore:
 
     def quarantined(self) -> list[FakeQuarantine]:
         return [FakeQuarantine(gpu, reason) for gpu, reason in self.out_of_use.items()]
+
+    def adopt(self, ref: EnvironmentRef, uuids: Sequence[GpuUuid], at: datetime) -> list[EnvironmentRef]:
+        losers = sorted({self.rows[uuid].ref for uuid in uuids if uuid in self.rows} - {ref})
+        for each in (ref, *losers):
+            self.release(each, at)
+        self.rows.update({uuid: FakeLease(uuid, ref, at) for uuid in uuids})
+        return losers
+
+    def set_end(self, ref: EnvironmentRef, ends_at: datetime | None) -> bool:
+        mine = {uuid: replace(row, ends_at=ends_at) for uuid, row in self.rows.items() if row.ref == ref}
+        self.rows |= mine
+        return bool(mine)
 
     def release(self, ref: EnvironmentRef, at: datetime) -> None:
         self.rows = {uuid: row for uuid, row in self.rows.items() if row.ref != ref}

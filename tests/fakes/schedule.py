@@ -110,7 +110,8 @@ class Host:
         settings = LifecycleSettings(
             self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1
         )
-        leases = Leases(self.ledger, EightGpus(), around=Surroundings(containers=self._in_containers))
+        around = Surroundings(containers=self._in_containers, out_of_reach=self.out_of_reach)
+        leases = Leases(self.ledger, EightGpus(), around=around)
         self.environments = EnvironmentLifecycle(
             self.table, self.users, lambda: self.engine, leases, settings, MemoryRecorder()
         )
@@ -214,6 +215,10 @@ class Host:
             return {row.ref: row.state for row in self.table.all()}
         finally:
             self.daemon.at_step = outer
+
+    def out_of_reach(self) -> dict[GpuUuid, str]:
+        """Return the GPUs of nodes that take nothing new; one host has none."""
+        return {}
 
     def _in_containers(self) -> dict[GpuUuid, EnvironmentRef]:
         return {gpu: observed.ref for observed in self.engine.observe_all() for gpu in observed.gpus}

@@ -43,7 +43,7 @@ class Watched:
         self.load = Load()
         self.said: list[str] = []
         around = Surroundings(length_seconds=lambda _user: allowance.lease_seconds)
-        site.environments._leases = Leases(site.leases, OneGpu(), lambda: self.now, around)
+        site.environments.leases._leases = Leases(site.leases, OneGpu(), lambda: self.now, around)
         site.create()
         self.new_gateway()
 

@@ -144,7 +144,8 @@ def _step_back(database: Database) -> None:
     """Undo the columns of 0005 and what came after it."""
     with database.transaction() as connection:
         connection.exec_driver_sql("DROP TABLE serving")
-        for column in ("purges", "trouble"):
+        connection.exec_driver_sql("DROP TABLE drains")
+        for column in ("purges", "trouble", "node_request"):
             connection.exec_driver_sql(f"ALTER TABLE environments DROP COLUMN {column}")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
 
