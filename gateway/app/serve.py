@@ -17,6 +17,7 @@ from gateway.background.session_publisher import SessionPublisher
 from gateway.background.watchdog import Watchdog
 from gateway.errors import DevgwError
 from gateway.model import GATEWAY, EnvironmentRef
+from gateway.process.log_format import write_log
 from gateway.process.ownership import this_process
 from gateway.process.supervisor import Supervisor, reserve
 from gateway.process.systemd import ServiceManager
@@ -29,7 +30,6 @@ from gateway.ssh.transport.library import check_library
 _log = logging.getLogger(__name__)
 _COLLECTION = (700, 10, 10)
 """Python's own thresholds; a command that ends soon has higher ones."""
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def run(app: App) -> int:
@@ -37,14 +37,14 @@ def run(app: App) -> int:
     check_library(may_be_unknown=app.settings.server.unknown_asyncssh)
     if app.settings.server.workers > 1:
         return _serve_with_workers(app)
-    logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT)
+    write_log(app.settings.log.format)
     ServingProcess(app).run()
     return 0
 
 
 def _serve_with_workers(app: App) -> int:
     """Have several processes serve; return the worst of their exit codes. In a worker: serve."""
-    logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT.replace("%(message)", "[%(process)d] %(message)"))
+    write_log(app.settings.log.format, names_process=True)
     reserved, port = reserve(app.settings.server)
     supervisor = Supervisor(app.settings.server.workers, port, ServiceManager(), reserved=reserved)
     outcome = supervisor.run()

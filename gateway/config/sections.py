@@ -134,6 +134,13 @@ class SiteSettings(_Section):
     """Where each gateway keeps its own journal and recordings; empty: `gateways` in the state directory."""
 
 
+class LogSettings(_Section):
+    """How `devgw serve` writes its log, which goes to stderr and from there to systemd's journal."""
+
+    format: Literal["text", "json"] = "text"
+    """`json`: one object a line with the field names of the Elastic Common Schema, for a log shipper."""
+
+
 class DatasetSettings(_Section):
     """One read-only dataset."""
 
@@ -150,6 +157,7 @@ class Settings(_Section):
     gpus: GpuSettings = GpuSettings()
     audit: AuditSettings = AuditSettings()
     metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
     egress: EgressSettings = EgressSettings()
     site: SiteSettings = SiteSettings()
     datasets: dict[str, DatasetSettings] = Field(default_factory=dict)
