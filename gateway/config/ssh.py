@@ -73,6 +73,8 @@ class SshSettings(BaseModel):
     """Connections of one address, logged in or not."""
     per_source_penalty_exempt: tuple[Network, ...] = ()
     """Networks whose failed logins are never banned (PerSourcePenaltyExemptList). Prudent: monitoring hosts alone."""
+    proxy_protocol_from: tuple[Network, ...] = ()
+    """Balancers' networks, whose connections begin with a PROXY protocol v2 header; nobody else's word is taken."""
     max_connections_per_user: int = Field(32, ge=1)
     """Logged-in connections of one user."""
     max_sessions: int = Field(10, ge=1)

@@ -12,9 +12,13 @@ from typing import Protocol, cast
 
 from gateway.auth.throttle import Throttle
 from gateway.config import SshSettings
+from gateway.ssh.proxy_protocol import read_header
 from gateway.ssh.startup_queue import StartupQueue, Waiting
+from policies.addresses import Network, holds
 
 TURN_AWAY_SECONDS = 2.0
+HEADER_SECONDS = 5.0
+"""In which a balancer says whose connection it hands on."""
 HEARD_MAX_BYTES = 16 << 10
 """Of a client that waits; none says so much before it is answered."""
 VERSION = "devgw"
@@ -149,12 +153,21 @@ class Accepted(Protocol):
 class AcceptProtocol(asyncio.Protocol):
     """The first protocol of every accepted connection: hands it on, lets it wait or turns it away."""
 
-    def __init__(self, admission: Admission, accept: Callable[[Admitted], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        accept: Callable[[Admitted], asyncio.Protocol],
+        balancers: tuple[Network, ...] = (),
+    ) -> None:
+        """`balancers` are the networks whose word is taken for whom a connection is from."""
         self._admission = admission
         self._accept = accept
+        self._balancers = balancers
+        self._header_timer: asyncio.TimerHandle | None = None
         self._waiting: Waiting | None = None
         self._stream: asyncio.Transport | None = None
         self._heard = b""
+        self._peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast("asyncio.Transport", transport)
@@ -163,7 +176,13 @@ class AcceptProtocol(asyncio.Protocol):
             stream.abort()
             return
         self._stream = stream
-        address = str(peer[0])
+        self._peer = str(peer[0])
+        if self._balancers and holds(self._balancers, self._peer):
+            self._header_timer = asyncio.get_running_loop().call_later(HEADER_SECONDS, stream.abort)
+        else:
+            self._begin(stream, self._peer)
+
+    def _begin(self, stream: asyncio.Transport, address: str) -> None:
         reason = self._admission.why_not(address)
         if reason is None:
             self._go_on(stream, address)
@@ -178,10 +197,26 @@ class AcceptProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Keep what a client says while it waits: its version and first packet (RFC 4253 §4.2, §7.1), no more."""
         self._heard += data
-        if self._stream and len(self._heard) > HEARD_MAX_BYTES:
+        if self._header_timer and self._stream:
+            self._read_header(self._stream)
+        elif self._stream and len(self._heard) > HEARD_MAX_BYTES:
             self._stream.abort()
 
+    def _read_header(self, stream: asyncio.Transport) -> None:
+        """Begin once the balancer has said whose connection this is; who says nothing of the kind is cut."""
+        try:
+            header = read_header(self._heard)
+        except ValueError:
+            stream.abort()
+            return
+        if header is not None and self._header_timer:
+            self._header_timer.cancel()
+            self._header_timer, self._heard = None, self._heard[header.length :]
+            self._begin(stream, header.address or self._peer)
+
     def connection_lost(self, _exc: Exception | None) -> None:
+        if self._header_timer:
+            self._header_timer.cancel()
         if self._waiting:
             self._admission.queue.leave(self._waiting)
 

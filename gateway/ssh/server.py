@@ -67,7 +67,7 @@ class SshServer:
         loop = asyncio.get_running_loop()
         with explained(self.settings.listen_address, self.settings.port):
             self._listener = await loop.create_server(
-                lambda: AcceptProtocol(self._admission, self._accept),
+                lambda: AcceptProtocol(self._admission, self._accept, self.settings.proxy_protocol_from),
                 self.settings.listen_address or None,
                 self.settings.port,
                 backlog=BACKLOG,

@@ -3,6 +3,8 @@
 No engine is needed: users are connected, and nothing runs in their environments.
 """
 
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -18,9 +20,13 @@ from gateway.model import UserName
 from gateway.store.database import Database
 from gateway.store.users import Users
 from tests.support.gateway_process import GatewayProcess, poll
+from tests.support.host_resources import free_port
 from tests.support.postgresql_server import PostgresqlServer, postgresql_server
+from tests.support.ssh_clients import is_listening
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+BALANCER = "127.0.0.9"
+"""From where the balancer connects; nobody else's word about a client's address is taken."""
 WITHIN_SECONDS = 2.0
 TAKEN_OVER_WITHIN_SECONDS = 10.0
 
@@ -41,6 +47,7 @@ class Gateway(GatewayProcess):
             "DEVGW_RUN_DIR": str(self.root / f"run-{self.name}"),
             "DEVGW_ENGINE_KIND": "bubblewrap",
             "DEVGW_GPUS_INVENTORY": "none",
+            "DEVGW_SERVER_PROXY_PROTOCOL_FROM": f"{BALANCER}/32",
         }
 
     @contextmanager
@@ -79,6 +86,34 @@ class TwoGateways:
     server: PostgresqlServer
     one: Gateway
     other: Gateway
+
+    @contextmanager
+    def behind_one_address(self) -> Iterator[int]:
+        """Run HAProxy before both; yield its port."""
+        port, file = free_port(), self.one.root / "haproxy.cfg"
+        servers = "".join(
+            f"  server {one.name} 127.0.0.1:{one.port} send-proxy-v2 check inter 200ms fall 1 rise 1\n"
+            for one in (self.one, self.other)
+        )
+        file.write_text(
+            "defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 1h\n  timeout server 1h\n"
+            "  retries 3\n  option redispatch\n"
+            f"listen ssh\n  bind 127.0.0.1:{port}\n  source {BALANCER}\n  balance roundrobin\n{servers}"
+        )
+        program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert program, "tests/setup/install installs it"
+        balancer = subprocess.Popen([program, "-db", "-f", str(file)], stderr=subprocess.DEVNULL)
+        try:
+            poll(lambda: is_listening(port), "the balancer")
+            yield port
+        finally:
+            balancer.kill()
+            balancer.wait(timeout=60)
+
+    def command(self, port: int, user: str, source: str, *arguments: str) -> list[str]:
+        """Return the argv of ssh from an address to the balancer."""
+        options = [*self.one.client_options(user), "-o", f"BindAddress={source}"]
+        return ["ssh", *options, "-p", str(port), f"{user}@127.0.0.1", *arguments]
 
     def revoke(self, user: str) -> None:
         self.one.devgw("user", "disable", user)
@@ -177,3 +212,33 @@ def test_those_in_stay_in_while_the_database_is_away_and_all_goes_on_by_itself(s
         assert {one["user"] for one in site.one.sessions()} == {"alice", "bob"}
         site.revoke("bob")
         assert len(ended_within([bob], WITHIN_SECONDS)) == 1
+
+
+def test_behind_one_address_the_client_is_known_and_back_at_once(site: TwoGateways) -> None:
+    """The balancer names the client to sessions, journal and bans; who was at the killed gateway is at the other.
+
+    A guesser's ban is the guesser's own, although all come from the balancer.
+    """
+    alice, mallory = "127.0.0.5", "127.0.0.6"
+    with site.behind_one_address() as port:
+        stay = site.command(port, "alice", alice, "-N")
+        first = subprocess.Popen(stay, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [session] = poll(site.one.sessions, "alice's session")
+        assert session["address"] == alice
+        key, own = str(site.one.make_key("mallory")), str(site.one.make_key("alice"))
+        guess = [part if part != own else key for part in site.command(port, "alice", mallory, "true")]
+        for _ in range(10):
+            subprocess.run(guess, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        banned = subprocess.run(guess, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        assert b"too many failed logins" in banned.stderr
+        serving = next(one for one in (site.one, site.other) if "login.allowed" in one.codes("login"))
+        left = site.other if serving is site.one else site.one
+        serving.stop(signal.SIGKILL)
+        first.wait(timeout=30)
+        again = subprocess.Popen(stay, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            poll(lambda: "login.allowed" in left.codes("login"), "alice at the other", TAKEN_OVER_WITHIN_SECONDS)
+            assert again.poll() is None
+        finally:
+            again.kill()
+            again.wait(timeout=60)
