@@ -37,6 +37,7 @@ from gateway.operations.users import UserOperations
 from gateway.policy import PolicyInForce, policy_file
 from gateway.process.ownership import Liveness, is_alive
 from gateway.store.database import Database
+from gateway.store.drains import DrainTable
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.notices import NoticeTable
@@ -267,6 +268,7 @@ class App:
             stop_timeout=self.settings.environments.stop_timeout,
             notebook_port=self.settings.server.notebook_port,
             open_hosts=self.open_hosts,
+            drained=lambda: {node: drain.reason for node, drain in self.drains.all().items()},
             shared_locks=SharedLocks(self.database.lock) if self.database.has_locks else None,
         )
         return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, chosen, self.journal)
@@ -290,7 +292,12 @@ class App:
             self.activity,
             self.policy.allowance,
             WarningSchedule(chosen.early_warning, chosen.late_warning, chosen.stop_grace, chosen.save_time),
+            drains=self.drains.all,
         )
+
+    @cached_property
+    def drains(self) -> DrainTable:
+        return DrainTable(self.database)
 
     # What an administrator may do
 
@@ -348,7 +355,7 @@ class App:
 
     @cached_property
     def node_operations(self) -> NodeOperations:
-        return NodeOperations(lambda: self.engine, self.environments, self.leases, self.recorded)
+        return NodeOperations(lambda: self.engine, self.environments, self.leases, self.drains, self.recorded)
 
     @cached_property
     def session_operations(self) -> SessionOperations:

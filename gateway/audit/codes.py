@@ -55,6 +55,8 @@ FACTS: Final[dict[str, str]] = {
     "environment.unreachable": "The node of an environment stopped answering: it may run, and is left alone.",
     "environment.returned": "What such an environment does is known again.",
     "node.lost": "An administrator declared a node dead; `environments` may be started elsewhere.",
+    "node.drained": "A node gets no new environments; `stop_at` says when what runs there stops.",
+    "node.undrained": "It gets new environments again.",
     "node.failed": "A node could not be declared lost, drained or put back; `reason` says why.",
     "password.failed": "A notebook password could not be replaced.",
     "password.changed": "A notebook password was replaced.",

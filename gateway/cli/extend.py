@@ -23,13 +23,14 @@ def extend(
 ) -> None:
     """Move the end of an environment's GPU lease, within what the policy allows."""
     ref = EnvironmentRef.parse(handle)
-    seconds = _parse(duration)
+    seconds = parse_positive_duration(duration)
     end = invocation_of(ctx).app.gpu_operations.extend(ref, seconds)
     document = {"handle": str(ref), "lease_ends_at": end.isoformat()}
     Output(output, quiet=quiet).done(f"the lease of {ref} ends at {end:%Y-%m-%d %H:%M} UTC", document)
 
 
-def _parse(text: str) -> int:
+def parse_positive_duration(text: str) -> int:
+    """Return seconds. Raises: UsageError `duration.bad`."""
     from gateway.config import parse_duration
 
     try:

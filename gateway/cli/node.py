@@ -20,6 +20,43 @@ def _group() -> None:
 
 
 @app.command()
+def drain(
+    ctx: typer.Context,
+    name: NodeArgument,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; users are told.")] = "maintenance",
+    stop_after: Annotated[
+        str | None,
+        typer.Option(
+            "--stop-after", metavar="DURATION", help="Stop what runs there after this: 4h.", show_default=False
+        ),
+    ] = None,
+    output: OutputOption = Form.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Keep new environments away from a node, and tell those who are there."""
+    from gateway.cli.extend import parse_positive_duration
+
+    seconds = None if stop_after is None else parse_positive_duration(stop_after)
+    drained = invocation_of(ctx).app.node_operations.drain(name, reason, seconds)
+    until = f"what runs there stops at {drained.stop_at:%Y-%m-%d %H:%M} UTC" if drained.stop_at else "what runs stays"
+    document = {
+        "drained": drained.node,
+        "reason": drained.reason,
+        "stop_at": drained.stop_at.isoformat() if drained.stop_at else None,
+    }
+    Output(output, quiet=quiet).done(f"{name} gets nothing new; {until}", document)
+
+
+@app.command()
+def undrain(
+    ctx: typer.Context, name: NodeArgument, output: OutputOption = Form.TABLE, quiet: QuietOption = False
+) -> None:
+    """Let a node have new environments again."""
+    invocation_of(ctx).app.node_operations.undrain(name)
+    Output(output, quiet=quiet).done(f"{name} gets new environments again", {"undrained": name})
+
+
+@app.command()
 def lost(
     ctx: typer.Context,
     name: NodeArgument,

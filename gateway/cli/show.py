@@ -70,7 +70,8 @@ def _outlook_facts(outlook: "Outlook | None") -> dict[str, str]:
     last = f"{outlook.active_at:%Y-%m-%d %H:%M} UTC ({outlook.activity})"
     if outlook.ending is None or outlook.stop_at is None:
         return {"last use": last, "stops": "not by itself"}
-    cause = "its GPU lease ends" if outlook.ending.cause == "lease" else "if nobody uses it until then"
+    causes = {"lease": "its GPU lease ends", "idle": "if nobody uses it until then", "drain": "its node is drained"}
+    cause = causes[outlook.ending.cause]
     return {"last use": last, "stops": f"{outlook.stop_at:%Y-%m-%d %H:%M} UTC, {cause}"}
 
 

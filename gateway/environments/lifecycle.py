@@ -54,6 +54,8 @@ class LifecycleSettings:
     """Says which hosts outside are open to an environment by name; None: the environment is not told."""
     shared_locks: EnvironmentLocks | None = None
     """Set where gateways of other hosts act on the same environments."""
+    drained: Callable[[], Mapping[NodeName, str]] = dict
+    """Returns the nodes that get no new environments, and why."""
 
 
 class EnvironmentLifecycle:
@@ -92,6 +94,7 @@ class EnvironmentLifecycle:
         user = self._users.require(ref.user)
         with self.locks.hold(ref):
             self.require_known(ref)
+            self._require_open_node(environment)
             self.clear_remains(ref)
             self._table.add(environment)
             layout = self._layout(ref)
@@ -116,6 +119,7 @@ class EnvironmentLifecycle:
                     "environment.half-made", f"{ref} was never finished", f"'devgw delete {ref}', then create it again"
                 )
             if not self._is_running(environment):
+                self._require_open_node(environment)
                 self._start(environment, self._users.require(ref.user), progress, actor)
             return self._table.require(ref)
 
@@ -291,9 +295,29 @@ class EnvironmentLifecycle:
             gpus=tuple(account.gpus),
             gpu_request=self._wish(environment),
             node=environment.node_request,
+            avoided_nodes=tuple(sorted(self._settings.drained())),
             egress=environment.egress,
             read_only_root=self._settings.read_only_root,
         )
+
+    def _require_open_node(self, environment: Environment) -> None:
+        """Refuse to start what could only start on a node that is drained. Raises: ConflictError `node.drained`."""
+        drained = self._settings.drained()
+        if not drained:
+            return
+        wanted = environment.node_request
+        candidates = [wanted] if wanted != NOWHERE else [node.name for node in self._engine().nodes()]
+        if all(node in drained for node in candidates):
+            names = ", ".join(candidates)
+            raise ConflictError(
+                "node.drained",
+                f"{environment.ref} could only start on {names}, which is drained: {drained[candidates[0]]}",
+                f"'devgw node undrain {candidates[0]}' puts it back",
+            )
+
+    def nodes_of_environments(self) -> Mapping[EnvironmentRef, NodeName]:
+        """Return where the engine has each environment. Raises: EngineError."""
+        return {observed.ref: observed.node for observed in self._engine().observe_all()}
 
     def _wish(self, environment: Environment) -> str:
         """Return what the engine is to find; nothing where devgw has chosen already."""

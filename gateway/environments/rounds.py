@@ -24,7 +24,8 @@ from gateway.environments.warning_schedule import (
 )
 from gateway.errors import DevgwError
 from gateway.gpus.activity import Activity
-from gateway.model import Environment, EnvironmentRef, EnvironmentState, GpuUuid, UserName
+from gateway.model import Environment, EnvironmentRef, EnvironmentState, GpuUuid, NodeName, UserName
+from gateway.store.drains import Drain
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.notices import NoticeState, NoticeTable
@@ -66,7 +67,11 @@ class Rounds:
         allowance: Callable[[UserName], Allowance],
         schedule: WarningSchedule,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        drains: Callable[[], Mapping[NodeName, Drain]] = dict,
     ) -> None:
+        self._drains = drains
+        self._told: dict[EnvironmentRef, datetime] = {}
+        self._ends_of_drains: Mapping[EnvironmentRef, datetime] = {}
         self._records = records
         self._environments = environments
         self._activity = activity
@@ -82,20 +87,46 @@ class Rounds:
         gpus = [gpu for environment in running for gpu in environment.gpus]
         load = self._activity.utilisation(gpus) if gpus else {}
         ends, unknown = self._lease_ends(), self._environments.unreachable()
+        drained = self._drained()
         for environment in running:
             if environment.ref in unknown:  # idle, at its end or ailing: nobody can tell, and nothing may be done
                 continue
             if not self._troubles.is_due(environment.ref):
                 continue
             try:
+                yield from self._tell_of_drain(environment.ref, drained.get(environment.ref), tell)
                 yield from self._visit(environment, load, ends, tell)
             except Exception as exc:  # noqa: BLE001 - what users write can fail in any way
                 yield self._troubles.note(environment.ref, exc)
             else:
                 self._troubles.end(environment)
 
+    def _drained(self) -> Mapping[EnvironmentRef, Drain]:
+        """Return the environments on nodes that are being emptied; the engine is asked only where there are any."""
+        drains = self._drains()
+        self._ends_of_drains = {}
+        if not drains:
+            return {}
+        found = {
+            ref: drains[node] for ref, node in self._environments.nodes_of_environments().items() if node in drains
+        }
+        self._ends_of_drains = {ref: drain.stop_at for ref, drain in found.items() if drain.stop_at is not None}
+        return found
+
+    def _tell_of_drain(self, ref: EnvironmentRef, drain: Drain | None, tell: Tell) -> Iterator[Finding]:
+        """Say once that the node is being emptied."""
+        if drain is None:
+            self._told.pop(ref, None)
+        elif self._told.get(ref) != drain.since:
+            self._told[ref] = drain.since
+            until = f"until {drain.stop_at:%Y-%m-%d %H:%M} UTC" if drain.stop_at else "until you stop it"
+            line = f"node {drain.node} is being drained ({drain.reason}): your environment stays there {until}"
+            tell(ref, line)
+            yield Finding("environment.warned", ref, line)
+
     def outlook(self, environment: Environment) -> Outlook:
         """Say when and why an environment would stop."""
+        self._drained()
         notice = self._records.notice.get(environment.ref)
         ending = self._ending(environment, notice, self._lease_ends())
         warned_at = notice.warned_at if ending and notice.said_of == ending.at else None
@@ -169,6 +200,7 @@ class Rounds:
             self._lease_end(environment, allowance, ends),
             _active_at(environment, notice),
             allowance.idle_stop_seconds,
+            self._ends_of_drains.get(environment.ref),
         )
 
     def _lease_end(
@@ -220,7 +252,7 @@ def _is_past_saving(notice: NoticeState) -> bool:
 
 def _because(ending: Ending, notice: NoticeState) -> str:
     told = f"first told at {notice.warned_at:%Y-%m-%d %H:%M} UTC" if notice.warned_at else "not told"
-    cause = "its GPU lease ended" if ending.cause == "lease" else "nobody used it"
+    cause = {"lease": "its GPU lease ended", "idle": "nobody used it", "drain": "its node was drained"}[ending.cause]
     return f"{cause} at {ending.at:%Y-%m-%d %H:%M} UTC; {told}"
 
 

@@ -4,12 +4,19 @@ Nobody is surprised: whatever the clock says, a first warning comes at least `la
 the end there is a grace, then time to save.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
-Cause = Literal["lease", "idle"]
+Cause = Literal["lease", "idle", "drain"]
+WHY: Mapping[Cause, str] = {"lease": "its GPU lease ends", "idle": "nobody uses it", "drain": "its node is drained"}
+_CURES: Mapping[Cause, str] = {
+    "lease": "ask for an extension to keep it",
+    "idle": "use it to keep it",
+    "drain": "save your work; it starts again where there is room",
+}
 
 
 class Phase(StrEnum):
@@ -49,13 +56,20 @@ class Ending:
     patience_seconds: int | None = None
 
 
-def ending_of(lease_ends_at: datetime | None, active_at: datetime, idle_stop_seconds: int | None) -> Ending | None:
+def ending_of(
+    lease_ends_at: datetime | None,
+    active_at: datetime,
+    idle_stop_seconds: int | None,
+    drained_at: datetime | None = None,
+) -> Ending | None:
     """Return the end that comes first, or None for an environment that may run on for ever."""
     endings = []
     if lease_ends_at is not None:
         endings.append(Ending(lease_ends_at, "lease"))
     if idle_stop_seconds is not None:
         endings.append(Ending(active_at + timedelta(seconds=idle_stop_seconds), "idle", idle_stop_seconds))
+    if drained_at is not None:
+        endings.append(Ending(drained_at, "drain"))
     return min(endings, key=lambda ending: ending.at, default=None)
 
 
@@ -87,9 +101,8 @@ def stop_time(ending: Ending, warned_at: datetime | None, schedule: WarningSched
 
 def announcement(phase: Phase, ending: Ending, stop_at: datetime, now: datetime) -> str:
     """Say it to the environment's users."""
-    cause = "its GPU lease ends" if ending.cause == "lease" else "nobody uses it"
+    cause = WHY[ending.cause]
     if phase is Phase.SAVE:
         return f"your environment stops now ({cause}): running jobs are asked for a checkpoint; your files stay"
     minutes = max(1, round((stop_at - now).total_seconds() / 60))
-    cure = "ask for an extension to keep it" if ending.cause == "lease" else "use it to keep it"
-    return f"your environment stops in {minutes} min ({cause}); your files stay; {cure}"
+    return f"your environment stops in {minutes} min ({cause}); your files stay; {_CURES[ending.cause]}"

@@ -1,15 +1,18 @@
 """Nodes: what they are and hold, and the word of an administrator that one is dead."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from gateway.audit.event import Event
 from gateway.engines.interface import Engine, Node, ObservedEnvironment
 from gateway.engines.nodes import find_node, require_away
 from gateway.environments.lifecycle import EnvironmentLifecycle
+from gateway.errors import ConflictError
 from gateway.gpus.leases import Leases
 from gateway.model import EnvironmentRef, Gpu, NodeName
 from gateway.operations.recorded import Recorded
+from gateway.store.drains import Drain, DrainTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,13 @@ class NodeView:
     environments: tuple[ObservedEnvironment, ...]
 
 
+def _drained(node: Node, drain: Drain | None) -> Node:
+    if drain is None:
+        return node
+    until = f", stops at {drain.stop_at:%Y-%m-%d %H:%M} UTC" if drain.stop_at else ""
+    return replace(node, takes_new=False, conditions=(*node.conditions, f"drained: {drain.reason}{until}"))
+
+
 class NodeOperations:
     """An administrator's view of nodes and acts on them."""
 
@@ -30,17 +40,20 @@ class NodeOperations:
         engine: Callable[[], Engine],
         lifecycle: EnvironmentLifecycle,
         leases: Leases,
+        drains: DrainTable,
         recorded: Recorded,
     ) -> None:
         self._engine = engine
         self._lifecycle = lifecycle
         self._leases = leases
+        self._drains = drains
         self._recorded = recorded
 
     def all(self) -> list[NodeView]:
         """Return every node and what is on it. Raises: EngineError."""
         engine = self._engine()
-        nodes, all_observed = engine.nodes(), engine.observe_all()
+        drains, all_observed = self._drains.all(), engine.observe_all()
+        nodes = [_drained(node, drains.get(node.name)) for node in engine.nodes()]
         reading, now = self._leases.situation()
         views = []
         for node in nodes:
@@ -55,6 +68,31 @@ class NodeOperations:
     def require(self, name: str) -> Node:
         """Return a node. Raises: NotFoundError `node.not-found`."""
         return find_node(self._engine().nodes(), name)
+
+    def drain(self, name: str, reason: str, stop_after_seconds: int | None = None) -> Drain:
+        """Keep new environments away from a node; what runs there stops after a time, or when its users stop it.
+
+        The gateway tells its users, and warns them before the end as before any other.
+
+        Raises:
+            NotFoundError: `node.not-found`.
+        """
+        node, now = self.require(name).name, datetime.now(UTC)
+        stop_at = None if stop_after_seconds is None else now + timedelta(seconds=stop_after_seconds)
+        drain = Drain(node, reason, now, stop_at)
+        text = "" if stop_at is None else stop_at.isoformat(timespec="seconds")
+        with self._recorded.act("node.drained", node=node, reason=reason, stop_at=text):
+            self._drains.put(drain)
+        return drain
+
+    def undrain(self, name: str) -> None:
+        """Let a node have new environments again. Raises: NotFoundError; ConflictError `node.not-drained`."""
+        node = NodeName(name)
+        if node not in self._drains.all():
+            self.require(name)
+            raise ConflictError("node.not-drained", f"node {name} is not drained", "'devgw nodes' shows which are")
+        with self._recorded.act("node.undrained", node=node):
+            self._drains.remove(node)
 
     def on(self, node: NodeName) -> list[EnvironmentRef]:
         """Return the environments of a node that does not answer. Raises: NotFoundError, ConflictError `node.alive`."""

@@ -242,3 +242,74 @@ def test_a_node_that_is_none_is_refused_before_anything_is_made(cluster: Site, n
     done = cluster.run(f"devgw create bob --key bob.pub --node '{name}'")
     assert (done.exit_code, "there is no node" in done.stderr, "nodes: node1, node2" in done.stderr) == (4, True, True)
     assert gateway_of(cluster).users.get("bob") is None
+
+
+@pytest.mark.emits("node.drained", "node.undrained", "environment.warned")
+def test_a_drained_node_gets_nothing_new_and_its_users_are_told_once(cluster: Site) -> None:
+    """What runs stays; a new one goes to the other node; a pinned one is refused until the drain ends."""
+    assert cluster.run("devgw node drain node1 --reason 'new fans'").exit_code == 0
+    gateway, said = gateway_of(cluster), []
+    for _round in range(3):
+        said += gateway.environment_monitor.go_round(tidies=True)
+    assert said == [(ALICE, "node node1 is being drained (new fans): your environment stays there until you stop it")]
+    assert cluster.engine.observe(ALICE).running
+    assert cluster.run("devgw create bob --key bob.pub -q").exit_code == 0
+    assert cluster.engine.observe(EnvironmentRef.parse("bob")).node == "node2"
+    done = cluster.run("devgw create carol --key bob.pub --node node1")
+    assert (done.exit_code, "node1, which is drained: new fans" in done.stderr) == (6, True)
+    assert gateway.table.get(EnvironmentRef.parse("carol")) is None
+    assert "drained: new fans" in cluster.run("devgw nodes").stdout
+    assert cluster.run("devgw node undrain node1").exit_code == 0
+    assert cluster.run("devgw create carol --key bob.pub --node node1 -q").exit_code == 0
+    gateway.journal.close()
+
+
+def test_what_runs_on_a_drained_node_is_warned_and_stopped_and_wakes_elsewhere(
+    cluster: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of a lease: warnings, a grace, time to save; the other environment notices nothing."""
+    cluster.run("devgw create bob --key bob.pub --node node2 -q")
+    assert cluster.run("devgw node drain node1 --stop-after 40m").exit_code == 0
+    gateway, said, now = gateway_of(cluster), [], datetime.now(UTC)
+    monkeypatch.setattr(gateway.rounds, "_now", lambda: now)
+    codes: list[tuple[str, EnvironmentRef]] = []
+    for _minute in range(50):
+        found = gateway.rounds.walk(lambda ref, line: said.append((ref, line)))
+        codes += [(finding.code, finding.ref) for finding in found]
+        now += timedelta(minutes=1)
+    assert codes == [("environment.warned", ALICE)] * 5 + [("environment.stopped", ALICE)]
+    assert sum("its node is drained" in line for _ref, line in said) == 4
+    assert gateway.environments.ensure_running(ALICE)
+    assert cluster.engine.observe(ALICE).node == "node2"
+    gateway.journal.close()
+
+
+def test_one_host_that_is_drained_starts_nothing(site: Site) -> None:
+    """All commands of use where there is one node; what runs goes on."""
+    site.run("devgw init -q")
+    site.run("devgw create alice --key alice.pub -q")
+    assert site.run("devgw node drain gpu-host").exit_code == 0
+    assert site.run("devgw create bob --key bob.pub").exit_code == 6
+    assert site.engine.observe(ALICE).running
+    assert site.run("devgw restart alice").exit_code == 6
+    assert site.run("devgw node undrain gpu-host").exit_code == 0
+    assert site.run("devgw start alice -q").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("drain nowhere", 4),
+        ("drain ''", 4),
+        ("undrain nowhere", 4),
+        ("undrain node1", 6),
+        ("drain node1 --stop-after soon", 2),
+        ("drain node1 --stop-after -1h", 2),
+        ("drain node1 --stop-after 0", 2),
+    ],
+)
+def test_a_drain_that_makes_no_sense_is_refused(cluster: Site, line: str, code: int) -> None:
+    """One line, a hint, and nothing is changed."""
+    done = cluster.run(f"devgw node {line}")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (code, 2)
+    assert gateway_of(cluster).drains.all() == {}

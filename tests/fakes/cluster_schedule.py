@@ -15,6 +15,7 @@ from gateway.gpus.node_inventory import out_of_reach
 from gateway.model import Actor, Environment, EnvironmentRef, GpuUuid, NodeName
 from gateway.operations.nodes import NodeOperations
 from gateway.operations.recorded import Recorded
+from gateway.store.drains import DrainTable
 from gateway.store.notices import NoticeTable
 from policies.limits import Allowance
 from tests.fakes.cluster import FakeCluster
@@ -52,7 +53,13 @@ class ClusterHost(Host):
             lambda: self.now,
         )
         recorded = Recorded(MemoryRecorder(), Actor("admin", "root"))
-        self.nodes = NodeOperations(lambda: self.engine, self.environments, Leases(self.ledger, EightGpus()), recorded)
+        self.nodes = NodeOperations(
+            lambda: self.engine,
+            self.environments,
+            Leases(self.ledger, EightGpus()),
+            DrainTable(self.database),
+            recorded,
+        )
 
     def run(self, act: Act) -> int:
         """Let a process act; what it must leave alone is compared before and after."""
