@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import requests
 import websocket
 
 from tests.e2e.conftest import ServedUsers
@@ -154,3 +155,10 @@ def test_a_first_plot_prints_nothing_but_its_answer(brought: GatewayProcess, bro
     assert said.split() == ["plotted"]
     done = brought.ssh("bob", "command -v fc-list >/dev/null && fc-list 2>&1 >/dev/null; true")
     assert done.stdout == b""
+
+
+def test_the_login_page_says_whose_notebook_it_is(brought: GatewayProcess) -> None:
+    """Two tunnels with one local port lead to the first one's environment."""
+    with brought.tunnel("bob") as port:
+        page = requests.get(f"http://localhost:{port}/login", timeout=60).text
+    assert "The notebook of bob." in page
