@@ -2,6 +2,8 @@
 
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import requests
@@ -37,16 +39,32 @@ class NotebookClient:
 
     def execute(self, code: str) -> str:
         """Start a kernel, run one cell, stop the kernel; return what it printed and its result."""
-        headers = {"X-XSRFToken": self.http.cookies.get("_xsrf", "")}
-        started = self.http.post(f"{self.base}/api/kernels", json={}, headers=headers, timeout=_TIMEOUT_SECONDS)
-        started.raise_for_status()
-        kernel = started.json()["id"]
-        try:
-            return self._run_cell(kernel, code)
-        finally:
-            self.http.delete(f"{self.base}/api/kernels/{kernel}", headers=headers, timeout=_TIMEOUT_SECONDS)
+        with self.kernel() as kernel:
+            return self.run_cell(kernel, code)
 
-    def _run_cell(self, kernel: str, code: str) -> str:
+    @contextmanager
+    def kernel(self) -> Iterator[str]:
+        """Start a kernel; yield its id, and stop it."""
+        kernel = str(self._post("api/kernels")["id"])
+        try:
+            yield kernel
+        finally:
+            self.http.delete(f"{self.base}/api/kernels/{kernel}", headers=self._headers(), timeout=_TIMEOUT_SECONDS)
+
+    def restart(self, kernel: str) -> None:
+        """Restart a kernel, as the button does."""
+        self._post(f"api/kernels/{kernel}/restart")
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-XSRFToken": self.http.cookies.get("_xsrf", "")}
+
+    def _post(self, path: str) -> dict[str, object]:
+        answer = self.http.post(f"{self.base}/{path}", json={}, headers=self._headers(), timeout=_TIMEOUT_SECONDS)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def run_cell(self, kernel: str, code: str) -> str:
+        """Run one cell; return what it printed and its result."""
         url = self.base.replace("http://", "ws://") + f"/api/kernels/{kernel}/channels"
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.http.cookies)
         channel = websocket.create_connection(url, cookie=cookies, timeout=_TIMEOUT_SECONDS)

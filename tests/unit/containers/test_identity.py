@@ -135,7 +135,7 @@ def test_a_page_says_whose_notebook_it_is(server: Server) -> None:
 
 @pytest.mark.slow
 def test_a_kernel_has_what_the_profile_exports(server: Server) -> None:
-    """As the user's SSH sessions have it, whatever the file prints; a kernel that is restarted sees a change."""
+    """As the user's SSH sessions have it, whatever the file prints, and where it fails."""
     server.set_password_file(make_hash("right"))
     profile = server.home / ".profile"
     browser = NotebookClient(server.base)
@@ -146,6 +146,22 @@ def test_a_kernel_has_what_the_profile_exports(server: Server) -> None:
         assert browser.execute(code) == f"{value} {server.home} {server.home}\n"
     profile.write_text("exit 3\n")
     assert browser.execute(code) == f"None {server.home} {server.home}\n"
+
+
+@pytest.mark.slow
+def test_a_restarted_kernel_has_what_the_profile_exports_now(server: Server) -> None:
+    """Nothing is left of what it exported before."""
+    server.set_password_file(make_hash("right"))
+    profile = server.home / ".profile"
+    browser = NotebookClient(server.base)
+    browser.login("right")
+    profile.write_text("export BEFORE=1\n")
+    with browser.kernel() as kernel:
+        code = "import os; print(os.environ.get('BEFORE'), os.environ.get('AFTER'))"
+        assert browser.run_cell(kernel, code) == "1 None\n"
+        profile.write_text("export AFTER=2\n")
+        browser.restart(kernel)
+        assert browser.run_cell(kernel, code) == "None 2\n"
 
 
 @pytest.mark.slow
