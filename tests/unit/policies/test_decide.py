@@ -157,6 +157,7 @@ ANSWERS = [
     ('egress_hosts = ["*.hf.co"]', "egress-host hf.co", False),
     ('egress_hosts = ["*.hf.co"]', "egress-host .hf.co", False),
     ('egress_hosts = ["*.hf.co"]', "egress-host xhf.co", False),
+    ('egress_hosts = ["*.hf.co"]', "egress-host evil-hf.co", False),
     # hosts by name: nothing but names, in no spelling
     ('egress_hosts = ["*.hf.co"]', "egress-host 127.0.0.1", False),
     ('egress_hosts = ["*.hf.co"]', "egress-host *.hf.co", False),
