@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from gateway.model import Egress, EnvironmentRef
 _MTU = 1500
 _NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 _TUN = Path("/dev/net/tun")
+_READY_SECONDS = 10.0
+_POLL_SECONDS = 0.01
+_DEFAULT_ROUTE = "eth0\t00000000"  # a line of /proc/net/route
+_NOISE = ("WARNING", "Failed to send")  # pasta complains of each message that no syslog takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,13 @@ class Stack:
     def is_slirp(self) -> bool:
         return Path(self.program).name == "slirp4netns"
 
-    def command(self, user_namespace: int, network_namespace: int, ready: int, alive: int) -> list[str]:
+    def command(
+        self, user_namespace: int, network_namespace: int, ready: int, alive: int, *, stays_root: bool = False
+    ) -> list[str]:
         """Return the command line that serves these namespaces, given as descriptors.
 
-        `ready` is written to; the stack ends when the other end of `alive` is closed.
+        `ready` is written to; the stack ends when the other end of `alive` is closed. `stays_root` is for pasta, which
+        else becomes nobody, who may not enter a user's namespace.
         """
         user, net = f"/proc/self/fd/{user_namespace}", f"/proc/self/fd/{network_namespace}"
         if self.is_slirp:
@@ -52,9 +60,10 @@ class Stack:
                 *confined, "--enable-seccomp", f"--ready-fd={ready}", f"--exit-fd={alive}",
                 "--netns-type=path", f"--userns-path={user}", net, "eth0",
             ]  # fmt: skip
+        identity = ["--runas", "0:0"] if stays_root else []
         return [
-            self.program, "--config-net", "--foreground", "--ns-ifname", "eth0", "--mtu", str(_MTU), "--ipv4-only",
-            "--address", f"{self.network}.100", "--netmask", "24", "--gateway", f"{self.network}.2",
+            self.program, *identity, "--config-net", "--foreground", "--ns-ifname", "eth0", "--mtu", str(_MTU),
+            "--ipv4-only", "--address", f"{self.network}.100", "--netmask", "24", "--gateway", f"{self.network}.2",
             "--dns-forward", self.resolver, "--no-map-gw",
             "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--quiet", "--userns", user, "--netns", net,
         ]  # fmt: skip
@@ -99,7 +108,7 @@ def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess
     user = fcntl.ioctl(net, _NS_GET_USERNS)  # not that of the process, which went into one below it
     try:
         process = subprocess.Popen(
-            stack.command(user, net, ready, alive),
+            stack.command(user, net, ready, alive, stays_root=become is None and os.geteuid() == 0),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=words,
@@ -111,7 +120,9 @@ def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess
         os.close(ready)
         if stack.is_slirp and os.read(reading, 1) != b"1":
             process.wait()
-            raise EngineError("egress.unavailable", f"the network stack did not start: {_last_words(words)}", "")
+            raise _not_started(words)
+        if not stack.is_slirp:
+            _wait_for_route(process, pid, words)
         confine_namespace(net, "eth0", Egress(stack.egress), stack.resolver)  # the sandbox waits until we return
     finally:
         for descriptor in (reading, words, net, user, alive):
@@ -119,11 +130,29 @@ def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess
     return process
 
 
+def _wait_for_route(process: "subprocess.Popen[bytes]", pid: int, words: int) -> None:
+    """Wait until pasta, which tells nobody, has given the sandbox its way out. Raises: EngineError."""
+    routes, deadline = Path(f"/proc/{pid}/net/route"), time.monotonic() + _READY_SECONDS
+    while _DEFAULT_ROUTE not in routes.read_text():
+        if process.poll() is not None:
+            raise _not_started(words)
+        if time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise _not_started(words)
+        time.sleep(_POLL_SECONDS)
+
+
+def _not_started(words: int) -> EngineError:
+    said = _last_words(words) or "it said nothing"
+    return EngineError("egress.unavailable", f"the network stack did not start: {said}", "")
+
+
 def _last_words(words: int) -> str:
     """Return the last lines that a program wrote on stderr, without its warnings where anything else was said."""
     size = os.fstat(words).st_size
     said = os.pread(words, 4096, max(0, size - 4096)).decode(errors="replace").strip().splitlines()
-    return "; ".join(([line for line in said if not line.startswith("WARNING")] or said)[-4:])
+    return "; ".join(([line for line in said if not line.startswith(_NOISE)] or said)[-4:])
 
 
 def _may_open_tun(uid: int, gid: int) -> bool:

@@ -63,6 +63,17 @@ def test_root_starts_slirp4netns_itself_whatever_the_device_lets_others(
     assert started == [None, None]
 
 
+def test_pasta_that_ends_at_once_is_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for started, and its sandbox went on without a way out."""
+    _unprivileged(monkeypatch, os.getpid())
+    program = tmp_path / "pasta"
+    program.write_text("#!/bin/sh\necho 'Failed to send 47 bytes to syslog' >&2\necho 'no namespace' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(network, "_DEFAULT_ROUTE", "no line has this")
+    with pytest.raises(EngineError, match=r"did not start: no namespace$"):
+        network.start(network.Stack(str(program), "10.130.1", "internet"), os.getpid(), ids=None)
+
+
 @pytest.mark.parametrize(("uid", "confined"), [(0, True), (1000, False)])
 def test_only_root_asks_slirp4netns_for_its_sandbox(uid: int, confined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain user's slirp4netns would die in it."""
