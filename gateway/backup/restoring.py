@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway.audit.head_key import read_verifiers
 from gateway.audit.head_signing import kept_heads
 from gateway.audit.heads import Head, Verifier, notes_in, open_head
+from gateway.audit.segments import last_record, segments
 from gateway.audit.verify import Report, verify
 from gateway.backup.contents import REPLACED, RESTORING, is_of_an_environment
 from gateway.backup.manifest import CONFIG, DATABASE, HEAD, STATE, Manifest
@@ -31,6 +32,8 @@ class Restored:
     report: Report
     placed: tuple[Path, ...]
     moved_aside: Path | None = None
+    lost_records: int = 0
+    """How many the heads that were kept elsewhere cover behind the backup's last."""
 
 
 def refuse_while_open(settings: Settings) -> None:
@@ -58,8 +61,11 @@ def staging_of(settings: Settings) -> Path:
     return staging
 
 
-def prove(staging: Path, manifest: Manifest, heads: Path | None, key: str | None) -> Report:
+def prove(staging: Path, manifest: Manifest, heads: Path | None, key: str | None) -> tuple[Report, int]:
     """Check what was read: the database, and the journal against its own head and those that were kept elsewhere.
+
+    Heads go on to be signed after a backup; those over later records are no contradiction, but say how many are lost.
+    The backup's own head stands for its end. Returns the report, and the record that the last head covers.
 
     Raises: BackupError `backup.newer`, `backup.damaged`, JournalError.
     """
@@ -74,11 +80,20 @@ def prove(staging: Path, manifest: Manifest, heads: Path | None, key: str | None
     known: list[Head] = []
     if heads is not None:
         known += _opened(heads, read_verifiers(key) if key else verifiers)
-    if (staging / HEAD).exists():
-        known += _opened(staging / HEAD, verifiers)
     journal.mkdir(mode=0o700, parents=True, exist_ok=True)
-    known = [one for one in known if one.size]  # one over a journal that had no record yet proves nothing
-    return verify(journal, *known, kept=kept_heads(journal, *verifiers) if verifiers else None)
+    end = _end_of(journal)
+    own_head = _opened(staging / HEAD, verifiers) if (staging / HEAD).exists() else []
+    within = [one for one in (*(head for head in known if head.size <= end), *own_head) if one.size]
+    report = verify(journal, *within, kept=kept_heads(journal, *verifiers) if verifiers else None)
+    return report, max((one.size for one in known), default=0)
+
+
+def _end_of(journal: Path) -> int:
+    found = segments(journal)
+    try:
+        return last_record(found[-1].path).number if found else 0
+    except ValueError:
+        return 0  # `verify` says what is wrong
 
 
 def require_proven(report: Report) -> None:

@@ -23,7 +23,8 @@ def restore(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="DIR|FILE|-", help="A backup's directory, its tar, or - for stdin.")],
     head: Annotated[
-        Path | None, typer.Option("--head", metavar="FILE", help="Signed heads kept elsewhere; all are compared.")
+        Path | None,
+        typer.Option("--head", metavar="FILE", help="Signed heads kept elsewhere, also later ones."),
     ] = None,
     key: Annotated[
         str | None, typer.Option("--key", metavar="KEY", help="Verifier key of the heads, or its file; kept elsewhere.")
@@ -50,6 +51,7 @@ def restore(
         "devgw": manifest.devgw,
         "records": report.last_seq,
         "proven_seq": report.proven_seq,
+        "lost_records": restored.lost_records,
         "placed": [str(path) for path in restored.placed],
         "moved_aside": str(restored.moved_aside or ""),
         "contradictions": differences,
@@ -71,6 +73,9 @@ def _show_notes(out: Output, restored: "Restored", differences: list[str]) -> No
     report = restored.report
     proven = f"proven up to {report.proven_seq}" if report.proven_seq else "not proven by any head"
     out.note(f"the journal has {report.last_seq} records, {proven}; what came after the backup is lost")
+    if restored.lost_records:
+        last = report.last_seq + restored.lost_records
+        out.note(f"the heads kept elsewhere go up to record {last}: {restored.lost_records} records are lost for good")
     if restored.moved_aside:
         out.note(f"what was there before is in {restored.moved_aside}")
     for one in differences:

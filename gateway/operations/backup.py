@@ -5,7 +5,7 @@ What is made and restored is journaled; a restore that fails leaves no journal t
 
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -101,6 +101,7 @@ class BackupOperations:
             sha256=_digest(manifest),
             records=str(restored.report.last_seq),
             moved_aside=str(restored.moved_aside or ""),
+            lost_records=str(restored.lost_records),
         )
         return restored
 
@@ -115,7 +116,7 @@ class BackupOperations:
         show("reading the backup")
         manifest = unpack_directory(source, staging) if isinstance(source, Path) else unpack_stream(source, staging)
         show("proving the journal")
-        report = restoring.prove(staging, manifest, order.heads, order.key)
+        report, covered = restoring.prove(staging, manifest, order.heads, order.key)
         if not order.unproven:
             restoring.require_proven(report)
         if isinstance(source, Path) and manifest.has_volumes:
@@ -123,7 +124,8 @@ class BackupOperations:
             (staging / STATE).mkdir(mode=0o700, exist_ok=True)
             volumes.put_back(source, staging / STATE / VOLUMES)
         show("putting it in place")
-        return restoring.put_in_place(self._settings, staging, manifest, report, force=order.force)
+        restored = restoring.put_in_place(self._settings, staging, manifest, report, force=order.force)
+        return replace(restored, lost_records=max(0, covered - report.last_seq))
 
     def _note_made(self, manifest: Manifest, target: str) -> Made:
         made = Made(manifest, _digest(manifest))

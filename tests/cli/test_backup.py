@@ -18,6 +18,7 @@ import pytest
 
 from gateway.app import App
 from gateway.audit.event import Event
+from gateway.audit.heads import Head
 from gateway.audit.journal import Journal
 from gateway.audit.verify import verify
 from gateway.model import Actor
@@ -175,19 +176,43 @@ def test_a_gateway_that_serves_is_not_restored_over(site: Site, kept: Path) -> N
 
 
 def test_the_journal_is_proven_against_heads_kept_elsewhere(site: Site, kept: Path) -> None:
-    """A head exported before the backup must be met; one of another key, or of later records, is said."""
+    """Those from before the backup must be met; those signed since say how many records are lost."""
+    made = json.loads((kept / "manifest.json").read_text())["records"]
+    site.run("devgw user disable bob")
     site.happens("the head is kept as later.head")
+    later = int((site.directory / "later.head").read_text().splitlines()[1])
+    (site.directory / "all.heads").write_text(
+        (kept / "journal.head").read_text() + "\n" + (site.directory / "later.head").read_text()
+    )
     forget(site)
-    outcome = site.run("devgw restore backup --head later.head --key later.head.pub")
-    assert outcome.exit_code == 1
-    assert "the backup's journal is not whole: the journal ends at record" in outcome.stderr
-    assert state_of(site) == {}
-    head = kept / "journal.head"
-    shutil.copy(head, site.directory / "own.head")
-    outcome = site.run("devgw restore backup --head own.head --key later.head.pub -o json")
+    outcome = site.run("devgw restore backup --head all.heads --key later.head.pub -o json")
     assert outcome.exit_code == 0, outcome.stderr
     found = json.loads(outcome.stdout)
-    assert found["proven_seq"] == json.loads((kept / "manifest.json").read_text())["records"] > 0
+    assert (found["proven_seq"], found["lost_records"]) == (made, later - made)
+    assert found["lost_records"] >= 2  # `backup.made` itself, and what came then
+    assert f"go up to record {later}: {later - made} records are lost for good" in outcome.stderr
+
+
+def test_a_head_that_another_journal_was_signed_with_is_not_met(site: Site, kept: Path, tmp_path: Path) -> None:
+    """Signed by the same key, over as many records or fewer, but over others: the backup is of a forged journal."""
+    signer = App().head_key.load()
+    forged = Head(signer.verifier.name, 2, bytes(32))
+    (site.directory / "other.head").write_text(signer.sign(forged))
+    forget(site)
+    outcome = site.run("devgw restore backup --head other.head")
+    assert (outcome.exit_code, "journal is not whole: record 2 is not the one" in outcome.stderr) == (1, True)
+    assert state_of(site) == {}
+    assert site.run("devgw restore backup --head other.head --unproven").exit_code == 0
+
+
+def test_a_backup_whose_journal_lost_its_end_is_refused(site: Site, kept: Path) -> None:
+    """Its own head says how far it went."""
+    forget(site)
+    name = "state/journal/segment-000000000001.jsonl"
+    refit(kept, name, b"".join((kept / name).read_bytes().splitlines(keepends=True)[:-2]))
+    outcome = site.run("devgw restore backup")
+    assert (outcome.exit_code, "but its head was signed at" in outcome.stderr) == (1, True), outcome.stderr
+    assert state_of(site) == {}
 
 
 def refit(kept: Path, name: str, content: bytes) -> None:
