@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 from gateway.auth.throttle import Throttle
 from gateway.config import SshSettings
+from gateway.ssh.descriptors import may_accept
 from gateway.ssh.proxy_protocol import read_header
 from gateway.ssh.startup_queue import StartupQueue, Waiting
 from policies.addresses import Network, holds
@@ -22,6 +23,7 @@ HEADER_SECONDS = 5.0
 HEARD_MAX_BYTES = 16 << 10
 """Of a client that waits; none says so much before it is answered."""
 VERSION = "devgw"
+NO_DESCRIPTORS = "the gateway has no room for more connections; try again later"
 _DISCONNECT_TOO_MANY_CONNECTIONS = 12
 
 
@@ -174,6 +176,10 @@ class AcceptProtocol(asyncio.Protocol):
         peer = stream.get_extra_info("peername")
         if not peer:  # the client was gone before it was accepted
             stream.abort()
+            return
+        sock = stream.get_extra_info("socket")
+        if sock is not None and not may_accept(sock.fileno()):
+            self._turn_away(stream, NO_DESCRIPTORS)
             return
         self._stream = stream
         self._peer = str(peer[0])

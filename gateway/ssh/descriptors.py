@@ -5,6 +5,8 @@ from typing import Final
 
 RESERVED: Final = 128
 """Kept for accepting connections, administrators' commands, the journal and the database."""
+LAST: Final = 32
+"""Of those, kept from new connections as well: an administrator's command must reach the store and the journal."""
 _UNLIMITED = 1 << 20
 
 
@@ -22,8 +24,18 @@ def may_keep(descriptor: int, held: int) -> bool:
 
     While half of all are free everybody may; then whoever holds less than an eighth, until only the reserve is left.
     """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = _UNLIMITED if soft == resource.RLIM_INFINITY else soft
+    limit = _limit()
     if descriptor < limit // 2:
         return True
     return descriptor < limit - min(RESERVED, limit // 8) and held < limit // 8
+
+
+def may_accept(descriptor: int) -> bool:
+    """Say whether a connection that was just accepted may stay: not with one of the last descriptors."""
+    limit = _limit()
+    return descriptor < limit - min(LAST, limit // 16)
+
+
+def _limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _UNLIMITED if soft == resource.RLIM_INFINITY else soft

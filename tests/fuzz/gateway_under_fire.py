@@ -102,9 +102,11 @@ class GatewayUnderFire:
 
 
 @contextmanager
-def gateway_under_fire(root: Path, **settings: Any) -> Iterator[GatewayUnderFire]:
-    """Start the process; end it with its environments."""
+def gateway_under_fire(root: Path, descriptors: int | None = None, **settings: Any) -> Iterator[GatewayUnderFire]:
+    """Start the process, with so many descriptors; end it with its environments."""
     command = [sys.executable, "-m", "tests.fuzz.gateway_under_fire", str(root), json.dumps(WIDE | settings)]
+    if descriptors:
+        command = ["prlimit", f"--nofile={descriptors}:{descriptors}", *command]
     with (root / "server.log").open("w") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None

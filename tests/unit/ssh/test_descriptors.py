@@ -1,12 +1,18 @@
 """Descriptors: all that the system gives, and a share of them for each user."""
 
+import asyncio
 import resource
 import subprocess
 import sys
+import time
+from typing import Any
 
 import pytest
 
-from gateway.ssh.descriptors import RESERVED, may_keep
+from gateway.auth.throttle import Throttle
+from gateway.config import SshSettings
+from gateway.ssh.admission import NO_DESCRIPTORS, AcceptProtocol, Admission
+from gateway.ssh.descriptors import LAST, RESERVED, may_accept, may_keep
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
@@ -38,3 +44,34 @@ def test_a_user_may_keep_a_descriptor(descriptor: int, held: int, may: bool, mon
     """Of 4096."""
     monkeypatch.setattr(resource, "getrlimit", lambda _kind: (4096, 4096))
     assert may_keep(descriptor, held) is may
+
+
+@pytest.mark.parametrize(("descriptor", "may"), [(4095 - LAST, True), (4096 - LAST, False)])
+def test_new_connections_leave_the_last_descriptors(
+    descriptor: int, may: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 4096: for what administrators ask, the store and the journal."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (4096, 4096))
+    assert may_accept(descriptor) is may
+
+
+def test_a_connection_on_one_of_the_last_descriptors_hears_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an SSH disconnect message, and nothing was begun for it."""
+    monkeypatch.setattr("gateway.ssh.admission.may_accept", lambda _descriptor: False)
+    settings = SshSettings()
+
+    async def go() -> bytes:
+        loop = asyncio.get_running_loop()
+        admission = Admission(settings, Throttle(time.time))
+
+        def never(_admitted: Any) -> Any:
+            raise AssertionError
+
+        server = await loop.create_server(lambda: AcceptProtocol(admission, never), "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            said = await asyncio.wait_for(reader.read(), 20)
+            writer.close()
+        return said
+
+    assert NO_DESCRIPTORS.encode() in asyncio.run(go())
