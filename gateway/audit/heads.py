@@ -8,6 +8,7 @@ import base64
 import binascii
 import os
 import re
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -100,9 +101,16 @@ class Signer:
         signer = cls(name, Ed25519PrivateKey.generate())
         seed = signer._key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
         encoded = base64.b64encode(_ED25519 + seed).decode()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"PRIVATE+KEY+{name}+{signer.verifier.key_hash.hex()}+{encoded}\n")
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"PRIVATE+KEY+{name}+{signer.verifier.key_hash.hex()}+{encoded}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            path.hardlink_to(beside)  # whole or not at all: another gateway may begin at the same moment
+        finally:
+            beside.unlink()
         return signer
 
     @classmethod

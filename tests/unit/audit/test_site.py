@@ -1,7 +1,9 @@
 """The journals of several gateways of one site, read as one and proved one by one."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -104,3 +106,16 @@ def test_a_chain_that_was_changed_is_named_and_the_other_is_whole(site: Site) ->
     reports = verify_each(site.places, (), ())
     assert {name: report.ok for name, report in reports.items()} == {"gw1": True, "gw2": False}
     assert missing_journals(site.places, ["gw1", "gw2", "gw3"]) == ["gw3"]
+
+
+def test_gateways_that_begin_at_once_make_one_key_and_none_reads_half_of_it(tmp_path: Path) -> None:
+    """Many at the same moment, each as it starts."""
+    for number in range(30):
+        start = Barrier(8)
+
+        def begin(one: int, place: Path = tmp_path / f"keys{number}", start: Barrier = start) -> bytes:
+            start.wait(timeout=60)
+            return HeadKey(place, f"gw{one}", place / f"gw{one}").ensure("lab/devgw").verifier.key
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(begin, range(8)))) == 1
