@@ -420,6 +420,7 @@ class App:
         """Whom the doctor asks here."""
         from gateway.doctor.doctor import Sources
         from gateway.operations.diagnose import Inside, held_leases, troubles_in
+        from gateway.operations.nodes import nodes_in
 
         return Sources(
             settings=self.settings,
@@ -427,6 +428,7 @@ class App:
             sensors=self.sensors,
             leases=lambda: held_leases(self.database, self.lease_table),
             troubles=lambda: troubles_in(self.database, self.table),
+            nodes=lambda: nodes_in(self.database, self.drains, self.engine.nodes()),
             policy_file=self.policy.file,
             load_policy=lambda: self.policy.policy,
             ask_inside=Inside(self.environments, lambda: self.authority.user_ca_key).ask,

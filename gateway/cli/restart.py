@@ -26,6 +26,7 @@ def restart(
     gateway = invocation_of(ctx).app
     with out.progress() as progress:
         gateway.table.require(ref)
+        gateway.environments.require_open_node(gateway.table.require(ref))  # before it is stopped in vain
         progress(f"stopping {ref}")
         gateway.environment_operations.stop(ref)
         started = gateway.environment_operations.start(ref, progress, wait=not no_wait)

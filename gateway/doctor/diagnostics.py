@@ -9,6 +9,7 @@ from gateway.doctor.finding import Finding, ok
 from gateway.doctor.gpus import judge_gpus
 from gateway.doctor.host import judge_host
 from gateway.doctor.injection import judge_injection
+from gateway.doctor.nodes import judge_nodes
 from gateway.doctor.site import judge_site
 
 
@@ -17,6 +18,7 @@ def diagnose(facts: Facts) -> Iterator[Finding]:
     yield from judge_site(facts.site)
     yield from judge_host(facts.host, facts.wish)
     yield from judge_engine(facts.engine)
+    yield from judge_nodes(facts.nodes)
     yield judge_image_contract(facts.image, facts.wish)
     if not facts.gpus_are_wanted:
         yield ok("driver.answers", "the setting gpus.inventory is 'none': checks of GPUs do not apply")

@@ -13,6 +13,7 @@ from gateway.doctor.gather.nvidia import cdi_facts, driver_facts, gpu_processes,
 from gateway.doctor.gather.site import port_holder, site_facts
 from gateway.doctor.inside import COMMAND, LIST_COMMAND, Answer, judge_inside, judge_visible
 from gateway.engines.diagnostics import EngineDiagnostics, EngineFacts, ImageFacts
+from gateway.engines.interface import Node
 from gateway.errors import DevgwError
 from gateway.gpus.sensors import Measuring
 from gateway.model import Environment, EnvironmentRef, GpuUuid, Limits
@@ -30,6 +31,7 @@ class Sources:
     load_policy: Callable[[], object]
     ask_inside: Callable[[EnvironmentRef, Sequence[str]], Answer]
     troubles: Callable[[], tuple[str, ...]] = tuple
+    nodes: Callable[[], tuple[Node, ...]] = tuple
     machine: Callable[[Iterable[tuple[str, Path]]], HostFacts] = machine_facts
     port_holder: Callable[[str, int], str] = port_holder
     toolkit: str = "nvidia-ctk"
@@ -73,7 +75,12 @@ class Doctor:
             processes=engine if isinstance(engine, Unasked) else gpu_processes(sensors, engine.marks, sources.root),
             leases=_asked(sources.leases),
             gpus_are_wanted=settings.gpus.inventory != "none",
+            nodes=() if isinstance(engine, Unasked) else self._nodes(),
         )
+
+    def _nodes(self) -> tuple[Node, ...]:
+        nodes = _asked(self._sources.nodes)
+        return () if isinstance(nodes, Unasked) else nodes
 
     def _wish(self, environment: Environment | None) -> Wish:
         if environment is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gateway.doctor.finding import Unasked
 from gateway.engines.diagnostics import EngineFacts, ImageFacts
+from gateway.engines.interface import Node
 from gateway.gpus.sensors import Sensors
 from gateway.model import EnvironmentRef, GpuUuid, Limits
 
@@ -137,3 +138,5 @@ class Facts:
     processes: tuple[GpuProcess, ...] | Unasked = ()
     leases: Mapping[GpuUuid, EnvironmentRef] | Unasked = field(default_factory=dict)
     gpus_are_wanted: bool = True
+    nodes: tuple[Node, ...] = ()
+    """What the engine says of its machines; empty where it cannot be asked, which `engine` says already."""

@@ -94,7 +94,7 @@ class EnvironmentLifecycle:
         user = self._users.require(ref.user)
         with self.locks.hold(ref):
             self.require_known(ref)
-            self._require_open_node(environment)
+            self.require_open_node(environment)
             self.clear_remains(ref)
             self._table.add(environment)
             layout = self._layout(ref)
@@ -119,7 +119,7 @@ class EnvironmentLifecycle:
                     "environment.half-made", f"{ref} was never finished", f"'devgw delete {ref}', then create it again"
                 )
             if not self._is_running(environment):
-                self._require_open_node(environment)
+                self.require_open_node(environment)
                 self._start(environment, self._users.require(ref.user), progress, actor)
             return self._table.require(ref)
 
@@ -300,7 +300,7 @@ class EnvironmentLifecycle:
             read_only_root=self._settings.read_only_root,
         )
 
-    def _require_open_node(self, environment: Environment) -> None:
+    def require_open_node(self, environment: Environment) -> None:
         """Refuse to start what could only start on a node that is drained. Raises: ConflictError `node.drained`."""
         drained = self._settings.drained()
         if not drained:

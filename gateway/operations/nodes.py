@@ -12,6 +12,7 @@ from gateway.errors import ConflictError
 from gateway.gpus.leases import Leases
 from gateway.model import EnvironmentRef, Gpu, NodeName
 from gateway.operations.recorded import Recorded
+from gateway.store.database import Database
 from gateway.store.drains import Drain, DrainTable
 
 
@@ -30,6 +31,13 @@ def _drained(node: Node, drain: Drain | None) -> Node:
         return node
     until = f", stops at {drain.stop_at:%Y-%m-%d %H:%M} UTC" if drain.stop_at else ""
     return replace(node, takes_new=False, conditions=(*node.conditions, f"drained: {drain.reason}{until}"))
+
+
+def nodes_in(database: Database, drains: DrainTable, nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Return nodes with what devgw knows of them; before `devgw init` nothing, and no database is made for asking."""
+    path = database.path
+    known = {} if path is not None and not path.exists() else drains.all()
+    return tuple(_drained(node, known.get(node.name)) for node in nodes)
 
 
 class NodeOperations:

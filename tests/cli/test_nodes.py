@@ -292,8 +292,9 @@ def test_one_host_that_is_drained_starts_nothing(site: Site) -> None:
     assert site.run("devgw create bob --key bob.pub").exit_code == 6
     assert site.engine.observe(ALICE).running
     assert site.run("devgw restart alice").exit_code == 6
+    assert site.engine.observe(ALICE).running
     assert site.run("devgw node undrain gpu-host").exit_code == 0
-    assert site.run("devgw start alice -q").exit_code == 0
+    assert site.run("devgw restart alice -q").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -313,3 +314,17 @@ def test_a_drain_that_makes_no_sense_is_refused(cluster: Site, line: str, code: 
     done = cluster.run(f"devgw node {line}")
     assert (done.exit_code, len(done.stderr.splitlines())) == (code, 2)
     assert gateway_of(cluster).drains.all() == {}
+
+
+def test_doctor_looks_at_each_node(cluster: Site) -> None:
+    """One that does not answer is a failure, one that is drained a warning, each by its name."""
+
+    def found() -> dict[str, str]:
+        report = json.loads(cluster.run("devgw doctor -o json").stdout)
+        nodes = [one for one in report["findings"] if one["check"] == "node.state"]
+        return {one["message"].split()[0].rstrip(":"): one["level"] for one in nodes}
+
+    assert found() == {"node1": "ok", "node2": "ok"}
+    cluster.happens("node1 is cut off")
+    cluster.run("devgw node drain node2")
+    assert found() == {"node1": "failure", "node2": "warning"}
