@@ -15,11 +15,12 @@ import pytest
 import tiny
 import torch
 from devgw_runner import run
-from devgw_runner.metrics.gpu import GpuState, NvmlUnavailableError, read_gpus
+from devgw_runner.metrics.gpu import NvmlUnavailableError, read_gpus
 from devgw_runner.metrics.progress import Progress, format_seconds
 from devgw_runner.metrics.prometheus import GAUGES, PREFIX, VAL_LOSS, PrometheusSink
 from devgw_runner.metrics.record import Meter, Record
 from devgw_runner.metrics.sinks import JsonlSink
+from devgw_runner.metrics.state import GpuState
 from devgw_runner.wrap.sidecar import write_gpu_state
 
 QUICK = ["--run-name", "tiny", "--steps", "8", "--log-every", "2"]

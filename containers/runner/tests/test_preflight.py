@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from devgw_runner.cli import main
-from devgw_runner.metrics.gpu import GpuState
+from devgw_runner.metrics.state import GpuState
 from devgw_runner.preflight.check import Check, State, failed, passed, report_json, warned
 from devgw_runner.preflight.doctor import EVERY_CHECK, first_failure, run_checks
 from devgw_runner.preflight.gpu import (

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 from devgw_runner.errors import UsageError
-from devgw_runner.metrics.gpu import GpuState, choose_visible
+from devgw_runner.metrics.gpu import choose_visible
+from devgw_runner.metrics.state import GpuState
 from devgw_runner.wrap.script import NOT_APPLIED, _with_torchrun, run_wrapped
 
 

@@ -1,30 +1,15 @@
-"""Read a GPU's state by NVML: utilisation, memory, temperature, power. The runner's only door to NVML.
+"""Read the GPUs' state: NVIDIA's by NVML, of which this is the only door, else AMD's by `amd`.
 
 MIG slices refuse some questions; what is not supported is left out, never guessed.
 """
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-
-@dataclass(frozen=True)
-class GpuState:
-    """One device; None where the driver does not answer (MIG: utilisation and power)."""
-
-    name: str
-    uuid: str
-    memory_used_bytes: int
-    memory_total_bytes: int
-    utilisation_percent: int | None = None
-    temperature_celsius: int | None = None
-    power_watts: float | None = None
-    processes: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if value is not None}
+from devgw_runner.metrics.amd import read_amd_gpus
+from devgw_runner.metrics.state import GpuState
 
 
 class NvmlUnavailableError(Exception):
@@ -35,11 +20,16 @@ def read_gpus() -> list[GpuState]:
     """Return the state of every GPU or MIG slice that this process may see.
 
     Raises:
-        NvmlUnavailableError: no driver answers.
+        NvmlUnavailableError: no driver answers, neither NVIDIA's nor AMD's.
     """
     import pynvml
 
-    _start(pynvml)
+    try:
+        _start(pynvml)
+    except NvmlUnavailableError:
+        if found := read_amd_gpus():
+            return found
+        raise
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         slices = [part for handle in handles for part in _mig_slices(pynvml, handle) or [handle]]

@@ -23,6 +23,8 @@ class DeviceFacts:
 
     @property
     def sm(self) -> str:
+        if self.hip:
+            return f"gfx{self.capability[0]}.{self.capability[1]}"
         return f"SM {self.capability[0]}.{self.capability[1]}"
 
 

@@ -37,10 +37,16 @@ def choose_precision(config: TrainConfig, facts: Facts) -> Choice[str]:
     return Choice(config.precision, "asked for")
 
 
-def _automatic_precision(config: TrainConfig, facts: Facts) -> Choice[str]:
+def _automatic_precision(  # noqa: PLR0911 - one line per reason reads best
+    config: TrainConfig, facts: Facts
+) -> Choice[str]:
     device = facts.device
     if device.kind == "cpu":
         return Choice("fp32", "a CPU computes fp32 exactly and most gain nothing from less")
+    if device.hip:
+        if _amd_has("bf16", device.capability):
+            return Choice("bf16", f"{device.sm} multiplies bf16 in its matrix cores and needs no loss scaling")
+        return Choice("fp32", f"{device.sm} has no matrix cores that training could use")
     if device.capability >= BF16_CAPABILITY:
         return Choice("bf16", f"{device.sm} multiplies bf16 in its tensor cores and needs no loss scaling")
     if device.capability >= FP16_CAPABILITY and not config.deterministic:
@@ -58,8 +64,13 @@ def _require_precision(precision: str, facts: Facts) -> None:
         "fp16": FP16_CAPABILITY,
         "bf16": BF16_CAPABILITY,
     }
+    if device.hip and not _amd_has(precision, device.capability):
+        raise PrecisionError(
+            f"precision {precision} is not in the matrix cores of {device.name} ({device.sm})",
+            "use --precision auto, which takes the best that the device has",
+        )
     on_cpu = device.kind == "cpu" and precision in {"fp8", "tf32", "fp16"}
-    too_old = device.kind == "cuda" and device.capability < needed.get(precision, (0, 0))
+    too_old = device.kind == "cuda" and not device.hip and device.capability < needed.get(precision, (0, 0))
     if on_cpu or too_old:
         has = "a CPU" if on_cpu else f"{device.name} ({device.sm})"
         major, minor = needed[precision]
@@ -69,6 +80,18 @@ def _require_precision(precision: str, facts: Facts) -> None:
         )
     if precision == "fp8" and not facts.has_torchao:
         raise PrecisionError("precision fp8 needs torchao", "pip install 'devgw-runner[fp8]'")
+
+
+def _amd_has(precision: str, architecture: tuple[int, int]) -> bool:
+    """Say whether AMD's matrix cores multiply it: by torch's ROCm build 9.0 is CDNA to CDNA 2, 9.4 CDNA 3, 12 RDNA 4.
+
+    Source: rocm.docs.amd.com, "Data types and precision support".
+    """
+    if precision == "fp8":
+        return (9, 4) <= architecture < (10, 0) or architecture >= (12, 0)
+    if precision == "tf32":
+        return architecture == (9, 4)
+    return precision not in {"fp16", "bf16"} or (9, 0) <= architecture < (10, 0) or architecture >= (11, 0)
 
 
 def fp8_layers(facts: Facts) -> list[tuple[int, int]]:

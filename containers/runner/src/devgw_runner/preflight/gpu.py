@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from devgw_runner.metrics.gpu import GpuState, NvmlUnavailableError, driver_version, read_gpus
+from devgw_runner.metrics.gpu import NvmlUnavailableError, driver_version, read_gpus
+from devgw_runner.metrics.state import GpuState
 from devgw_runner.preflight.check import Check, failed, passed, warned
 
 # The oldest driver for each CUDA major version (minor-version compatibility):
@@ -83,6 +84,11 @@ def compare_driver(driver: str, cuda: str) -> Check:
 def check_device() -> Check:
     """Compare the device's capability with the architectures that torch carries code for."""
     torch = _torch()
+    if torch is not None and torch.version.hip:
+        if not torch.cuda.is_available():
+            return warned("device", "torch finds no AMD device", "'rocminfo' shows what the container was given")
+        own = torch.cuda.get_device_properties(0).gcnArchName
+        return compare_amd_architecture(torch.cuda.get_device_name(), own, torch.cuda.get_arch_list())
     if torch is None or not torch.version.cuda:
         return passed("device", "no CUDA device is needed")
     if not torch.cuda.is_available():
@@ -111,8 +117,22 @@ def compare_architecture(name: str, capability: tuple[int, int], built_for: list
     )
 
 
+def compare_amd_architecture(name: str, own: str, built_for: list[str]) -> Check:
+    """Say whether code for `built_for` ("gfx90a", "gfx942") runs on a device of `own` ("gfx942:sramecc+:xnack-")."""
+    architecture = own.partition(":")[0]
+    if architecture in {built.partition(":")[0] for built in built_for}:
+        return passed("device", f"{name}: {architecture} is in this torch")
+    return failed(
+        "device",
+        f"{name} is {architecture}, this torch is built for {', '.join(built_for)}",
+        "install a torch build for that architecture",
+    )
+
+
 def check_libraries() -> Check:
     torch = _torch()
+    if torch is not None and torch.version.hip:
+        return passed("libraries", "MIOpen and RCCL are part of torch's ROCm build")
     if torch is None or not torch.version.cuda:
         return passed("libraries", "cuDNN and NCCL are not needed")
     cudnn = torch.backends.cudnn.version()

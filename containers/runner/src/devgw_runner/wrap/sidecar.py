@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from devgw_runner.metrics.gpu import GpuState, NvmlUnavailableError, read_gpus
+from devgw_runner.metrics.gpu import NvmlUnavailableError, read_gpus
+from devgw_runner.metrics.state import GpuState
 
 INTERVAL_SECONDS = 5.0
 GPU_JSONL = "gpu.jsonl"
