@@ -18,22 +18,15 @@ from gateway.gate import Gate
 from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
 from gateway.gpus.deciders import Deciders
 from gateway.gpus.inventory import Inventory, inventory_of
-from gateway.gpus.lease_extension import LeaseExtension
 from gateway.gpus.leases import Leases, Surroundings
 from gateway.gpus.node_inventory import NodeInventory, out_of_reach
 from gateway.gpus.quarantine import Quarantines
-from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
 from gateway.gpus.waiting import Waiting, WaitingLine
 from gateway.model import Egress, EnvironmentRef, GpuUuid, UserName
+from gateway.operations.administration import Administration
 from gateway.operations.administrator import administrator
-from gateway.operations.environments import EnvironmentOperations, EnvironmentParts
-from gateway.operations.gpus import GpuOperations
-from gateway.operations.keys import KeyOperations
-from gateway.operations.nodes import NodeOperations
 from gateway.operations.recorded import Recorded
-from gateway.operations.sessions import SessionOperations
-from gateway.operations.users import UserOperations
 from gateway.policy import PolicyInForce, policy_file
 from gateway.process.ownership import Liveness, is_alive
 from gateway.store.database import Database
@@ -52,6 +45,7 @@ if TYPE_CHECKING:
     from gateway.audit.head_key import HeadKey
     from gateway.audit.head_signing import HeadSigner
     from gateway.audit.journal import Journal
+    from gateway.audit.store_comparison import Discrepancy
     from gateway.auth.authority import Authority
     from gateway.auth.throttle import Throttle
     from gateway.background.disk_reserve import DiskReserve
@@ -67,15 +61,6 @@ if TYPE_CHECKING:
     from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
-    from gateway.operations.backup import BackupOperations
-    from gateway.operations.bans import BanOperations
-    from gateway.operations.diagnose import DiagnoseOperations
-    from gateway.operations.host_keys import HostKeyOperations
-    from gateway.operations.images import ImageOperations
-    from gateway.operations.renaming import RenameOperations
-    from gateway.operations.run import RunOperations
-    from gateway.operations.user_removal import UserRemoval
-    from gateway.operations.versions import VersionOperations
     from gateway.process.egress_child import EgressChild
 
 
@@ -259,14 +244,9 @@ class App:
 
     @cached_property
     def environments(self) -> EnvironmentLifecycle:
-        chosen = LifecycleSettings(
-            state_dir=self.settings.state_dir,
-            datasets={name: dataset.path for name, dataset in self.settings.datasets.items()},
+        chosen = LifecycleSettings.of(
+            self.settings,
             ca_line=lambda: self.authority.user_ca_line(),  # noqa: PLW0108 - the authority is made when a start needs it
-            read_only_root=self.settings.environments.read_only_root,
-            start_timeout=self.settings.environments.start_timeout,
-            stop_timeout=self.settings.environments.stop_timeout,
-            notebook_port=self.settings.server.notebook_port,
             open_hosts=self.open_hosts,
             drained=lambda: {node: drain.reason for node, drain in self.drains.all().items()},
             shared_locks=SharedLocks(self.database.lock) if self.database.has_locks else None,
@@ -306,133 +286,29 @@ class App:
         return Recorded(self.journal, administrator(), self.ballast.give_up)
 
     @cached_property
-    def environment_operations(self) -> EnvironmentOperations:
-        parts = EnvironmentParts(
-            users=self.users,
-            table=self.table,
-            lifecycle=self.environments,
-            engine=lambda: self.engine,
-            waiting=self.waiting,
-            reap=lambda ref: self.reconciler.reap(ref),  # noqa: PLW0108 - the engine is asked for when it is needed
-            uid_start=self.settings.environments.uid_start,
-        )
-        return EnvironmentOperations(parts, self.gate, self.key_operations, self.recorded)
-
-    @cached_property
-    def user_operations(self) -> UserOperations:
-        return UserOperations(self.users, self.recorded)
-
-    @cached_property
-    def rename_operations(self) -> "RenameOperations":
-        from gateway.environments.relocation import Relocation
-        from gateway.operations.renaming import RenameOperations
-
-        relocation = Relocation(self.settings.state_dir, self.table, self.environments.locks)
-        return RenameOperations(self.database, relocation, self.recorded)
-
-    @cached_property
-    def user_removal(self) -> "UserRemoval":
-        from gateway.operations.user_removal import RemovalParts, UserRemoval
-
-        parts = RemovalParts(
-            self.users,
-            self.table,
-            self.user_operations,
-            lambda: self.environment_operations,
-            self.key_operations,
-            self.settings.state_dir,
-        )
-        return UserRemoval(parts, self.recorded)
-
-    @cached_property
-    def key_operations(self) -> KeyOperations:
-        return KeyOperations(self.users, self.recorded)
-
-    @cached_property
-    def gpu_operations(self) -> GpuOperations:
-        extension = LeaseExtension(self.lease_table, self.leases)
-        return GpuOperations(self.table, extension, self.quarantines, self.recorded)
-
-    @cached_property
-    def node_operations(self) -> NodeOperations:
-        return NodeOperations(lambda: self.engine, self.environments, self.leases, self.drains, self.recorded)
-
-    @cached_property
-    def session_operations(self) -> SessionOperations:
-        return SessionOperations(self.live_sessions, self.recorded)
-
     @cached_property
     def throttle(self) -> "Throttle":
         from gateway.auth.shared_throttle import throttle_of
 
         return throttle_of(self.settings)
 
-    @cached_property
-    def host_key_operations(self) -> "HostKeyOperations":
-        from gateway.operations.host_keys import HostKeyOperations
-
-        return HostKeyOperations(self.authority, self.recorded)
-
-    @cached_property
-    def ban_operations(self) -> "BanOperations":
-        from gateway.operations.bans import BanOperations
-
-        return BanOperations(self.throttle, self.recorded)
-
-    @cached_property
-    def image_operations(self) -> "ImageOperations":
-        from gateway.operations.images import ImageOperations
-
-        return ImageOperations(self.image_builder, self.recorded)
-
-    @cached_property
-    def backup_operations(self) -> "BackupOperations":
-        from gateway.background.journal_maintenance import contradictions
-        from gateway.operations.backup import BackupOperations
-
-        journal = self.settings.all_journals
-        return BackupOperations(
-            self.settings, lambda: self.head_signer, lambda: self.recorded, lambda: contradictions(self.users, journal)
-        )
-
-    @cached_property
-    def version_operations(self) -> "VersionOperations":
-        from gateway.operations.versions import VersionOperations
-
-        return VersionOperations(self.settings, self.database, self.recorded)
-
-    @cached_property
-    def run_operations(self) -> "RunOperations":
-        from gateway.operations.run import RunOperations, RunParts
-
-        start = partial(self.environment_operations.start, wait=True)
-        parts = RunParts(self.table, self.environments, start, lambda: self.authority.user_ca_key)
-        return RunOperations(parts, self.gate, self.recorded)
-
-    @cached_property
-    def diagnose_operations(self) -> "DiagnoseOperations":
-        from gateway.operations.diagnose import DiagnoseOperations
-
-        return DiagnoseOperations(self.doctor_sources, lambda: self.recorded)
-
     @property
     def doctor_sources(self) -> "Sources":
         """Whom the doctor asks here."""
-        from gateway.doctor.doctor import Sources
-        from gateway.operations.diagnose import Inside, held_leases, troubles_in
-        from gateway.operations.nodes import nodes_in
+        from gateway.operations.diagnose import Held, Inside, sources_of
 
-        return Sources(
-            settings=self.settings,
-            engine=lambda: self.engine_diagnostics,
-            sensors=self.sensors,
-            leases=lambda: held_leases(self.database, self.lease_table),
-            troubles=lambda: troubles_in(self.database, self.table),
-            nodes=lambda: nodes_in(self.database, self.drains, self.engine.nodes()),
-            policy_file=self.policy.file,
-            load_policy=lambda: self.policy.policy,
-            ask_inside=Inside(self.environments, lambda: self.authority.user_ca_key).ask,
+        return sources_of(
+            self.settings,
+            lambda: self.engine_diagnostics,
+            self.sensors,
+            self.policy,
+            Held(self.database, self.lease_table, self.table, self.drains, lambda: self.engine.nodes()),  # noqa: PLW0108 - it is asked for when it is needed
+            Inside(self.environments, lambda: self.authority.user_ca_key),
         )
+
+    @cached_property
+    def administration(self) -> Administration:
+        return Administration(self)
 
     # What runs by itself
 
@@ -440,11 +316,8 @@ class App:
     def environment_monitor(self) -> "EnvironmentMonitor":
         from gateway.background.environment_monitor import EnvironmentMonitor, HeldGpus
 
-        gpus = HeldGpus(
-            held=lambda: {lease.gpu for lease in self.lease_table.held()},
-            read=self.inventory.read,
-            wait_seconds=self.settings.gpus.start_wait,
-        )
+        held = lambda: {lease.gpu for lease in self.lease_table.held()}  # noqa: E731 - one line of joining
+        gpus = HeldGpus(held, self.inventory.read, self.settings.gpus.start_wait)
         # the engine is asked for when a round needs it: one that is away must not keep the gateway from starting
         return EnvironmentMonitor(
             lambda: self.reconciler, lambda: self.rounds, gpus, self.quarantines, self.journal, self.watchdog
@@ -467,39 +340,29 @@ class App:
     def policy_reloader(self) -> "PolicyReloader":
         from gateway.background.policy_reload import PolicyArchive, PolicyReloader
 
-        server = self.settings.server
-        archive = PolicyArchive(self.settings.journal_dir, self.settings.policies_dir)
-        return PolicyReloader(
-            self.policy,
-            archive,
-            self.journal,
-            notebook_port=server.notebook_port,
-            has_peers=lambda: server.workers > 1,
-        )
+        server, archive = self.settings.server, PolicyArchive(self.settings.journal_dir, self.settings.policies_dir)
+        port, has_peers = server.notebook_port, lambda: server.workers > 1
+        return PolicyReloader(self.policy, archive, self.journal, notebook_port=port, has_peers=has_peers)
 
     @cached_property
     def journal_maintenance(self) -> "JournalMaintenance":
-        from gateway.background.journal_maintenance import HeadPlan, JournalMaintenance, contradictions, sinks_of
+        from gateway.background.journal_maintenance import HeadPlan, JournalMaintenance, sinks_of
 
-        audit, journals = self.settings.audit, self.settings.all_journals
-        return JournalMaintenance(
-            self.journal,
-            HeadPlan(self.head_signer, sinks_of(audit), audit.head_interval),
-            lambda: contradictions(self.users, journals),
-            retention_seconds=audit.retention,
-        )
+        audit = self.settings.audit
+        plan = HeadPlan(self.head_signer, sinks_of(audit), audit.head_interval)
+        return JournalMaintenance(self.journal, plan, self.contradictions, retention_seconds=audit.retention)
+
+    def contradictions(self) -> "tuple[Discrepancy, ...]":
+        """Return where the store and the journal contradict each other. Raises: DevgwError, OSError, ValueError."""
+        from gateway.background.journal_maintenance import contradictions
+
+        return contradictions(self.users, self.settings.all_journals)
 
     @cached_property
     def gpu_sampling(self) -> "GpuSampling":
         from gateway.background.gpu_sampling import GpuSampling
 
-        gpus = self.settings.gpus
-        sampler = Sampler(
-            self.sensors, lambda: holders_of(self.lease_table.held()), self.usage_table, gpus.sample_interval
-        )
-        return GpuSampling(
-            sampler, self.usage_table, interval_seconds=gpus.sample_interval, keep_seconds=gpus.keep_samples
-        )
+        return GpuSampling.of(self.settings.gpus, self.sensors, self.lease_table, self.usage_table)
 
     @cached_property
     def metrics(self) -> "SiteMetrics":

@@ -103,7 +103,7 @@ class ServingProcess:
         app = self._app
         beat = app.liveness.beat if app.liveness else None
         publisher = SessionPublisher(app.live_sessions, server.registry, this_process(), beat)
-        grants = GrantNotice(app.journal, self._away_since, self._leads) if self._has_duties else None
+        grants = GrantNotice(app.journal, self._away_since, lambda: app.leadership.leads) if self._has_duties else None
         self._watch = AccessWatch(app.database.revision, app.policy, app.policy_reloader, server, publisher, grants)
         works = {
             "who is connected": publisher.run,
@@ -119,9 +119,6 @@ class ServingProcess:
         self._tasks = {asyncio.create_task(watchdog.keep(name, work)) for name, work in works.items()}
         app.journal.submit(Event("gateway.started", GATEWAY, detail=self._place | {"port": port}))
         self._manager.ready()
-
-    def _leads(self) -> bool:
-        return self._app.leadership.leads
 
     async def _lead(self, server: SshServer) -> None:
         """Do what one gateway of the site does for all, until cancelled."""

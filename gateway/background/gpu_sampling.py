@@ -4,8 +4,11 @@ import logging
 import threading
 from datetime import UTC, datetime, timedelta
 
+from gateway.config.sections import GpuSettings
 from gateway.errors import DevgwError
-from gateway.gpus.sampler import Sampler
+from gateway.gpus.sampler import Sampler, holders_of
+from gateway.gpus.sensors import Measuring
+from gateway.store.leases import LeaseTable
 from gateway.store.usage import UsageTable
 
 _log = logging.getLogger(__name__)
@@ -22,6 +25,12 @@ class GpuSampling:
         self._keep = timedelta(seconds=keep_seconds)
         self._forgotten_at: datetime | None = None
         self._stop = threading.Event()
+
+    @classmethod
+    def of(cls, chosen: GpuSettings, sensors: Measuring, leases: LeaseTable, samples: UsageTable) -> "GpuSampling":
+        """Measure what is leased, as the settings say."""
+        sampler = Sampler(sensors, lambda: holders_of(leases.held()), samples, chosen.sample_interval)
+        return cls(sampler, samples, interval_seconds=chosen.sample_interval, keep_seconds=chosen.keep_samples)
 
     def start(self) -> None:
         """Begin, also again; ends with the process or by `stop`."""

@@ -39,7 +39,7 @@ def backup(
     from gateway.backup.making import Plan
 
     plan = Plan(recordings=recordings, volumes=volumes, database=not no_database)
-    operations, out = invocation_of(ctx).app.backup_operations, Output(output, quiet=quiet)
+    operations, out = invocation_of(ctx).app.administration.backups, Output(output, quiet=quiet)
     if target == "-":
         _refuse_for_a_stream(volumes=volumes, previous=previous, output=output)
         with out.progress() as show:

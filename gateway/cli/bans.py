@@ -27,7 +27,7 @@ def bans() -> None:
 @app.command("list")
 def list_bans(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
     """List who is shut out, for how long and why."""
-    found = invocation_of(ctx).app.ban_operations.all()
+    found = invocation_of(ctx).app.administration.bans.all()
     out = Output(output, quiet=quiet)
     out.table(_HEADINGS, [_row(ban) for ban in found], {"bans": [_document(ban) for ban in found]})
     if not found:
@@ -45,7 +45,7 @@ def lift(
 ) -> None:
     """Let an address, or one user name there, in again; what was counted against it is forgotten."""
     require_line(reason)
-    lifted = invocation_of(ctx).app.ban_operations.lift(address, user, reason)
+    lifted = invocation_of(ctx).app.administration.bans.lift(address, user, reason)
     names = ", ".join(ban.address if ban.user is None else f"{ban.user} at {ban.address}" for ban in lifted)
     Output(output, quiet=quiet).done(f"lifted: {names}", {"lifted": [_document(ban) for ban in lifted]})
 

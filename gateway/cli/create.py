@@ -99,7 +99,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         bcrypt_hash=bcrypt_hash,
     )
     with out.progress() as progress:
-        made = invocation.app.environment_operations.create(order, progress, wait=not no_wait)
+        made = invocation.app.administration.environments.create(order, progress, wait=not no_wait)
     _show(out, invocation, made, password)
 
 

@@ -37,6 +37,6 @@ def delete(
         raise typer.Exit(Exit.FAILURE)
     with out.progress() as progress:
         progress(f"deleting {ref}")
-        invocation.app.environment_operations.delete(ref, force=force, purge=purge)
+        invocation.app.administration.environments.delete(ref, force=force, purge=purge)
     document = {"deleted": str(ref), "purged": purge, "volumes": None if purge else str(volumes)}
     out.done(f"{ref} is deleted; " + ("its files too" if purge else f"its files stay under {volumes}"), document)

@@ -28,7 +28,7 @@ def doctor(
     """Check this host, or this host and one environment."""
     gateway = invocation_of(ctx).app
     environment = None if handle is None else gateway.table.require(EnvironmentRef.parse(handle))
-    operations = gateway.diagnose_operations
+    operations = gateway.administration.diagnoses
     report = operations.host() if environment is None else operations.environment(environment)
     document = {**report.as_dict(), "environment": None if environment is None else str(environment.ref)}
     shown = [finding for finding in report.findings if finding.fix or not quiet]

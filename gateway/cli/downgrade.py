@@ -14,7 +14,7 @@ def downgrade(
     ctx: typer.Context, yes: YesOption = False, output: OutputOption = Form.TABLE, quiet: QuietOption = False
 ) -> None:
     """Bring the database's tables one step back, after a copy; then install the version before."""
-    operations, out = invocation_of(ctx).app.version_operations, Output(output, quiet=quiet)
+    operations, out = invocation_of(ctx).app.administration.versions, Output(output, quiet=quiet)
     if not out.confirm("change the tables back? what only this version keeps in them is dropped", yes=yes):
         out.note("nothing was changed")
         return

@@ -24,7 +24,7 @@ def extend(
     """Move the end of an environment's GPU lease, within what the policy allows."""
     ref = EnvironmentRef.parse(handle)
     seconds = parse_positive_duration(duration)
-    end = invocation_of(ctx).app.gpu_operations.extend(ref, seconds)
+    end = invocation_of(ctx).app.administration.gpus.extend(ref, seconds)
     document = {"handle": str(ref), "lease_ends_at": end.isoformat()}
     Output(output, quiet=quiet).done(f"the lease of {ref} ends at {end:%Y-%m-%d %H:%M} UTC", document)
 

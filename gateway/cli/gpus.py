@@ -39,9 +39,9 @@ def gpus(
     """List GPUs and who holds them."""
     gateway = invocation_of(ctx).app
     if quarantine is not None:
-        gateway.gpu_operations.quarantine(quarantine, reason)
+        gateway.administration.gpus.quarantine(quarantine, reason)
     if lift is not None:
-        gateway.gpu_operations.lift(lift)
+        gateway.administration.gpus.lift(lift)
     reading, now = gateway.leases.situation()
     leases = {lease.gpu: lease for lease in gateway.lease_table.held()}
     measured = gateway.sensors.read().by_uuid()

@@ -22,7 +22,7 @@ def host_key() -> None:
 @app.command("list")
 def list_host_keys(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
     """List the key in use, and the next one where it is announced."""
-    keys = invocation_of(ctx).app.host_key_operations.all()
+    keys = invocation_of(ctx).app.administration.host_keys.all()
     rows = [("next" if key.is_next else "in use", key.fingerprint) for key in keys]
     Output(output, quiet=quiet).table(("STATE", "FINGERPRINT"), rows, {"host_keys": [_document(key) for key in keys]})
 
@@ -37,7 +37,7 @@ def rotate(
     quiet: QuietOption = False,
 ) -> None:
     """Announce a next host key, which clients learn when they connect; with --finish, use it."""
-    operations = invocation_of(ctx).app.host_key_operations
+    operations = invocation_of(ctx).app.administration.host_keys
     out = Output(output, quiet=quiet)
     if finish:
         key = operations.finish()

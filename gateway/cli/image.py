@@ -69,7 +69,7 @@ def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     plan = plan_build(request, folder, folder.parent / "runner")
     out = Output(output, quiet=quiet)
     with out.steps() as show:
-        operations = invocation_of(ctx).app.image_operations
+        operations = invocation_of(ctx).app.administration.images
         built = operations.build(request, plan, lambda now: show(now.step, now.steps, _STEP_NUMBER.sub("", now.line)))
     _show_built(out, built, plan.alias)
 

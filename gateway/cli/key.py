@@ -28,7 +28,7 @@ def add(
 
     name = parse_user_name(user)
     key = read_public_key(file)
-    invocation_of(ctx).app.key_operations.add(name, key)
+    invocation_of(ctx).app.administration.keys.add(name, key)
     Output(output, quiet=quiet).done(f"{name} may log in with {key.fingerprint}", {"user": name, "key": _document(key)})
 
 
@@ -60,7 +60,7 @@ def remove(
 ) -> None:
     """Shut a key out; its live sessions end."""
     name = parse_user_name(user)
-    invocation_of(ctx).app.key_operations.remove(name, fingerprint)
+    invocation_of(ctx).app.administration.keys.remove(name, fingerprint)
     Output(output, quiet=quiet).done(
         f"{name} may no longer log in with {fingerprint}", {"user": name, "removed": fingerprint}
     )

@@ -25,5 +25,5 @@ def logs(
     ref = EnvironmentRef.parse(handle)
     arguments = [*(["--follow"] if follow else []), "--", *([] if job is None else [job])]
     with own_failures():
-        code = invocation_of(ctx).app.run_operations.logs(ref, arguments)
+        code = invocation_of(ctx).app.administration.runs.logs(ref, arguments)
     raise typer.Exit(code)

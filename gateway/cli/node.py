@@ -37,7 +37,7 @@ def drain(
     from gateway.cli.extend import parse_positive_duration
 
     seconds = None if stop_after is None else parse_positive_duration(stop_after)
-    drained = invocation_of(ctx).app.node_operations.drain(name, reason, seconds)
+    drained = invocation_of(ctx).app.administration.nodes.drain(name, reason, seconds)
     until = f"what runs there stops at {drained.stop_at:%Y-%m-%d %H:%M} UTC" if drained.stop_at else "what runs stays"
     document = {
         "drained": drained.node,
@@ -52,7 +52,7 @@ def undrain(
     ctx: typer.Context, name: NodeArgument, output: OutputOption = Form.TABLE, quiet: QuietOption = False
 ) -> None:
     """Let a node have new environments again."""
-    invocation_of(ctx).app.node_operations.undrain(name)
+    invocation_of(ctx).app.administration.nodes.undrain(name)
     Output(output, quiet=quiet).done(f"{name} gets new environments again", {"undrained": name})
 
 
@@ -66,7 +66,7 @@ def lost(
 ) -> None:
     """Say that a node that does not answer is dead: its environments may start elsewhere."""
     out = Output(output, quiet=quiet)
-    operations = invocation_of(ctx).app.node_operations
+    operations = invocation_of(ctx).app.administration.nodes
     node = NodeName(name)
     there = ", ".join(map(str, operations.on(node))) or "nothing"
     question = (

@@ -19,7 +19,7 @@ _HEADINGS = ("NODE", "STATE", "GPUS", "FREE", "ENVIRONMENTS", "CONDITIONS")
 @app.command()
 def nodes(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
     """List nodes: GPUs, free ones, environments, conditions."""
-    views = invocation_of(ctx).app.node_operations.all()
+    views = invocation_of(ctx).app.administration.nodes.all()
     out = Output(output, quiet=quiet)
     documents = [document_of(view) for view in views]
     out.table(_HEADINGS, [_row(one) for one in documents], {"nodes": documents})

@@ -26,7 +26,7 @@ def passwd(
     gateway = invocation_of(ctx).app
     gateway.table.require(ref)
     password = obtain_password(from_stdin=password_stdin)
-    gateway.environment_operations.set_password(ref, password.text)
+    gateway.administration.environments.set_password(ref, password.text)
     if password.was_made:
         out.facts({"password": password.text}, {"handle": str(ref), "notebook_password": password.text})
         out.note("it is shown this once, and holds from the next login on")

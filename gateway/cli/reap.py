@@ -31,7 +31,7 @@ def reap(
         handles = ", ".join(str(one.ref) for one in orphans if not one.is_unknown)
         dry_run = not out.confirm(f"remove {handles}? what runs in them ends, files on volumes stay", yes=yes)
     known = [one.ref for one in orphans if not one.is_unknown]
-    removed = [] if dry_run else [ref for ref in known if gateway.environment_operations.reap(ref)]
+    removed = [] if dry_run else [ref for ref in known if gateway.administration.environments.reap(ref)]
     rows = [(str(one.ref), state_word(one), ",".join(one.gpus) or "-", one.image or "-") for one in orphans]
     document = {
         "orphans": [

@@ -31,11 +31,11 @@ def rename(
     gateway, out = invocation_of(ctx).app, Output(output, quiet=quiet)
     if "+" in old or "+" in new:
         was, now = EnvironmentRef.parse(old), EnvironmentRef.parse(new)
-        gateway.rename_operations.rename_environment(was, now)
+        gateway.administration.names.rename_environment(was, now)
         out.done(f"{was} is {now} now", {"from": str(was), "to": str(now), "environments": [str(now)]})
         return
     user, name = parse_user_name(old), parse_user_name(new)
-    environments = gateway.rename_operations.rename_user(user, name)
+    environments = gateway.administration.names.rename_user(user, name)
     document = {"from": user, "to": name, "environments": [str(one) for one in environments]}
     out.done(f"{user} is {name} now", document)
     out.note(f"files that name /home/{user} must name /home/{name}: virtual environments are made anew")

@@ -28,6 +28,6 @@ def restart(
         gateway.table.require(ref)
         gateway.environments.require_open_node(gateway.table.require(ref))  # before it is stopped in vain
         progress(f"stopping {ref}")
-        gateway.environment_operations.stop(ref)
-        started = gateway.environment_operations.start(ref, progress, wait=not no_wait)
+        gateway.administration.environments.stop(ref)
+        started = gateway.administration.environments.start(ref, progress, wait=not no_wait)
     out.done(f"{ref} is running again", {"environment": document_of(started)})

@@ -39,7 +39,7 @@ def restore(
     """Restore a gateway onto this machine, which has none: keys, users, journal, policies and settings."""
     from gateway.operations.backup import RestoreOrder
 
-    operations, out = invocation_of(ctx).app.backup_operations, Output(output, quiet=quiet)
+    operations, out = invocation_of(ctx).app.administration.backups, Output(output, quiet=quiet)
     order = RestoreOrder(head, key, force, unproven)
     with out.progress() as show:
         restored = _restore(operations, source, order, show)

@@ -30,5 +30,5 @@ def run(
     ref = EnvironmentRef.parse(handle)
     words = ["--detach", *arguments] if detach else arguments
     with own_failures():
-        code = invocation_of(ctx).app.run_operations.run(ref, words, Output(quiet=quiet).note)
+        code = invocation_of(ctx).app.administration.runs.run(ref, words, Output(quiet=quiet).note)
     raise typer.Exit(code)

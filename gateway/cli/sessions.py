@@ -91,7 +91,7 @@ def kill(
     if not out.confirm(f"end {named}? what runs in their terminals ends", yes=yes):
         out.note("nothing was ended")
         raise typer.Exit(Exit.FAILURE)
-    gateway.session_operations.kill(chosen, reason)
+    gateway.administration.sessions.kill(chosen, reason)
     _await_end(gateway.live_sessions, chosen, time.sleep)
     document = {"ended": [_document(one.session) for one in chosen], "reason": reason}
     out.done(f"ended: {named}", document)

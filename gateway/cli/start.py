@@ -24,5 +24,5 @@ def start(
     ref = EnvironmentRef.parse(handle)
     out = Output(output, quiet=quiet)
     with out.progress() as progress:
-        started = invocation_of(ctx).app.environment_operations.start(ref, progress, wait=not no_wait)
+        started = invocation_of(ctx).app.administration.environments.start(ref, progress, wait=not no_wait)
     out.done(f"{ref} is running", {"environment": document_of(started)})

@@ -21,5 +21,5 @@ def stop(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, 
     with out.progress() as progress:
         gateway.table.require(ref)
         progress(f"stopping {ref}")
-        gateway.environment_operations.stop(ref)
+        gateway.administration.environments.stop(ref)
     out.done(f"{ref} is stopped", {"environment": document_of(gateway.table.require(ref))})

@@ -20,7 +20,7 @@ def upgrade(
     quiet: QuietOption = False,
 ) -> None:
     """Bring the database's tables to this version, after a copy of it. Any other command would do so too."""
-    operations, out = invocation_of(ctx).app.version_operations, Output(output, quiet=quiet)
+    operations, out = invocation_of(ctx).app.administration.versions, Output(output, quiet=quiet)
     outlook = operations.look() if check else operations.upgrade()
     if not outlook.found:
         step = "there is no database yet; 'devgw init' makes one"

@@ -57,7 +57,7 @@ def delete(
     if not out.confirm(f"remove {name} and everything that is theirs{kept}?", yes=yes):
         out.note("nothing was removed")
         return
-    digest = gateway.user_removal.delete(name, archive_at=archive, purge=purge)
+    digest = gateway.administration.removal.delete(name, archive_at=archive, purge=purge)
     document = {"user": name, "archive": str(archive or ""), "sha256": digest}
     out.done(f"{name} is removed" + (f"; {archive} has sha256 {digest}" if digest else ""), document)
 
@@ -67,7 +67,7 @@ def disable(
     ctx: typer.Context, user: UserArgument, output: OutputOption = Form.TABLE, quiet: QuietOption = False
 ) -> None:
     """Shut a user out; their live sessions end."""
-    changed = invocation_of(ctx).app.user_operations.disable(parse_user_name(user))
+    changed = invocation_of(ctx).app.administration.users.disable(parse_user_name(user))
     Output(output, quiet=quiet).done(f"{changed.name} is shut out", {"user": _document(changed)})
 
 
@@ -76,7 +76,7 @@ def enable(
     ctx: typer.Context, user: UserArgument, output: OutputOption = Form.TABLE, quiet: QuietOption = False
 ) -> None:
     """Let a user in again."""
-    changed = invocation_of(ctx).app.user_operations.enable(parse_user_name(user))
+    changed = invocation_of(ctx).app.administration.users.enable(parse_user_name(user))
     Output(output, quiet=quiet).done(f"{changed.name} may log in again", {"user": _document(changed)})
 
 

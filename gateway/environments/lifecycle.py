@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from gateway.config import Settings
 from gateway.engines.interface import Engine, Progress, Service, ignore_progress
 from gateway.engines.nodes import unreachable
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
@@ -56,6 +57,31 @@ class LifecycleSettings:
     """Set where gateways of other hosts act on the same environments."""
     drained: Callable[[], Mapping[NodeName, str]] = dict
     """Returns the nodes that get no new environments, and why."""
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        ca_line: Callable[[], str],
+        open_hosts: Callable[[UserName, Egress], OpenHosts],
+        drained: Callable[[], Mapping[NodeName, str]],
+        shared_locks: EnvironmentLocks | None,
+    ) -> "LifecycleSettings":
+        """Return what the settings say, with what is not a setting."""
+        chosen = settings.environments
+        return cls(
+            state_dir=settings.state_dir,
+            datasets={name: dataset.path for name, dataset in settings.datasets.items()},
+            ca_line=ca_line,
+            read_only_root=chosen.read_only_root,
+            start_timeout=chosen.start_timeout,
+            stop_timeout=chosen.stop_timeout,
+            notebook_port=settings.server.notebook_port,
+            open_hosts=open_hosts,
+            drained=drained,
+            shared_locks=shared_locks,
+        )
 
 
 class EnvironmentLifecycle:

@@ -4,15 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.config import Settings
 from gateway.doctor.doctor import Doctor, Sources
 from gateway.doctor.finding import Report
 from gateway.doctor.inside import Answer
+from gateway.engines.diagnostics import EngineDiagnostics
+from gateway.engines.interface import Node
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.errors import DevgwError, EngineError, NodeError
 from gateway.gpus.sampler import holders_of
+from gateway.gpus.sensors import Measuring
 from gateway.model import Environment, EnvironmentRef, GpuUuid
+from gateway.operations.nodes import nodes_in
 from gateway.operations.recorded import Recorded
+from gateway.policy import PolicyInForce
 from gateway.store.database import Database
+from gateway.store.drains import DrainTable
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 
@@ -50,6 +57,39 @@ def troubles_in(database: Database, table: EnvironmentTable) -> tuple[str, ...]:
     if path is not None and not path.exists():
         return ()
     return tuple(f"{one.ref}: {one.trouble}" for one in table.all() if one.trouble)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The rows that tell who holds what, and what went wrong with it."""
+
+    database: Database
+    leases: LeaseTable
+    environments: EnvironmentTable
+    drains: DrainTable
+    nodes: Callable[[], Sequence[Node]]
+
+
+def sources_of(
+    settings: Settings,
+    engine: Callable[[], EngineDiagnostics],
+    sensors: Measuring,
+    policy: PolicyInForce,
+    held: Held,
+    inside: "Inside",
+) -> Sources:
+    """Name whom the doctor asks on this host."""
+    return Sources(
+        settings=settings,
+        engine=engine,
+        sensors=sensors,
+        leases=lambda: held_leases(held.database, held.leases),
+        troubles=lambda: troubles_in(held.database, held.environments),
+        nodes=lambda: nodes_in(held.database, held.drains, held.nodes()),
+        policy_file=policy.file,
+        load_policy=lambda: policy.policy,
+        ask_inside=inside.ask,
+    )
 
 
 @dataclass(frozen=True, slots=True)

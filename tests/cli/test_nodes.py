@@ -108,7 +108,7 @@ def test_a_journal_that_cannot_be_written_leaves_a_node_as_it_was(
 
     monkeypatch.setattr(gateway.recorded, "note", fail)
     with pytest.raises(EngineError):
-        gateway.node_operations.declare_lost(NODE1)
+        gateway.administration.nodes.declare_lost(NODE1)
     assert gateway.engine.unreachable() == {ALICE: NODE1}
     gateway.journal.close()
 
