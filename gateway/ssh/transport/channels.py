@@ -21,8 +21,8 @@ from gateway.ssh.transport.wire import Unlogged
 REQUESTS_MAX: Final = 64
 """Channel requests that may wait for an answer."""
 VARIABLES_MAX: Final = 64
-VARIABLE_MAX_BYTES: Final = 32 << 10
-"""Environment variables of one session: how many, and name and value together."""
+VARIABLES_MAX_BYTES: Final = 64 << 10
+"""Environment variables of one session: how many, and names and values of all together."""
 
 SEND_HIGH_BYTES: Final = 64 << 10
 """Unsent data of a channel at which its source stops, at most."""
@@ -253,7 +253,8 @@ class SessionChannel(ChannelGuard, SSHServerChannel[bytes]):
         """Take a bounded number of variables; which of them pass is decided when the session starts (RFC 4254 §6.4)."""
         key, value = packet.get_string(), packet.get_string()
         packet.check_end()
-        if len(self._env) >= VARIABLES_MAX or len(key) + len(value) > VARIABLE_MAX_BYTES or b"\0" in key + value:
+        held = sum(len(name) + len(text) for name, text in self._env.items()) + len(key) + len(value)
+        if len(self._env) >= VARIABLES_MAX or held > VARIABLES_MAX_BYTES or b"\0" in key + value:
             return False
         self._env[key] = value
         return True
