@@ -286,7 +286,6 @@ class App:
         return Recorded(self.journal, administrator(), self.ballast.give_up)
 
     @cached_property
-    @cached_property
     def throttle(self) -> "Throttle":
         from gateway.auth.shared_throttle import throttle_of
 
