@@ -131,3 +131,10 @@ def test_the_node_that_is_the_rendezvous_knows_it():
     assert "--local-addr=127.0.0.1" in here
     assert Cluster("2", "127.0.0.1").environment()["GLOO_SOCKET_IFNAME"] == "lo"
     assert Cluster().arguments() == ["--standalone", "--max-restarts=0"]
+
+
+def test_each_start_of_the_processes_has_a_store_of_its_own():
+    """In a store that outlives them, a process may read the address of its dead neighbour."""
+    assert Cluster(restarts=1).environment() == {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    assert Cluster("1:2", "127.0.0.1").environment()["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1"
+    assert Cluster().environment() == {}

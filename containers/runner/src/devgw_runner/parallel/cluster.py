@@ -52,12 +52,19 @@ class Cluster:
             return str(probe.getsockname()[0])
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that bind gloo and NCCL to the interface towards the rendezvous."""
-        if self.is_alone:
+        """Return the variables that bind gloo and NCCL to the interface towards the rendezvous.
+
+        Where processes may start again, each start needs a store of its own: torch keeps one for all of them, and
+        a process that comes first reads the address of one that is dead ("connection refused").
+        """
+        if self.is_alone and not self.restarts:
             return {}
+        afresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        if self.is_alone:
+            return afresh
         address = self.local_address()
         name = next((name for name, own in own_addresses().items() if own == address), "")
-        return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name} if name else {}
+        return afresh | ({"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name} if name else {})
 
 
 def check_cluster(cluster: Cluster) -> Cluster:
