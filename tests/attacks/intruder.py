@@ -74,13 +74,22 @@ class Intruder(asyncssh.SSHClient):
         conn.try_next_auth = go_on  # type: ignore[method-assign]
 
 
-async def intrude(port: int, requests: Sequence[LoginRequest]) -> tuple[asyncssh.SSHClientConnection | None, Intruder]:
+async def intrude(
+    port: int, requests: Sequence[LoginRequest], source: str = "127.0.0.1"
+) -> tuple[asyncssh.SSHClientConnection | None, Intruder]:
     """Return the connection where a request got in, and what was said until then."""
     intruder = Intruder(requests)
     factory: Callable[[], asyncssh.SSHClient] = lambda: intruder  # noqa: E731 - one object, seen afterwards
     try:
         connection = await asyncssh.connect(
-            "127.0.0.1", port, username="x", client_keys=None, known_hosts=None, config=None, client_factory=factory
+            "127.0.0.1",
+            port,
+            local_addr=(source, 0),
+            username="x",
+            client_keys=None,
+            known_hosts=None,
+            config=None,
+            client_factory=factory,
         )
     except (asyncssh.Error, ConnectionError):
         return None, intruder
