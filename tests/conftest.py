@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import settings
 
+from gateway.ssh.descriptors import raise_limit
 from tests.support.engine_variables import engine_kind
 from tests.support.journaled_codes import codes_since
 from tests.support.processes import give_children_their_signals
 
+raise_limit()  # hundreds of tests in one process hold more files than 1,024
 settings.register_profile("devgw", deadline=None)
 settings.load_profile("devgw")
 give_children_their_signals()

@@ -97,6 +97,13 @@ class SiteApp(App):
     def sensors(self) -> FixedSensors:
         return FixedSensors()
 
+    def close(self) -> None:
+        """Close the journal and the database, where a command opened them."""
+        if "journal" in self.__dict__:
+            self.journal.close()
+        if "database" in self.__dict__:
+            self.database.close()
+
     @property
     def doctor_sources(self) -> Sources:
         return sources_at(self.settings, super().doctor_sources, self._daemon)
@@ -134,9 +141,16 @@ class Site:
             given = " ".join(shlex.split(feed)[1:]) + "\n" if feed else ""
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
             self._capture.readouterr()
-            code = run(words[1:], make_app=lambda settings: SiteApp(settings, self.engine, self.builder, self.daemon))
+            made: list[SiteApp] = []
+            code = run(words[1:], make_app=lambda settings: self._app(settings, made))
+            for app in made:
+                app.close()  # a command's process would end here
         captured = self._capture.readouterr()
         return Outcome(self._named(captured.out), self._named(captured.err), code)
+
+    def _app(self, settings: Settings, made: list[SiteApp]) -> SiteApp:
+        made.append(SiteApp(settings, self.engine, self.builder, self.daemon))
+        return made[-1]
 
     def happens(self, sentence: str) -> None:
         """Let something happen beside the commands."""

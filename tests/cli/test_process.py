@@ -2,7 +2,6 @@
 
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.version import VERSION
-from tests.support.processes import running
+from tests.support.processes import is_readable, running
 
 _DEVGW = [sys.executable, "-m", "gateway"]
 _SLOW_SECONDS = 20.0
@@ -213,8 +212,7 @@ def on_terminal(code: str, environ: Mapping[str, str], typed: bytes = b"") -> tu
     seen = b""
     deadline = time.monotonic() + _SLOW_SECONDS
     while time.monotonic() < deadline:
-        readable, _, _ = select.select([terminal], [], [], 0.2)
-        if not readable:
+        if not is_readable(terminal, 0.2):
             continue
         try:
             chunk = os.read(terminal, 65536)
@@ -235,7 +233,7 @@ def test_top_draws_again_and_again_and_ends_well_on_ctrl_c(environ: dict[str, st
         os.execve(sys.executable, [*_DEVGW, "top", "--interval", "0.5"], dict(environ))  # noqa: S606 - no shell is the point
     seen, deadline, is_asked = b"", time.monotonic() + _SLOW_SECONDS, False
     while time.monotonic() < deadline:
-        if not select.select([terminal], [], [], 0.2)[0]:
+        if not is_readable(terminal, 0.2):
             continue
         try:
             seen += os.read(terminal, 65536)

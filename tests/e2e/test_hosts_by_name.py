@@ -158,13 +158,14 @@ def test_a_policy_that_changes_cuts_what_is_open(site: Site) -> None:
         f"/opt/devgw/bin/python -I -m devgw_environment connect {INDEX} 80 < <(exec sleep 60 2>/dev/null); echo ended"
     )
     before = len(site.records("egress-host.allowed"))
-    with subprocess.Popen(site.gateway.ssh_command("alice", hold), stdout=subprocess.PIPE) as slow:
-        try:
-            poll(lambda: len(site.records("egress-host.allowed")) > before, "the connection")
-            site.allow('"other.names.example.net"')
-            assert b"ended" in slow.communicate(timeout=30)[0]
-        finally:
-            slow.kill()
+    slow = subprocess.Popen(site.gateway.ssh_command("alice", hold), stdout=subprocess.PIPE)
+    try:
+        poll(lambda: len(site.records("egress-host.allowed")) > before, "the connection")
+        site.allow('"other.names.example.net"')
+        assert b"ended" in slow.communicate(timeout=30)[0]
+    finally:
+        slow.kill()
+        slow.wait(10)
     reasons = [str(found["reason"]) for found in site.records("egress-host.closed")]
     assert any(reason.startswith("no longer permitted: no role permits") for reason in reasons)
     site.allow("")

@@ -98,13 +98,15 @@ def hosts_outside(folder: Path) -> Iterator[HostsOutside]:
 @contextmanager
 def _inside_namespace(command: list[str]) -> Iterator[None]:
     entered = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", _NAMESPACE, *command]
-    with subprocess.Popen(entered, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        try:
-            assert server.stdout.readline() == b"listening\n"
-            yield
-        finally:
-            server.kill()
+    server = subprocess.Popen(entered, stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    try:
+        assert server.stdout.readline() == b"listening\n"
+        yield
+    finally:
+        server.kill()
+        server.wait(10)
+        server.stdout.close()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Processes that a test starts: they get signals as on any machine, and none outlives the test."""
 
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -34,3 +35,10 @@ def running(command: list[Any], **options: Any) -> Iterator["subprocess.Popen[An
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def is_readable(descriptor: int, seconds: float) -> bool:
+    """Wait a while for something to read, or the end. Unlike select(2) it knows descriptors from 1024 on."""
+    arrivals = select.poll()
+    arrivals.register(descriptor, select.POLLIN)
+    return bool(arrivals.poll(seconds * 1000))

@@ -2,7 +2,6 @@
 
 import os
 import pty
-import select
 import socket
 import subprocess
 import time
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from tests.support.processes import is_readable
 from tests.support.ssh_gateway import TestGateway
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class Terminal:
         wanted, deadline = text.encode(), time.monotonic() + timeout_seconds
         while wanted not in self.output:
             assert time.monotonic() < deadline, f"{text!r} did not appear in {self.output[-2000:]!r}"
-            if select.select([self._fd], [], [], 0.2)[0]:
+            if is_readable(self._fd, 0.2):
                 try:
                     self.output += os.read(self._fd, 65536)
                 except OSError:
@@ -102,7 +102,7 @@ class Terminal:
         """Return the program's exit code."""
         deadline = time.monotonic() + timeout_seconds
         while True:
-            if select.select([self._fd], [], [], 0.05)[0]:
+            if is_readable(self._fd, 0.05):
                 with suppress(OSError):
                     self.output += os.read(self._fd, 65536)
             pid, status = os.waitpid(self.pid, os.WNOHANG)

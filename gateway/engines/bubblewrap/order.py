@@ -80,7 +80,9 @@ def _answer(descriptor: int) -> bytes:
     deadline = time.monotonic() + _ANSWER_SECONDS
     received = b""
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        while select.select([file], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        arrivals = select.poll()  # select(2) knows no descriptor from 1024 on, and a gateway has many
+        arrivals.register(file, select.POLLIN)
+        while arrivals.poll(max(0.0, deadline - time.monotonic()) * 1000):
             chunk = file.read(4096)
             if not chunk:
                 break

@@ -1,6 +1,8 @@
 """Processes known for certain, limits in words of the kernel, logs of bounded size, and the system call filter."""
 
+import fcntl
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.engines.bubblewrap import order
 from gateway.engines.bubblewrap.cgroups import Cgroups, count_out_of_memory
 from gateway.engines.bubblewrap.log import Log, last_lines
 from gateway.engines.bubblewrap.process import Process
@@ -37,6 +40,21 @@ def test_a_process_that_ended_is_not_alive_although_nobody_reaped_it() -> None:
     assert known.wait(5)
     assert Process.of(child.pid) is None
     child.wait(timeout=60)
+
+
+def test_a_supervisor_is_heard_through_a_descriptor_of_any_number() -> None:
+    """A gateway with many connections has descriptors from 1024 on, which select(2) does not know."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    reading, writing = os.pipe()
+    high = fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, 1500)
+    try:
+        os.write(writing, b"a refusal")
+        os.close(writing)
+        assert order._answer(high) == b"a refusal"
+    finally:
+        os.close(reading)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
 
 
 def test_limits_are_written_in_v2s_words(tmp_path: Path) -> None:
