@@ -1,5 +1,7 @@
 """The ladder: compiled, aot_eager, eager; every fall has a cause, and a trial leaves no trace."""
 
+import time
+
 import pytest
 import torch
 from devgw_runner import Task, run
@@ -7,6 +9,7 @@ from devgw_runner.ladder import Rung, Trial, climb
 from devgw_runner.parity import STOCHASTIC_DRAWS, ParityError, check_loss
 from devgw_runner.precision import autocast_for, scaler_for
 from devgw_runner.task import LossStep
+from devgw_runner.time_limit import CompileTimeoutError, time_limit
 from tiny import Tiny, TinyConfig
 from torch import nn
 
@@ -158,3 +161,19 @@ def test_autocast_computes_in_bf16_and_the_scaler_rests():
     with autocast_for("bf16", torch.device("cpu"), sharded=True)():
         assert nn.Linear(4, 4)(torch.randn(2, 4)).dtype is torch.float32
     assert not scaler_for("bf16", torch.device("cpu")).is_enabled()
+
+
+class Slow:
+    """Takes long to go away; what is raised in a destructor, Python only prints."""
+
+    def __del__(self):
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_limit_that_runs_out_inside_a_destructor_is_not_lost():
+    """A rung was kept although it had taken too long."""
+    with pytest.raises(CompileTimeoutError), time_limit(0.05):
+        Slow()

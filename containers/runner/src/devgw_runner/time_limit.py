@@ -26,13 +26,19 @@ def time_limit(seconds: float) -> AbstractContextManager[None]:
 
 @contextmanager
 def _by_alarm(seconds: float) -> Iterator[None]:
+    is_over = False
+
     def expire(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_over
+        is_over = True
         raise CompileTimeoutError(f"took longer than {seconds:.0f} s")
 
     previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_SECONDS)  # raised inside a destructor it would be lost
     try:
         yield
+        if is_over:
+            raise CompileTimeoutError(f"took longer than {seconds:.0f} s")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, previous)
