@@ -148,3 +148,26 @@ def test_graphs_are_off_for_a_task_that_looks_at_gradients():
     choice = choose_graphs(tiny.TinyConfig(), watched, "bf16", "single", accumulates=False)
     assert choice.value == "off"
     assert "gradients on the host" in choice.reason
+
+
+class Constant(torch.nn.Module):
+    """Whatever comes in, class 0 with all certainty: its loss is known beforehand."""
+
+    def forward(self, inputs):
+        return torch.tensor([[1e4, 0.0, 0.0]]).expand(len(inputs), 3)
+
+
+class Averaged(tiny.Tiny):
+    """Evaluations see another model than the one that is trained."""
+
+    def evaluation_model(self, model):
+        return Constant()
+
+    def loss(self, model, batch):
+        out = super().loss(model, batch)
+        return out if model.training or not isinstance(model, Constant) else torch.full((), 77.0)
+
+
+def test_an_evaluation_sees_the_model_that_the_task_names(paths):
+    assert run(Averaged, ["--run-name", "tiny", "--steps", "8", "--compile", "off"]) == 0
+    assert [record["loss"] for record in paths.records("val")] == [77.0]

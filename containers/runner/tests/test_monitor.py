@@ -204,3 +204,11 @@ def test_the_monitor_comes_back_whole():
     assert other == Monitor(name="loss")
     with pytest.raises(TaskError, match="has no metric loss"):
         other.observe({"accuracy": 0.3}, 4)
+
+
+def test_a_first_evaluation_that_is_no_number_is_no_reference():
+    """Nothing is smaller than NaN: a run that began with one would be stopped although it goes on improving."""
+    monitor = Monitor(patience=2)
+    for step, value in enumerate([math.nan, 0.9, 0.8, 0.7], start=1):
+        monitor.observe({"loss": value}, step)
+    assert (monitor.stale, monitor.is_exhausted, monitor.best[0]) == (0, False, (0.7, 4))
