@@ -2,6 +2,7 @@
 
 import gzip
 import http.client
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -94,11 +95,15 @@ def test_a_right_taken_away_ends_the_forward(monitored: tuple[Laboratory, Metric
     """The next look at everybody's rights, which comes twice a second, ends the channel and leaves the connection."""
     laboratory, _metrics, _place = monitored
     gateway, port = laboratory.gateway, free_port()
-    with tunnel(gateway, "alice", laboratory.alice, "-L", f"{port}:devgw:9464", wait_for=port):
+    mark = gateway.recorder.mark()
+    with (
+        tunnel(gateway, "alice", laboratory.alice, "-L", f"{port}:devgw:9464", wait_for=port),
+        socket.create_connection(("127.0.0.1", port)),  # it asks nothing, so its channel stays open
+    ):
+        gateway.recorder.find("forward.opened", mark)
         assert scrape(port)
         gateway.policy = lab_policy
         try:
-            mark = gateway.recorder.mark()
             assert gateway.server is not None
             gateway.call(gateway.server.recheck(gateway.decide))
             with pytest.raises((OSError, http.client.HTTPException)):
