@@ -48,15 +48,8 @@ if TYPE_CHECKING:
     from gateway.audit.store_comparison import Discrepancy
     from gateway.auth.authority import Authority
     from gateway.auth.throttle import Throttle
-    from gateway.background.disk_reserve import DiskReserve
-    from gateway.background.environment_monitor import EnvironmentMonitor
-    from gateway.background.gpu_sampling import GpuSampling
-    from gateway.background.journal_maintenance import JournalMaintenance
-    from gateway.background.leadership import Leadership
-    from gateway.background.metrics_publishing import MetricsPublishing
-    from gateway.background.policy_reload import PolicyReloader
+    from gateway.background.duties import Duties
     from gateway.background.site_metrics import SiteMetrics
-    from gateway.background.watchdog import Watchdog
     from gateway.doctor.doctor import Sources
     from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
@@ -97,13 +90,6 @@ class App:
         """Which processes of the site's gateways serve; None where there is one gateway."""
         instance = self.settings.instance
         return Liveness(instance, self.serving) if instance else None
-
-    @cached_property
-    def leadership(self) -> "Leadership":
-        """Which gateway of the site does what must be done once."""
-        from gateway.background.leadership import Leadership
-
-        return Leadership(self.database.lock("leader") if self.database.has_locks else None)
 
     @cached_property
     def lease_table(self) -> LeaseTable:
@@ -147,13 +133,6 @@ class App:
     def ballast(self) -> Ballast:
         """Room for administrators on a full disk."""
         return Ballast(self.settings.own_dir / "reserve", BALLAST_BYTES)
-
-    @cached_property
-    def disk_reserve(self) -> "DiskReserve":
-        from gateway.background.disk_reserve import DiskReserve
-        from gateway.store.preallocation import preallocate
-
-        return DiskReserve(self.ballast, lambda: preallocate(self.database), self.journal)
 
     @cached_property
     def event_budget(self) -> "EventBudget":
@@ -312,22 +291,10 @@ class App:
     # What runs by itself
 
     @cached_property
-    def environment_monitor(self) -> "EnvironmentMonitor":
-        from gateway.background.environment_monitor import EnvironmentMonitor, HeldGpus
+    def duties(self) -> "Duties":
+        from gateway.background.duties import Duties
 
-        held = lambda: {lease.gpu for lease in self.lease_table.held()}  # noqa: E731 - one line of joining
-        gpus = HeldGpus(held, self.inventory.read, self.settings.gpus.start_wait)
-        # the engine is asked for when a round needs it: one that is away must not keep the gateway from starting
-        return EnvironmentMonitor(
-            lambda: self.reconciler, lambda: self.rounds, gpus, self.quarantines, self.journal, self.watchdog
-        )
-
-    @cached_property
-    def watchdog(self) -> "Watchdog":
-        from gateway.background.watchdog import Watchdog
-        from gateway.duties import DutyBoard
-
-        return Watchdog(DutyBoard(self.settings.duties_file))
+        return Duties(self)
 
     @cached_property
     def egress_child(self) -> "EgressChild":
@@ -335,33 +302,11 @@ class App:
 
         return EgressChild(self.settings, self.policy)
 
-    @cached_property
-    def policy_reloader(self) -> "PolicyReloader":
-        from gateway.background.policy_reload import PolicyArchive, PolicyReloader
-
-        server, archive = self.settings.server, PolicyArchive(self.settings.journal_dir, self.settings.policies_dir)
-        port, has_peers = server.notebook_port, lambda: server.workers > 1
-        return PolicyReloader(self.policy, archive, self.journal, notebook_port=port, has_peers=has_peers)
-
-    @cached_property
-    def journal_maintenance(self) -> "JournalMaintenance":
-        from gateway.background.journal_maintenance import HeadPlan, JournalMaintenance, sinks_of
-
-        audit = self.settings.audit
-        plan = HeadPlan(self.head_signer, sinks_of(audit), audit.head_interval)
-        return JournalMaintenance(self.journal, plan, self.contradictions, retention_seconds=audit.retention)
-
     def contradictions(self) -> "tuple[Discrepancy, ...]":
         """Return where the store and the journal contradict each other. Raises: DevgwError, OSError, ValueError."""
         from gateway.background.journal_maintenance import contradictions
 
         return contradictions(self.users, self.settings.all_journals)
-
-    @cached_property
-    def gpu_sampling(self) -> "GpuSampling":
-        from gateway.background.gpu_sampling import GpuSampling
-
-        return GpuSampling.of(self.settings.gpus, self.sensors, self.lease_table, self.usage_table)
 
     @cached_property
     def metrics(self) -> "SiteMetrics":
@@ -375,10 +320,6 @@ class App:
         return SiteMetrics(
             MetricsSite(self.settings, tables, self.journal, self.inventory, self.sensors, bans, self.doctor_sources)
         )
-
-    @cached_property
-    def metrics_publishing(self) -> "MetricsPublishing":
-        return self.metrics.publishing(self.watchdog)
 
     def with_server(self, **changed: object) -> "App":
         """Return parts of its own for a process that has just begun, under other settings of the server."""

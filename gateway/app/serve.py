@@ -78,12 +78,12 @@ class ServingProcess:
         if app.liveness:
             app.liveness.begin()
         if self._link and self._link.joins:
-            app.policy_reloader.join()
+            app.duties.policy_reloader.join()
         else:
-            app.policy_reloader.begin()
+            app.duties.policy_reloader.begin()
         if self._has_duties:
-            app.journal_maintenance.begin()
-            app.disk_reserve.begin()
+            app.duties.journal_maintenance.begin()
+            app.duties.disk_reserve.begin()
         raise_limit()
         try:
             serving = serve_ssh(
@@ -100,11 +100,13 @@ class ServingProcess:
             self._end()
 
     async def _on_started(self, server: SshServer, port: int) -> None:
-        app = self._app
+        app, duties = self._app, self._app.duties
         beat = app.liveness.beat if app.liveness else None
         publisher = SessionPublisher(app.live_sessions, server.registry, this_process(), beat)
-        grants = GrantNotice(app.journal, self._away_since, lambda: app.leadership.leads) if self._has_duties else None
-        self._watch = AccessWatch(app.database.revision, app.policy, app.policy_reloader, server, publisher, grants)
+        grants = (
+            GrantNotice(app.journal, self._away_since, lambda: duties.leadership.leads) if self._has_duties else None
+        )
+        self._watch = AccessWatch(app.database.revision, app.policy, duties.policy_reloader, server, publisher, grants)
         works = {
             "who is connected": publisher.run,
             "changes of access": self._watch.run,
@@ -113,9 +115,9 @@ class ServingProcess:
         if self._link:
             self._link.listen(server.registry.notify)
         if self._has_duties:
-            app.metrics_publishing.start()
-            works["environments"] = partial(app.leadership.lead, partial(self._lead, server))
-        watchdog = app.watchdog if self._has_duties else Watchdog()
+            duties.metrics_publishing.start()
+            works["environments"] = partial(duties.leadership.lead, partial(self._lead, server))
+        watchdog = duties.watchdog if self._has_duties else Watchdog()
         self._tasks = {asyncio.create_task(watchdog.keep(name, work)) for name, work in works.items()}
         app.journal.submit(Event("gateway.started", GATEWAY, detail=self._place | {"port": port}))
         self._manager.ready()
@@ -123,13 +125,13 @@ class ServingProcess:
     async def _lead(self, server: SshServer) -> None:
         """Do what one gateway of the site does for all, until cancelled."""
         app = self._app
-        app.gpu_sampling.start()
+        app.duties.gpu_sampling.start()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(app.environment_monitor.run(self._notify_by(server)))
-                group.create_task(app.watchdog.keep("hosts by name", app.egress_child.run))
+                group.create_task(app.duties.environment_monitor.run(self._notify_by(server)))
+                group.create_task(app.duties.watchdog.keep("hosts by name", app.egress_child.run))
         finally:
-            app.gpu_sampling.stop()
+            app.duties.gpu_sampling.stop()
 
     async def _on_reload(self, _server: SshServer) -> None:
         if self._watch is None:
@@ -153,14 +155,14 @@ class ServingProcess:
     def _end(self) -> None:
         app = self._app
         if self._has_duties:
-            app.gpu_sampling.stop()
-            app.metrics_publishing.stop()
+            app.duties.gpu_sampling.stop()
+            app.duties.metrics_publishing.stop()
         self._forget_connected()
         app.event_budget.flush()
         app.journal.append(Event("gateway.stopped", GATEWAY, detail=self._place))
         if self._has_duties:
-            app.disk_reserve.end()
-            app.journal_maintenance.end()
+            app.duties.disk_reserve.end()
+            app.duties.journal_maintenance.end()
         app.journal.close()
 
     def _forget_connected(self) -> None:
@@ -176,6 +178,6 @@ class ServingProcess:
 def _sign_last(app: App) -> None:
     """Sign what the last worker wrote, after it: each ends in its own time."""
     try:
-        app.journal_maintenance.sign_last()
+        app.duties.journal_maintenance.sign_last()
     except DevgwError as exc:
         _log.error("journal head: %s", exc.message)

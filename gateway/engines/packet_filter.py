@@ -99,8 +99,10 @@ def confine_namespace(namespace: int, interface: str, egress: Egress, resolver: 
     """Do the same inside a network namespace, given as a descriptor, whose only way out is one interface.
 
     `resolver` answers DNS there. The addresses that the host has now are closed by name: from inside they look public.
+    The gateway's own namespace is refused: a sandbox may have ended, and its process number be somebody else's.
     Raises: EngineError `egress.unenforceable`.
     """
+    require_foreign(namespace)
     enter = ("nsenter", f"--net=/proc/self/fd/{namespace}", "--")
     hook = ("OUTPUT", "-o", interface, "-j", "dgw-egress")
     ask = [f"-d {resolver} -p {protocol} --dport 53 -j RETURN" for protocol in ("udp", "tcp")]
@@ -108,6 +110,21 @@ def confine_namespace(namespace: int, interface: str, egress: Egress, resolver: 
     _load("iptables", "dgw-egress", hook, [*ask, *host, *ipv4_rules(egress.rule)], enter, (namespace,))
     if _has_ipv6():
         _load("ip6tables", "dgw-egress", hook, ["-j DROP"], enter, (namespace,))
+
+
+def require_foreign(namespace: int) -> None:
+    """Refuse the network that the gateway itself or the host is in, given as a descriptor like a sandbox's.
+
+    Raises: EngineError `egress.unenforceable`.
+    """
+    given = os.fstat(namespace)
+    for process in ("self", "1"):
+        try:
+            ours = Path("/proc", process, "ns/net").stat()
+        except PermissionError:
+            continue  # an ordinary user may not ask this of process 1, nor enter its network
+        if os.path.samestat(given, ours):
+            raise _unenforceable("this is the network of the host, not a sandbox's")
 
 
 def ipv4_rules(egress: EgressRule) -> list[str]:

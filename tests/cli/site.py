@@ -259,9 +259,9 @@ class Site:
     def _start_and_stop(self) -> None:
         """Let the gateway do what it does of its own accord before and after it listens."""
         gateway = SiteApp(load_settings(), self.engine, self.builder, self.daemon)
-        gateway.policy_reloader.begin()
-        gateway.journal_maintenance.begin()
-        gateway.journal_maintenance.end()
+        gateway.duties.policy_reloader.begin()
+        gateway.duties.journal_maintenance.begin()
+        gateway.duties.journal_maintenance.end()
         gateway.journal.close()
 
     def _keep_head(self, name: str) -> None:

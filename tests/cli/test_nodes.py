@@ -42,17 +42,17 @@ def journaled(site: Site, code: str) -> list[dict[str, object]]:
 def test_a_node_that_goes_and_comes_is_journaled_once_each(cluster: Site) -> None:
     """However often the gateway looks; and what runs goes on."""
     gateway = gateway_of(cluster)
-    gateway.environment_monitor.settle()
+    gateway.duties.environment_monitor.settle()
     running = dict(cluster.daemon.containers)
     cluster.happens("node1 is cut off")
     for _look in range(3):
-        gateway.environment_monitor.go_round(tidies=True)
+        gateway.duties.environment_monitor.go_round(tidies=True)
     assert [record["environment"] for record in journaled(cluster, "environment.unreachable")] == ["alice"]
     assert journaled(cluster, "environment.returned") == []
     assert gateway.table.require(ALICE).state is EnvironmentState.RUNNING
     cluster.happens("node1 returns")
     for _look in range(3):
-        gateway.environment_monitor.go_round(tidies=True)
+        gateway.duties.environment_monitor.go_round(tidies=True)
     assert [record["environment"] for record in journaled(cluster, "environment.returned")] == ["alice"]
     assert (len(journaled(cluster, "environment.unreachable")), cluster.daemon.containers) == (1, running)
     gateway.journal.close()
@@ -250,7 +250,7 @@ def test_a_drained_node_gets_nothing_new_and_its_users_are_told_once(cluster: Si
     assert cluster.run("devgw node drain node1 --reason 'new fans'").exit_code == 0
     gateway, said = gateway_of(cluster), []
     for _round in range(3):
-        said += gateway.environment_monitor.go_round(tidies=True)
+        said += gateway.duties.environment_monitor.go_round(tidies=True)
     assert said == [(ALICE, "node node1 is being drained (new fans): your environment stays there until you stop it")]
     assert cluster.engine.observe(ALICE).running
     assert cluster.run("devgw create bob --key bob.pub -q").exit_code == 0

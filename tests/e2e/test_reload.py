@@ -53,14 +53,14 @@ class Site:
         self.file = root / "config" / "policy.toml"
         self.file.write_text(text)
         self.app = App(load_settings({f"DEVGW_{name.upper()}_DIR": str(root / name) for name in ("config", "state")}))
-        self.app.policy_reloader.begin()
-        self.app.journal_maintenance.begin()
+        self.app.duties.policy_reloader.begin()
+        self.app.duties.journal_maintenance.begin()
         self.gateway = TestGateway(root, self.app.policy.decide)
         self.gateway.start()
         assert self.gateway.server is not None
         publisher = SessionPublisher(self.app.live_sessions, self.gateway.server.registry, this_process())
-        app = self.app
-        watch = AccessWatch(app.database.revision, app.policy, app.policy_reloader, self.gateway.server, publisher)
+        app, reloader = self.app, self.app.duties.policy_reloader
+        watch = AccessWatch(app.database.revision, app.policy, reloader, self.gateway.server, publisher)
         self.watching = asyncio.run_coroutine_threadsafe(watch.run(), self.gateway.loop)
 
     def replace_policy(self, text: str) -> None:
@@ -74,7 +74,7 @@ class Site:
     def close(self) -> None:
         self.watching.cancel()
         self.gateway.stop()
-        self.app.journal_maintenance.end()
+        self.app.duties.journal_maintenance.end()
         self.app.journal.close()
 
 

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.engines.packet_filter import confine_namespace, ipv4_rules, require_programs
+from gateway.engines.packet_filter import confine_namespace, ipv4_rules, require_foreign, require_programs
 from gateway.errors import EngineError
 from gateway.model import Egress, EnvironmentRef
 
@@ -99,12 +99,15 @@ def egress_note() -> str:
 
 
 def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess.Popen[bytes]":
-    """Connect a sandbox, and wait until it is. Raises: EngineError `egress.unavailable`, with the stack's words."""
+    """Connect a sandbox, and wait until it is.
+
+    Raises: EngineError `egress.unavailable`, with the stack's words; `egress.unenforceable`.
+    """
     become = ids if ids is not None and not stack.is_slirp and _may_open_tun(*ids) else None
+    net = _network_namespace(pid)
     reading, ready = os.pipe()
     alive, _kept_open_until_we_end = os.pipe()
     words = os.memfd_create("words")  # of stderr alone: stdout has slirp4netns's banner
-    net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     user = fcntl.ioctl(net, _NS_GET_USERNS)  # not that of the process, which went into one below it
     try:
         process = subprocess.Popen(
@@ -128,6 +131,17 @@ def start(stack: Stack, pid: int, *, ids: tuple[int, int] | None) -> "subprocess
         for descriptor in (reading, words, net, user, alive):
             os.close(descriptor)
     return process
+
+
+def _network_namespace(pid: int) -> int:
+    """Open a sandbox's network namespace; never the host's, where a number may have come to mean another process."""
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        require_foreign(namespace)
+    except EngineError:
+        os.close(namespace)
+        raise
+    return namespace
 
 
 def _wait_for_route(process: "subprocess.Popen[bytes]", pid: int, words: int) -> None:

@@ -42,9 +42,9 @@ def make_app(site: Path, **variables: str) -> App:
 
 def run(app: App) -> None:
     """Begin and end once, as one run of the gateway does."""
-    app.policy_reloader.begin()
-    app.journal_maintenance.begin()
-    app.journal_maintenance.end()
+    app.duties.policy_reloader.begin()
+    app.duties.journal_maintenance.begin()
+    app.duties.journal_maintenance.end()
     app.journal.close()
 
 
@@ -86,10 +86,10 @@ def test_what_was_sealed_is_indexed(site: Path) -> None:
     index = app.settings.journal_dir / "index"
     index.mkdir()
     (index / "segment-000000009999.idx").write_bytes(b"")
-    app.journal_maintenance.begin()
+    app.duties.journal_maintenance.begin()
     sealed = [one.path.stem for one in segments(app.settings.journal_dir)[:-1]]
     poll(lambda: [path.stem for path in sorted(index.iterdir())] == sealed, "the indexes")
-    app.journal_maintenance.end()
+    app.duties.journal_maintenance.end()
     app.journal.close()
     assert len(sealed) > 1
 
@@ -118,10 +118,10 @@ def test_a_policy_whose_text_cannot_be_kept_does_not_come_into_force(site: Path)
     app.settings.journal_dir.mkdir(parents=True)
     app.settings.policies_dir.write_text("")
     with pytest.raises(JournalError, match="cannot be kept"):
-        app.policy_reloader.begin()
+        app.duties.policy_reloader.begin()
     before = app.policy.policy
     (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
-    assert not app.policy_reloader.reload()
+    assert not app.duties.policy_reloader.reload()
     assert app.policy.policy is before
     app.journal.close()
 
@@ -131,7 +131,7 @@ def test_a_start_under_two_notebook_ports_is_refused(site: Path) -> None:
     (site / "config" / "policy.toml").write_text(f"notebook_port = 9999\n{POLICY}")
     app = make_app(site)
     with pytest.raises(ConfigError, match=r"server\.notebook_port is 8888"):
-        app.policy_reloader.begin()
+        app.duties.policy_reloader.begin()
     app.journal.close()
 
 
@@ -141,11 +141,11 @@ def test_a_worker_joins_under_the_policy_that_was_written_down_last(site: Path) 
     (site / "config" / "policy.toml").write_text("version = 'faulty'")
     app = make_app(site)
     with pytest.raises(ConfigError):
-        app.policy_reloader.begin()
-    app.policy_reloader.join()
+        app.duties.policy_reloader.begin()
+    app.duties.policy_reloader.join()
     assert list(app.policy.policy.roles) == ["member"]
     (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
-    assert app.policy_reloader.reload()
+    assert app.duties.policy_reloader.reload()
     assert "exec" in records(app, "policy.loaded")[-1].detail["changes"]
     app.journal.close()
 
@@ -154,12 +154,12 @@ def test_workers_decide_alike_where_one_missed_a_policy_that_a_faulty_one_follow
     """Each looks twice a second: one may see what the other does not. A gateway of one process keeps its own."""
     one, other = (make_app(site, DEVGW_SERVER_WORKERS="2") for _ in range(2))
     for app in (one, other):
-        app.policy_reloader.join()
+        app.duties.policy_reloader.join()
     (site / "config" / "policy.toml").write_text(POLICY.replace("shell", "exec"))
-    assert one.policy_reloader.reload()
+    assert one.duties.policy_reloader.reload()
     (site / "config" / "policy.toml").write_text("version = 'faulty'")
-    assert not one.policy_reloader.reload()
-    assert other.policy_reloader.reload()
+    assert not one.duties.policy_reloader.reload()
+    assert other.duties.policy_reloader.reload()
     assert not diff(one.policy.policy, other.policy.policy)
     for app in (one, other):
         app.journal.close()
@@ -168,7 +168,7 @@ def test_workers_decide_alike_where_one_missed_a_policy_that_a_faulty_one_follow
 def test_a_worker_writes_down_the_policy_it_joins_with(site: Path) -> None:
     """Before it decides by it, and without the duties: no head is signed."""
     app = make_app(site)
-    app.policy_reloader.join()
+    app.duties.policy_reloader.join()
     app.journal.close()
     assert len(records(app, "policy.loaded")) == 1
     assert not (site / "heads").exists()

@@ -1,0 +1,121 @@
+"""What runs by itself beside the SSH server, joined from the parts of a site: each duty is made when it is needed."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.background.disk_reserve import DiskReserve
+from gateway.background.environment_monitor import EnvironmentMonitor, HeldGpus
+from gateway.background.gpu_sampling import GpuSampling
+from gateway.background.journal_maintenance import HeadPlan, JournalMaintenance, sinks_of
+from gateway.background.leadership import Leadership
+from gateway.background.policy_reload import PolicyArchive, PolicyReloader
+from gateway.background.watchdog import Watchdog
+from gateway.config import Settings
+from gateway.disk import Ballast
+from gateway.duties import DutyBoard
+from gateway.environments.reconcile import Reconciler
+from gateway.environments.rounds import Rounds
+from gateway.gpus.inventory import Inventory
+from gateway.gpus.quarantine import Quarantines
+from gateway.gpus.sensors import Measuring
+from gateway.policy import PolicyInForce
+from gateway.store.database import Database
+from gateway.store.leases import LeaseTable
+from gateway.store.preallocation import preallocate
+from gateway.store.usage import UsageTable
+
+if TYPE_CHECKING:
+    from gateway.audit.head_signing import HeadSigner
+    from gateway.audit.journal import Journal
+    from gateway.audit.store_comparison import Discrepancy
+    from gateway.background.metrics_publishing import MetricsPublishing
+    from gateway.background.site_metrics import SiteMetrics
+
+
+class DutyParts(Protocol):
+    """What duties are made from; each part is made on first use."""
+
+    @property
+    def ballast(self) -> Ballast: ...
+    @property
+    def database(self) -> Database: ...
+    @property
+    def head_signer(self) -> "HeadSigner": ...
+    @property
+    def inventory(self) -> Inventory: ...
+    @property
+    def journal(self) -> "Journal": ...
+    @property
+    def lease_table(self) -> LeaseTable: ...
+    @property
+    def metrics(self) -> "SiteMetrics": ...
+    @property
+    def policy(self) -> PolicyInForce: ...
+    @property
+    def quarantines(self) -> Quarantines: ...
+    @property
+    def reconciler(self) -> Reconciler: ...
+    @property
+    def rounds(self) -> Rounds: ...
+    @property
+    def sensors(self) -> Measuring: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def usage_table(self) -> UsageTable: ...
+
+    def contradictions(self) -> "tuple[Discrepancy, ...]":
+        """Return where the store and the journal contradict each other."""
+
+
+class Duties:
+    """Every duty, made on first use and shared afterwards."""
+
+    def __init__(self, site: DutyParts) -> None:
+        self._site = site
+
+    @cached_property
+    def leadership(self) -> Leadership:
+        """Which gateway of the site does what must be done once."""
+        database = self._site.database
+        return Leadership(database.lock("leader") if database.has_locks else None)
+
+    @cached_property
+    def watchdog(self) -> Watchdog:
+        return Watchdog(DutyBoard(self._site.settings.duties_file))
+
+    @cached_property
+    def disk_reserve(self) -> DiskReserve:
+        return DiskReserve(self._site.ballast, lambda: preallocate(self._site.database), self._site.journal)
+
+    @cached_property
+    def environment_monitor(self) -> EnvironmentMonitor:
+        site = self._site
+        held = lambda: {lease.gpu for lease in site.lease_table.held()}  # noqa: E731 - one line of joining
+        gpus = HeldGpus(held, site.inventory.read, site.settings.gpus.start_wait)
+        # the engine is asked for when a round needs it: one that is away must not keep the gateway from starting
+        return EnvironmentMonitor(
+            lambda: site.reconciler, lambda: site.rounds, gpus, site.quarantines, site.journal, self.watchdog
+        )
+
+    @cached_property
+    def policy_reloader(self) -> PolicyReloader:
+        settings = self._site.settings
+        server, archive = settings.server, PolicyArchive(settings.journal_dir, settings.policies_dir)
+        port, has_peers = server.notebook_port, lambda: server.workers > 1
+        return PolicyReloader(self._site.policy, archive, self._site.journal, notebook_port=port, has_peers=has_peers)
+
+    @cached_property
+    def journal_maintenance(self) -> JournalMaintenance:
+        site, audit = self._site, self._site.settings.audit
+        plan = HeadPlan(site.head_signer, sinks_of(audit), audit.head_interval)
+        return JournalMaintenance(site.journal, plan, site.contradictions, retention_seconds=audit.retention)
+
+    @cached_property
+    def gpu_sampling(self) -> GpuSampling:
+        site = self._site
+        return GpuSampling.of(site.settings.gpus, site.sensors, site.lease_table, site.usage_table)
+
+    @cached_property
+    def metrics_publishing(self) -> "MetricsPublishing":
+        return self._site.metrics.publishing(self.watchdog)
