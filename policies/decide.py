@@ -12,7 +12,8 @@ from policies.effective_roles import EffectiveRoles
 from policies.matching import first_match
 from policies.model import Policy
 from policies.outgoing import decide_egress_host
-from policies.ports import ANY_PORT, LOOPBACK_HOSTS
+from policies.page import decide_page
+from policies.ports import ANY_PORT, GATEWAY_HOST, LOOPBACK_HOSTS, PAGE_PORT
 from policies.requests import (
     AgentForwardingRequest,
     CreateRequest,
@@ -20,6 +21,7 @@ from policies.requests import (
     EgressHostRequest,
     ForwardRequest,
     LoginRequest,
+    PageRequest,
     Request,
     ReverseForwardRequest,
     SessionRequest,
@@ -64,6 +66,8 @@ def _forward(policy: Policy, effective: EffectiveRoles, request: ForwardRequest)
     where = f"{quote(request.host)} port {request.port}"
     if request.port not in ANY_PORT:
         return refuse(DEFAULT_DENY, f"{request.port} is not a TCP port")
+    if request.host.lower() == GATEWAY_HOST and request.port == PAGE_PORT:
+        return decide_page(policy, effective, PageRequest(request.subject, request.at, "user"))
     denied, permitted = effective.destinations(request.host, policy.notebook_port)
     if (denying := denied.owner(request.port)) is not None:
         return refuse(denying.rule("deny.permit_open"), f"forwards to {where} are denied")
@@ -157,4 +161,5 @@ _DECIDERS: dict[type[Any], Callable[[Policy, EffectiveRoles, Any], Decision]] = 
     VariableRequest: _variable,
     CreateRequest: decide_create,
     EgressHostRequest: decide_egress_host,
+    PageRequest: decide_page,
 }

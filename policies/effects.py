@@ -7,7 +7,8 @@ from policies.effective_roles import EffectiveRoles, HeldRole, Holding
 from policies.keys import SAFE_KEY_TYPES
 from policies.limits import hosts_of, limits_held
 from policies.model import Policy
-from policies.ports import Ports
+from policies.page import LEVELS, level_of_role, whose
+from policies.ports import GATEWAY_HOST, PAGE_PORT, Ports
 from policies.quantities import show_duration, show_size
 
 SPANS = frozenset({"lifetime", "lease", "idle time"})
@@ -69,6 +70,7 @@ def _permissions(held: HeldRole) -> set[str]:
     names |= {f"use the GPU profile {name}" for name in role.gpu_profiles}
     names |= {f"mount the dataset {name}" for name in role.datasets}
     names |= {f"log in with certificates of {name}" for name in role.certificate_authorities}
+    names |= {f"have the page of {whose(level)}" for level in LEVELS[1 : LEVELS.index(level_of_role(role)) + 1]}
     if role.allow_stream_local_forwarding in {"local", "yes"}:
         names.add("reach Unix sockets in the environment")
     if role.allow_stream_local_forwarding in {"remote", "yes"}:
@@ -88,6 +90,8 @@ def _denied(held: HeldRole) -> set[str]:
     names |= {f"use the image {name}" for name in deny.images}
     names |= {f"use the GPU profile {name}" for name in deny.gpu_profiles}
     names |= {f"mount the dataset {name}" for name in deny.datasets}
+    if PAGE_PORT in deny.permit_open.host_ports(GATEWAY_HOST):
+        names |= {f"have the page of {whose(level)}" for level in LEVELS[1:]}
     if deny.allow_stream_local_forwarding:
         names |= {"reach Unix sockets in the environment", "create Unix sockets in the environment"}
     if deny.allow_agent_forwarding:

@@ -18,6 +18,8 @@ GATEWAY_HOST = "devgw"
 """Means the gateway itself, which answers there without listening on any network."""
 METRICS_PORT = 9464
 """OpenTelemetry's number for a Prometheus exporter."""
+PAGE_PORT = 80
+"""Where a browser looks first."""
 
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
@@ -106,6 +108,9 @@ def parse_ports(text: str) -> Ports:
     return Ports(((first, last),))
 
 
+_OWN_PORTS = (Ports(((METRICS_PORT, METRICS_PORT),)), Ports(((PAGE_PORT, PAGE_PORT),)))
+
+
 @dataclass(frozen=True, slots=True)
 class Destinations:
     """Where forwards may go: ports of the environment's loopback, its notebook, and hosts named one by one."""
@@ -152,8 +157,11 @@ def _parse_destination(entry: str) -> Destinations:
     if not colon:
         return Destinations(loopback=parse_ports(entry))
     name, wanted = _parse_host(host), parse_ports(ports)
-    if name == GATEWAY_HOST and wanted != Ports(((METRICS_PORT, METRICS_PORT),)):
-        raise ValueError(f"{GATEWAY_HOST!r} is the gateway itself: write '{GATEWAY_HOST}:{METRICS_PORT}', its metrics")
+    if name == GATEWAY_HOST and wanted not in _OWN_PORTS:
+        raise ValueError(
+            f"{GATEWAY_HOST!r} is the gateway itself: write '{GATEWAY_HOST}:{METRICS_PORT}', its metrics,"
+            f" or to deny its page '{GATEWAY_HOST}:{PAGE_PORT}'"
+        )
     return Destinations(hosts=((name, wanted),))
 
 

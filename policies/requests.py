@@ -131,6 +131,22 @@ class CreateRequest:
     lifetime_seconds: int | None = None
 
 
+PageLevel = Literal["none", "user", "auditor", "admin"]
+"""Whose page somebody has; each sees and may do what those before it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """May they do this on the gateway's page? `act` and `target` say what, `level` whose page it is on."""
+
+    action: ClassVar[str] = "page"
+    subject: Subject
+    at: datetime
+    level: PageLevel
+    act: str = ""
+    target: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class EgressHostRequest:
     """May this user's environments connect to this host outside, by its name? `host` is what was asked for."""
@@ -152,6 +168,7 @@ Request = (
     | VariableRequest
     | CreateRequest
     | EgressHostRequest
+    | PageRequest
 )
 
 

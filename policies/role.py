@@ -16,6 +16,7 @@ from policies.hours import TimeZone, WeeklyHours, check_moment
 from policies.keys import SAFE_KEY_TYPES, KeyType
 from policies.ports import Destinations, ForwardTo, ListenOn
 from policies.quantities import Duration, Size
+from policies.requests import PageLevel
 from policies.variables import VariablePattern
 
 SessionKind = Literal["shell", "exec", "sftp"]
@@ -64,6 +65,11 @@ class Channels(Table):
     """Whether the user's agent may be reached from their environment. Prudent: no; root on the host could use it."""
     accept_env: tuple[VariablePattern, ...] = ()
     """Environment variables a client may set (AcceptEnv); those that load code are refused whatever stands here."""
+    page: PageLevel = "user"
+    """The gateway's page (`-L 9000:devgw:80`): none, user, auditor, admin. Several roles: the highest.
+
+    A role that permits no kind of session gives none unless it says so.
+    """
     max_connections: Annotated[int, Field(ge=0)] = 0
     """SSH connections at a time; 0: as many as the server lets everybody have. Several roles: the largest."""
     max_sessions: Annotated[int, Field(ge=0)] = 0

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.interface import Engine
     from gateway.process.egress_child import EgressChild
+    from gateway.process.page_child import PageChild
 
 
 class App:
@@ -301,6 +302,12 @@ class App:
         from gateway.process.egress_child import EgressChild
 
         return EgressChild(self.settings, self.policy)
+
+    @cached_property
+    def page_child(self) -> "PageChild":
+        from gateway.process.page_child import PageChild
+
+        return PageChild(self.settings, self.policy)
 
     def contradictions(self) -> "tuple[Discrepancy, ...]":
         """Return where the store and the journal contradict each other. Raises: DevgwError, OSError, ValueError."""

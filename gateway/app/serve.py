@@ -116,6 +116,7 @@ class ServingProcess:
             self._link.listen(server.registry.notify)
         if self._has_duties:
             duties.metrics_publishing.start()
+            works["the page"] = app.page_child.run
             works["environments"] = partial(duties.leadership.lead, partial(self._lead, server))
         watchdog = duties.watchdog if self._has_duties else Watchdog()
         self._tasks = {asyncio.create_task(watchdog.keep(name, work)) for name, work in works.items()}

@@ -14,6 +14,7 @@ DECISIONS: Final[dict[str, str]] = {
     "agent-forwarding": "to forward the user's agent",
     "variable": "to set an environment variable",
     "create": "to have such an environment created",
+    "page": "to look at or do something on the gateway's page, as `act` says,",
     "egress-host": "to connect from an environment to a host outside, by its name",
 }
 

@@ -4,14 +4,14 @@ It runs in a process apart from the one that serves SSH, and is told of each pol
 """
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.audit.journal import Journal
-from gateway.background.policy_reload import PolicyArchive
+from gateway.background.policy_orders import PolicyOrders
 from gateway.config import Settings
 from gateway.egress.connection import ProxyParts
 from gateway.egress.doors import Place
@@ -24,14 +24,33 @@ from gateway.environments.open_hosts import OpenHosts, write_open_hosts
 from gateway.errors import DevgwError
 from gateway.gate import Gate
 from gateway.model import Egress, EnvironmentRef, EnvironmentState, UserName
-from gateway.policy import LoadedPolicy, PolicyInForce
+from gateway.policy import PolicyInForce
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.users import Users
-from policies.load import parse_untested
 
 _END_SECONDS = 3.0
 _log = logging.getLogger(__name__)
+
+
+class GivingParts(Protocol):
+    """Where the parts come from."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def policy(self) -> PolicyInForce: ...
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def database(self) -> Database: ...
+    @property
+    def users(self) -> Users: ...
+    @property
+    def table(self) -> EnvironmentTable: ...
+
+    def open_hosts(self, user: UserName, egress: Egress) -> OpenHosts:
+        """Return what an environment is told of hosts outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +65,29 @@ class SiteParts:
     environments: EnvironmentTable
     open_hosts: Callable[[UserName, Egress], OpenHosts]
 
+    @classmethod
+    def of(cls, site: "GivingParts") -> "SiteParts":
+        """Take them from a site, which makes each on first use."""
+        return cls(
+            site.settings, site.policy, site.journal, site.database, site.users, site.table, site.open_hosts
+        )  # fmt: skip
+
 
 class HostsByName:
     """The proxy with this gateway's store, policy and journal."""
 
     def __init__(self, site: SiteParts) -> None:
         self._site = site
-        self._adopted = 0
+        settings = site.settings
+        self._policies = PolicyOrders(settings.journal_dir, settings.policies_dir, site.policy)
         self._disabled: frozenset[str] = frozenset()
 
     async def run(self, orders: asyncio.StreamReader) -> None:
         """Serve until the orders end. The first is the policy in force."""
-        if not await self._follow(orders):
+        if not await self._policies.follow(orders):
             return
         proxy = asyncio.create_task(EgressProxy(self._parts(), self._surroundings()).run())
-        while await self._follow(orders):
-            """Each is adopted as it comes; the proxy looks twice a second."""
+        await self._policies.follow_all(orders)  # the proxy looks twice a second
         proxy.cancel()
         await asyncio.gather(proxy, return_exceptions=True)
         others = asyncio.all_tasks() - {task for task in (asyncio.current_task(),) if task}
@@ -71,23 +97,6 @@ class HostsByName:
     def end(self) -> None:
         """Have everything on disk."""
         self._site.journal.close()
-
-    async def _follow(self, orders: asyncio.StreamReader) -> bool:
-        """Adopt the next policy; False at the end of orders."""
-        line = await orders.readline()
-        if not line:
-            return False
-        text = json.loads(line)["text"]
-        policy = parse_untested(text, str(self._site.policy.file)) if text else self._archive.last()
-        if policy is not None:
-            self._site.policy.adopt(LoadedPolicy(text, policy))
-            self._adopted += 1
-        return True
-
-    @property
-    def _archive(self) -> PolicyArchive:
-        """Where the policy stands that another worker loaded before its file became faulty."""
-        return PolicyArchive(self._site.settings.journal_dir, self._site.settings.policies_dir)
 
     def _parts(self) -> ProxyParts:
         # not behind the budget of those who come through SSH: the number of connections has bounds of its own
@@ -105,7 +114,7 @@ class HostsByName:
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
-            self._site.policy.decide, lambda: (self._site.database.revision(), self._adopted), self._places
+            self._site.policy.decide, lambda: (self._site.database.revision(), self._policies.adopted), self._places
         )
 
     def _places(self) -> Mapping[EnvironmentRef, Place]:

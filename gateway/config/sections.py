@@ -134,6 +134,15 @@ class SiteSettings(_Section):
     """Where each gateway keeps its own journal and recordings; empty: `gateways` in the state directory."""
 
 
+class PageSettings(_Section):
+    """The gateway's page, which whoever the policy lets reaches by `-L 9000:devgw:80`."""
+
+    uid: int = Field(default=199999, ge=1000)
+    """The account of the process that speaks HTTP, where the gateway is root; nobody else's, below `uid_start`."""
+    idle_stop: Duration = Field(default=900)
+    """How long nobody has the page open before its processes end; who comes next starts them."""
+
+
 class LogSettings(_Section):
     """How `devgw serve` writes its log, which goes to stderr and from there to systemd's journal."""
 
@@ -157,6 +166,7 @@ class Settings(_Section):
     gpus: GpuSettings = GpuSettings()
     audit: AuditSettings = AuditSettings()
     metrics: MetricsSettings = MetricsSettings()
+    page: PageSettings = PageSettings()
     log: LogSettings = LogSettings()
     egress: EgressSettings = EgressSettings()
     site: SiteSettings = SiteSettings()
@@ -252,6 +262,15 @@ class Settings(_Section):
     @property
     def metrics_socket(self) -> Path:
         return self.run_dir / "metrics.sock"
+
+    @property
+    def page_socket(self) -> Path:
+        return self.run_dir / "page.sock"
+
+    @property
+    def page_seal(self) -> Path:
+        """What proves to the page who is behind a connection; for the gateway's own account."""
+        return self.run_dir / "page.seal"
 
     @property
     def database(self) -> str:

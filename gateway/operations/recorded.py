@@ -27,7 +27,7 @@ class Recorded:
     def __init__(self, recorder: Recorder, actor: Actor, make_room: Callable[[], object] = bool) -> None:
         """`make_room` gives up what is kept for administrators, where the disk is full."""
         self._recorder = recorder
-        self._make_room = make_room
+        self.make_room = make_room
         self.actor = actor
 
     @contextmanager
@@ -41,7 +41,7 @@ class Recorded:
     def failing(self, code: str, environment: str = "", **detail: str | bool) -> Iterator[None]:
         """Record the block as `<noun>.failed` when it raises a DevgwError; success is the caller's to record."""
         if code in _MAKES_ROOM:
-            self._make_room()
+            self.make_room()
         try:
             yield
         except DevgwError as exc:

@@ -4,19 +4,16 @@ It is apart because it moves bytes all day: what it does never delays the event 
 """
 
 import asyncio
-import json
 import logging
-import sys
-from asyncio.subprocess import PIPE, Process
-from contextlib import suppress
 
 from gateway.config import Settings
 from gateway.policy import LoadedPolicy, PolicyInForce
+from gateway.process import own_process
+from gateway.process.own_process import OwnProcess
 from policies.model import Policy
 
-MODULE = "gateway.app.egress_process"
+MODULE = own_process.MODULE
 _LOOK_SECONDS = 0.25
-_END_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -25,10 +22,9 @@ class EgressChild:
     """One process of the gateway that has the duties."""
 
     def __init__(self, settings: Settings, policy: PolicyInForce) -> None:
-        self._settings = settings
+        self._process = OwnProcess(settings, "hosts", MODULE)
         self._policy = policy
-        self._process: Process | None = None
-        self._told: LoadedPolicy | None = None
+        self._seen: LoadedPolicy | None = None
 
     async def run(self) -> None:
         """Start it, tell it of each policy, end it; until cancelled. Raises: RuntimeError, when it ended by itself."""
@@ -40,43 +36,23 @@ class EgressChild:
             await self._end()
 
     async def _look(self, loaded: LoadedPolicy) -> None:
-        if self._process is not None and self._process.returncode is not None:
-            code, self._process = self._process.returncode, None
-            raise RuntimeError(f"the process for hosts by name ended with {code}")
-        if loaded is self._told:
+        if self._process.ended is not None:
+            self._seen = None
+            raise RuntimeError(f"the process for hosts by name ended with {self._process.forget()}")
+        if loaded is self._seen:
             return
         if not names_hosts(loaded.policy):
             await self._end()
         else:
-            if self._process is None:
-                await self._start()
-            await self._say({"text": loaded.text})
-        self._told = loaded
-
-    async def _start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", MODULE, stdin=PIPE, start_new_session=True
-        )
-        _log.info("hosts outside are reached through process %d", self._process.pid)
-        await self._say(self._settings.model_dump(mode="json"))
-
-    async def _say(self, order: object) -> None:
-        assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018 - it was just started
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        with suppress(ConnectionError):  # it has ended, which the next look sees
-            await self._process.stdin.drain()
+            if not self._process.is_there:
+                await self._process.start()
+                _log.info("hosts outside are reached through process %d", self._process.pid)
+            await self._process.tell(loaded)
+        self._seen = loaded
 
     async def _end(self) -> None:
-        process, self._process, self._told = self._process, None, None
-        if process is None or process.returncode is not None:
-            return
-        assert process.stdin is not None  # noqa: S101 - it was started with one
-        process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), _END_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        self._seen = None
+        await self._process.end()
 
 
 def names_hosts(policy: Policy) -> bool:

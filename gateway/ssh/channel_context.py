@@ -25,6 +25,10 @@ class ChannelContext(Protocol):
     def identity(self) -> ClientIdentity:
         """Who logged in."""
 
+    @property
+    def connection_id(self) -> str:
+        """What names the connection in lists of who is connected."""
+
     async def ask(self, request: Request) -> Answer:
         """Decide and journal. Raises: DevgwError."""
 

@@ -57,6 +57,10 @@ class ClientConnection(asyncssh.SSHServer):
         assert self._login.identity is not None  # noqa: S101 - nothing asks before login
         return self._login.identity
 
+    @property
+    def connection_id(self) -> str:
+        return self._id
+
     # Login
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:

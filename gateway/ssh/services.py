@@ -16,6 +16,7 @@ from gateway.engines.interface import Service
 from gateway.gate import Budget, Gate, NoBudget, Recorder
 from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from policies.limits import Allowance
+from policies.requests import Subject
 
 Progress = Callable[[str], None]
 
@@ -53,6 +54,15 @@ class EnvironmentAccess(Protocol):
 
     def touch(self, ref: EnvironmentRef, moved_bytes: int) -> None:
         """Note that the environment is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who opens a port of the gateway's own name, on which of their connections."""
+
+    subject: Subject
+    ref: EnvironmentRef
+    connection: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ class Services:
     recordings: RecordingSettings | None = None
     budget: Budget = field(default_factory=NoBudget)
     """How much a user may have written down; a channel that causes more is not read meanwhile."""
-    own_ports: Mapping[int, Callable[[], socket.socket]] = field(default_factory=dict)
+    own_ports: Mapping[int, Callable[[Caller], socket.socket]] = field(default_factory=dict)
     """What answers at ports of the gateway's own name: each call returns a connected, non-blocking Unix socket."""
     connections_elsewhere: Callable[[UserName], int] | None = None
     """How many connections a user has in other processes of this gateway; None where there are no others."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from policies.egress_hosts import HTTPS_PORT
 from policies.quantities import parse_duration, parse_size
@@ -12,6 +12,8 @@ from policies.requests import (
     EgressHostRequest,
     ForwardRequest,
     LoginRequest,
+    PageLevel,
+    PageRequest,
     Request,
     ReverseForwardRequest,
     SessionRequest,
@@ -23,7 +25,7 @@ from policies.requests import (
 GRAMMAR = """\
 login | shell | exec | sftp | forward [HOST:]PORT | reverse-forward [HOST:]PORT | streamlocal PATH |
 streamlocal-listen PATH | agent-forwarding | variable NAME | dataset NAME | image NAME | gpu [COUNT] | egress WHAT |
-egress-host NAME[:PORT] |
+egress-host NAME[:PORT] | page user|auditor|admin |
 create [image=NAME] [memory=SIZE] [cpus=N] [gpus=N] [profile=NAME,...] [dataset=NAME,...] [egress=WHAT]
        [lifetime=DURATION] [environments=N] [gpus-held=N]"""
 
@@ -61,6 +63,7 @@ def parse_question(text: str, subject: Subject, at: datetime, *, defaults: _Valu
         "streamlocal": lambda word: StreamlocalRequest(subject, at, word),
         "streamlocal-listen": lambda word: StreamlocalRequest(subject, at, word, listen=True),
         "variable": lambda word: VariableRequest(subject, at, word),
+        "page": lambda word: PageRequest(subject, at, _level(word)),
         "egress-host": lambda word: EgressHostRequest(subject, at, *_name_and_port(word)),
     }
     if verb in simple and not rest:
@@ -84,6 +87,12 @@ def _create(verb: str, rest: str, subject: Subject, at: datetime, defaults: _Val
             )
         values |= _CREATE_WORDS[name](value)
     return CreateRequest(subject, at, **values)
+
+
+def _level(word: str) -> PageLevel:
+    if word not in {"user", "auditor", "admin"}:
+        raise ValueError(f"{word!r} is no page: user, auditor, admin")
+    return cast("PageLevel", word)
 
 
 def _name_and_port(text: str) -> tuple[str, int]:

@@ -5,7 +5,6 @@ import http.client
 import socket
 from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Labora
     place = root / "metrics.sock"
     metrics = MetricsServer(place, registry)
     metrics.start()
-    gateway = TestGateway(root, monitor_policy, own_ports={9464: partial(connect, place)})
+    gateway = TestGateway(root, monitor_policy, own_ports={9464: lambda _caller: connect(place)})
     gateway.start()
     try:
         yield Laboratory(gateway, gateway.add_user("alice", running=False), gateway.add_user("bob")), metrics, place

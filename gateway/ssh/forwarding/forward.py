@@ -20,6 +20,7 @@ from gateway.ssh.channel_context import ChannelContext
 from gateway.ssh.connection_registry import LiveChannel
 from gateway.ssh.descriptors import may_keep
 from gateway.ssh.forwarding.environment_port import connect_port
+from gateway.ssh.services import Caller
 from gateway.ssh.transport.relay import ChannelEnd, SocketEnd, Traffic, join
 from gateway.ssh.upstream.dialer import tell_nobody
 from policies.ports import GATEWAY_HOST
@@ -87,8 +88,11 @@ class Forwarder:
         if connect is None:
             self._refuse(shown, "the gateway has nothing at this port")
 
+        identity = self._context.identity
+        caller = Caller(identity.subject, identity.ref, self._context.connection_id)
+
         async def join_socket(traffic: Traffic) -> SocketEnd:
-            sock = self._kept(await self._context.runtime.offload.quick(connect))
+            sock = self._kept(await self._context.runtime.offload.quick(connect, caller))
             return await self._socket_end(sock, traffic)
 
         return await self._opened(request, shown, join_socket)

@@ -54,6 +54,7 @@ def test_a_user_who_leaves_loses_everything_by_name() -> None:
     assert [str(change) for change in diff(both, one)] == [
         "bob loses: be here as m",
         "bob loses: forward to localhost 8888",
+        "bob loses: have the page of a user",
         "bob loses: open shell sessions",
     ]
 

@@ -1,7 +1,6 @@
-"""The process that carries connections of environments to hosts outside, apart from the one that serves SSH.
+"""Processes beside the one that serves SSH: connections to hosts outside by name, and the page.
 
-`process.egress_child` starts it as `python -m gateway.app.egress_process`, writes the settings and then each policy in
-force to its standard input, a line of JSON each, and ends it by closing that.
+`process.own_process` starts them, writes the settings and then each policy in force, and ends them by closing that.
 """
 
 import asyncio
@@ -13,20 +12,19 @@ import uvloop
 from gateway.app.composition import App
 from gateway.background.hosts_by_name import HostsByName, SiteParts
 from gateway.config import Settings
+from gateway.page.desk.process import PageDesk
 from gateway.ssh.descriptors import raise_limit
 
 _LINE_MAX = 20 << 20
 """A policy has 16 MiB at most."""
 
 
-async def _main() -> None:
+async def _main(kind: str, *arguments: str) -> None:
     orders = asyncio.StreamReader(limit=_LINE_MAX)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     app = App(Settings.model_validate_json(await orders.readline()))
-    process = HostsByName(
-        SiteParts(app.settings, app.policy, app.journal, app.database, app.users, app.table, app.open_hosts)
-    )
+    process = PageDesk(app, int(arguments[0])) if kind == "page" else HostsByName(SiteParts.of(app))
     try:
         await process.run(orders)
     finally:
@@ -35,9 +33,9 @@ async def _main() -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [hosts by name] %(message)s")
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s [{sys.argv[1]}] %(message)s")
     raise_limit()
-    uvloop.run(_main())
+    uvloop.run(_main(*sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,62 @@
+"""One TCP connection of a browser: the gateway's line that says whose it is, then HTTP."""
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.errors import AuthError
+from gateway.page.claim import LINE_MAX, read_claim
+from gateway.page.web.view import Viewer
+
+_CLAIM_SECONDS = 5.0
+
+
+class ClaimedConnection(H11Protocol):
+    """uvicorn's connection, which begins with a claim; without one it ends."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._line: bytearray | None = bytearray()
+        self._patience = self.loop.call_later(_CLAIM_SECONDS, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._line is None:
+            super().data_received(data)
+            return
+        self._line += data
+        line, newline, rest = bytes(self._line).partition(b"\n")
+        if not newline:
+            if len(self._line) > LINE_MAX:
+                self.transport.abort()
+            return
+        self._patience.cancel()
+        self._line = None
+        try:
+            viewer = viewer_of(line.decode("ascii"))
+        except (AuthError, UnicodeDecodeError):
+            self.transport.abort()
+            return
+        self.app_state = cast("dict[str, Any]", {**self.app_state, "viewer": viewer})
+        self.client = (viewer.address, 0)
+        if rest:
+            super().data_received(rest)
+
+
+def viewer_of(line: str) -> Viewer:
+    """Read who looks. Raises: AuthError."""
+    claim = read_claim(line)
+    subject = claim.subject
+    return Viewer(
+        user=subject.user,
+        key=subject.key_fingerprint,
+        address=subject.address,
+        environment=claim.environment,
+        connection=claim.connection,
+        secret=claim.secret,
+        claim=line,
+    )

@@ -1,0 +1,63 @@
+"""Asks the process that has the gateway's rights, over the socket that it left: many questions at a time, by number."""
+
+import asyncio
+import json
+import socket
+from itertools import count
+from typing import Any
+
+from gateway.page.wire import LINE_MAX, Answer, Fault
+
+_LONGEST_SECONDS = 900.0
+"""An environment that is made may take minutes."""
+
+
+class DeskFault(Exception):  # noqa: N818 - the word of the wire
+    """The gateway says why not."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault["message"])
+        self.fault = fault
+
+
+class DeskLine:
+    """The socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._numbers = count(1)
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def run(self) -> None:
+        """Take answers until the gateway is gone."""
+        reader, self._writer = await asyncio.open_connection(sock=self._sock, limit=LINE_MAX)
+        try:
+            while line := await reader.readline():
+                self._take(json.loads(line))
+        finally:
+            for waiting in self._waiting.values():
+                waiting.cancel()
+
+    async def ask(self, claim: str, question: str, values: dict[str, Any]) -> Any:
+        """Ask and wait. Raises: DeskFault."""
+        number = next(self._numbers)
+        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
+        line = json.dumps({"number": number, "claim": claim, "ask": question, "values": values}).encode() + b"\n"
+        try:
+            if self._writer is None or len(line) > LINE_MAX:
+                raise DeskFault({"code": "page.bad-question", "message": "too long", "hint": "", "status": 400})
+            self._writer.write(line)
+            await self._writer.drain()
+            return await asyncio.wait_for(waiting, _LONGEST_SECONDS)
+        finally:
+            self._waiting.pop(number, None)
+
+    def _take(self, answer: Answer) -> None:
+        waiting = self._waiting.get(answer["number"])
+        if waiting is None or waiting.done():
+            return  # who asked has gone
+        if "fault" in answer:
+            waiting.set_exception(DeskFault(answer["fault"]))
+        else:
+            waiting.set_result(answer.get("answer"))
