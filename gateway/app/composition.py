@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from gateway.audit.journal import Journal
     from gateway.audit.store_comparison import Discrepancy
     from gateway.auth.authority import Authority
-    from gateway.auth.throttle import Throttle
+    from gateway.auth.shared_throttle import SharedThrottle
     from gateway.background.duties import Duties
     from gateway.background.site_metrics import SiteMetrics
     from gateway.doctor.doctor import Sources
@@ -266,10 +266,10 @@ class App:
         return Recorded(self.journal, administrator(), self.ballast.give_up)
 
     @cached_property
-    def throttle(self) -> "Throttle":
-        from gateway.auth.shared_throttle import throttle_of
+    def throttle(self) -> "SharedThrottle":
+        from gateway.auth.shared_throttle import SharedThrottle
 
-        return throttle_of(self.settings)
+        return SharedThrottle(self.settings, self.database)
 
     @property
     def doctor_sources(self) -> "Sources":

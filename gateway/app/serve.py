@@ -111,6 +111,7 @@ class ServingProcess:
             "who is connected": publisher.run,
             "changes of access": self._watch.run,
             "the service manager's watchdog": self._manager.keep_watchdog,
+            "failed logins": app.throttle.exchange,
         }
         if self._link:
             self._link.listen(server.registry.notify)

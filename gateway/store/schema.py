@@ -209,6 +209,19 @@ DRAINS = Table(
     Column("stop_at", UtcDateTime),  # when what runs there stops; NULL: when its users stop it
 )
 
+LOGIN_TALLIES = Table(
+    "login_tallies",
+    METADATA,
+    Column("kind", String(16), primary_key=True),  # what is counted
+    Column("source", String, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("since", sqltypes.Float, nullable=False),  # seconds of Unix time, as are the next and the last
+    Column("banned_until", sqltypes.Float, nullable=False),
+    Column("bans", Integer, nullable=False),
+    Column("change", sqltypes.BigInteger, nullable=False, index=True),  # grows with each, so that news can be asked for
+    Column("changed_at", sqltypes.Float, nullable=False),
+)
+
 REVISION = Table(
     "revision",
     METADATA,
