@@ -13,8 +13,8 @@ from asyncssh.channel import (
     SSHTCPChannel,
     SSHUNIXChannel,
 )
-from asyncssh.constants import MSG_CHANNEL_REQUEST
-from asyncssh.packet import SSHPacket
+from asyncssh.constants import MSG_CHANNEL_REQUEST, MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.packet import SSHPacket, UInt32
 
 from gateway.ssh.transport.wire import Unlogged
 
@@ -65,6 +65,9 @@ class Congestible(Protocol):
 class ChannelGuard(Unlogged, SSHChannel[bytes]):
     """Mixed in before an asyncssh channel class."""
 
+    _held_bytes = 0
+    """Received, and not handed on yet."""
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Let twice the channel's own window wait, for which the budget counts it, and 64 KiB at most."""
         own = min(SEND_HIGH_BYTES, 2 * self._init_recv_window)
@@ -92,13 +95,29 @@ class ChannelGuard(Unlogged, SSHChannel[bytes]):
             raise
 
     def _deliver_data(self, data: bytes, datatype: int | None) -> None:
-        """Hand data on; where the peer is due new window, its size is what the budget has for it now."""
-        if self._recv_window * 2 < self._init_recv_window and self._conn is not None:
-            self._init_recv_window = cast("Congestible", self._conn).next_window(self._init_recv_window)
-            self.set_write_buffer_limits()
-            if told := getattr(self._session, "window_changed", None):
-                told(self._init_recv_window)
-        super()._deliver_data(data, datatype)
+        """Hand data on, and give the peer new window for what was handed on: never for what waits here.
+
+        asyncssh renews the whole window with the first piece that is taken, so whoever takes one piece at a time would
+        be sent a window for each.
+        """
+        self._held_bytes -= len(data)
+        if (self._init_recv_window - self._recv_window - self._held_bytes) * 2 > self._init_recv_window:
+            self._renew_window()
+        if self._session is not None:
+            cast("Any", self._session).data_received(data, datatype)
+
+    def _renew_window(self) -> None:
+        """Bring the peer's window to the size that the budget has for it now, less what waits here."""
+        if self._conn is None:
+            return
+        self._init_recv_window = cast("Congestible", self._conn).next_window(self._init_recv_window)
+        self.set_write_buffer_limits()
+        if told := getattr(self._session, "window_changed", None):
+            told(self._init_recv_window)
+        due = self._init_recv_window - self._recv_window - self._held_bytes
+        if due > 0:
+            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(due))
+            self._recv_window += due
 
     def _may_send(self) -> bool:
         return self._conn is None or cast("Congestible", self._conn).may_send_data()
@@ -136,7 +155,10 @@ class ChannelGuard(Unlogged, SSHChannel[bytes]):
 
     def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
         """Take data; while nobody takes it on, keep small pieces together."""
-        if self._recv_paused and data and self._send_state not in {"close_pending", "closed"}:
+        if not data or self._send_state in {"close_pending", "closed"}:
+            return
+        self._held_bytes += len(data)
+        if self._recv_paused:
             for at in self._joinable():
                 last, kind = self._recv_buf[at]
                 if kind != datatype:

@@ -125,7 +125,6 @@ READ: dict[str, tuple[str, ...]] = {
         "_cleanup",
         "_close_send",
         "_conn",
-        "_deliver_data",
         "_env",
         "_flush_send_buf",
         "_init_recv_window",

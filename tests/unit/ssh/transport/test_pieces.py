@@ -136,3 +136,63 @@ def test_the_windows_of_all_channels_into_an_environment_are_one_budget() -> Non
         await until(lambda: not budget.taken_bytes)
 
     asyncio.run(go())
+
+
+class OneAtATime(asyncssh.SSHTCPSession[bytes]):
+    """A port that takes a piece, and then none until it is let again."""
+
+    def __init__(self) -> None:
+        self.taken_bytes = 0
+
+    def connection_made(self, chan: Any) -> None:
+        self.channel = chan
+        chan.pause_reading()
+
+    def data_received(self, data: bytes, _datatype: int | None) -> None:
+        self.taken_bytes += len(data)
+        self.channel.pause_reading()
+
+
+class SlowPort(OpenDoor):
+    """One such port."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = OneAtATime()
+
+    def connection_requested(self, *_where: Any) -> OneAtATime:
+        return self.port
+
+
+@pytest.mark.attack("E35", "data for one who takes a piece at a time, on a session, a forward or from an environment")
+@pytest.mark.parametrize("towards", ["user", "environment"])
+def test_whoever_takes_one_piece_at_a_time_is_sent_no_window_for_what_waits(towards: str) -> None:
+    """The whole window was renewed with each first piece, so a slow taker's data waited without bound."""
+
+    async def go() -> None:
+        door, port = SlowPort(), OneAtATime()
+        if towards == "user":
+            async with guarded_server(lambda: door) as (_gateway, client):
+                sender, _ = await client.create_connection(asyncssh.SSHTCPSession, "localhost", 80, encoding=None)
+                await take_it_all(sender, door.port)
+        else:
+            async with upstream(Ports) as (gateway, sshd):
+                await gateway.create_connection(lambda: port, "localhost", 80, "", 0)
+                await take_it_all(next(iter(sshd._channels.values())), port)
+
+    asyncio.run(go())
+
+
+async def take_it_all(sender: Any, port: OneAtATime, total: int = 8 << 20) -> None:
+    """Send much, and take it a piece at a time: all of it comes, and never more waits than the window."""
+    sender.write(bytes(total))
+    channel, most = port.channel, 0
+    while port.taken_bytes < total:
+        await until(lambda: bool(channel._recv_buf))
+        await asyncio.sleep(0.001)  # for whatever else the peer may send by now
+        waits = sum(len(data) for data, _ in channel._recv_buf)
+        assert waits <= channel._init_recv_window
+        most = max(most, waits)
+        channel.resume_reading()
+    assert port.taken_bytes == total
+    assert most > channel._init_recv_window // 4, "nothing ever waited"
