@@ -47,7 +47,7 @@ class Seal:
     def opened(self, line: str) -> Claim:
         """Return what a sealed line says. Raises: AuthError `page.bad-claim`, OSError."""
         body, _, mac = line.strip().partition(".")
-        if not hmac.compare_digest(self._mac(body.encode()), mac):
+        if not hmac.compare_digest(self._mac(body.encode()).encode(), mac.encode()):
             raise AuthError("page.bad-claim", "nobody of this gateway says so")
         return read_claim(line)
 

@@ -22,6 +22,7 @@ AREAS = {
     "G": "Guessing and bans",
     "H": "The journal",
     "I": "Out of an environment",
+    "J": "The page",
 }
 NOT_APPLICABLE = {
     "A91": ("`restrict`, `expiry-time`, `permitlisten`, `from` of an authorized_keys line",
@@ -81,8 +82,8 @@ def _absent() -> Iterator[tuple[str, str, str]]:
 
 
 def _place(row: str) -> tuple[str, int]:
-    found = re.fullmatch(r"([A-I])(\d+)", row)
-    assert found, f"{row} is no row: a letter from A to I and a number"
+    found = re.fullmatch(r"([A-J])(\d+)", row)
+    assert found, f"{row} is no row: a letter from A to J and a number"
     return found[1], int(found[2])
 
 

@@ -74,7 +74,9 @@ class PageDesk:
 
     async def _start_web(self, desk: int) -> asyncio.subprocess.Process:
         uid = self._site.settings.page.uid if os.geteuid() == 0 else -1
-        told = json.dumps({"listening": self._listening, "desk": desk, "uid": uid})
+        told = json.dumps(
+            {"listening": self._listening, "desk": desk, "uid": uid, "idle": self._site.settings.page.idle_stop}
+        )
         return await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", WEB_MODULE, told,
             stdin=asyncio.subprocess.DEVNULL, pass_fds=(self._listening, desk),

@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 import sys
+import time
 
 import uvicorn
 
@@ -17,6 +18,7 @@ from gateway.page.web.views import VIEWS
 _KEEP_ALIVE_SECONDS = 75
 _CONNECTIONS_MAX = 512
 _GOODBYE_SECONDS = 1
+_LOOK_SECONDS = 0.5
 
 
 async def _main(told: dict[str, int]) -> None:
@@ -43,9 +45,19 @@ async def _main(told: dict[str, int]) -> None:
     confine(told["uid"])
     line = asyncio.create_task(desk.run())
     serving = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=told["listening"])]))
-    await asyncio.wait({line, serving}, return_when=asyncio.FIRST_COMPLETED)
+    idle = asyncio.create_task(_nobody(server, told["idle"]))
+    await asyncio.wait({line, serving, idle}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
     await serving
+
+
+async def _nobody(server: uvicorn.Server, seconds: float) -> None:
+    """Return when nobody has been connected for so long."""
+    since = time.monotonic()
+    while time.monotonic() - since < seconds:
+        await asyncio.sleep(_LOOK_SECONDS)
+        if server.server_state.connections:
+            since = time.monotonic()
 
 
 def main() -> None:

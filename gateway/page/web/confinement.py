@@ -8,6 +8,8 @@ import os
 import resource
 import struct
 
+from gateway.page.web.system_calls import refuse_calls
+
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 """The same numbers on every architecture (landlock(7))."""
@@ -28,6 +30,7 @@ def confine(uid: int) -> None:
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _close_files(libc)
+    refuse_calls(libc)
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 

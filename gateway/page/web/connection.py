@@ -1,6 +1,7 @@
 """One TCP connection of a browser: the gateway's line that says whose it is, then HTTP."""
 
 import asyncio
+from collections import Counter
 from typing import Any, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -10,6 +11,9 @@ from gateway.page.claim import LINE_MAX, read_claim
 from gateway.page.web.view import Viewer
 
 _CLAIM_SECONDS = 5.0
+CONNECTIONS_EACH = 64
+"""Of one user at a time: a browser opens six for each tab's host, and nobody may take the room of all."""
+_open: Counter[str] = Counter()
 
 
 class ClaimedConnection(H11Protocol):
@@ -18,10 +22,13 @@ class ClaimedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._line: bytearray | None = bytearray()
+        self._user = ""
         self._patience = self.loop.call_later(_CLAIM_SECONDS, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()
+        if self._user:
+            _open[self._user] -= 1
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -41,6 +48,11 @@ class ClaimedConnection(H11Protocol):
         except (AuthError, UnicodeDecodeError):
             self.transport.abort()
             return
+        if _open[viewer.user] >= CONNECTIONS_EACH:
+            self.transport.abort()
+            return
+        self._user = viewer.user
+        _open[self._user] += 1
         self.app_state = cast("dict[str, Any]", {**self.app_state, "viewer": viewer})
         self.client = (viewer.address, 0)
         if rest:
