@@ -5,15 +5,18 @@ address translation and routing (the table `raw`). So no rule that is made later
 nobody can connect to the environment either: its answers are not let out. What is refused is dropped without an answer.
 """
 
+import fcntl
 import logging
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from gateway.engines import enter_namespaces
 from gateway.errors import EngineError
 from gateway.model import Egress
 from policies.egress import EgressRule, EgressTarget
@@ -40,7 +43,10 @@ NOT_PUBLIC = (
 """What `internet` does not hold (IANA's registry of special-purpose addresses: not globally reachable)."""
 
 _CHAIN = re.compile(r"[A-Za-z0-9-]{1,28}")  # what iptables takes as the name of a chain
+_NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 _WAIT = ("--wait", "10")
+_NO_LOCK = {"XTABLES_LOCKFILE": "/dev/null"}
+"""The lock of older iptables is the host's, which a user may not open; a sandbox's rules have one writer."""
 _TIMEOUT_SECONDS = 30
 _SBIN = "/usr/sbin:/sbin"
 
@@ -91,8 +97,6 @@ def require_programs() -> None:
     """Find out early whether egress can be enforced at all. Raises: EngineError `egress.unenforceable`."""
     for program in ("iptables", "iptables-restore", *(("ip6tables", "ip6tables-restore") if _has_ipv6() else ())):
         _found(program)
-    if os.geteuid() != 0:
-        raise _unenforceable("the gateway does not run as root")
 
 
 def confine_namespace(namespace: int, interface: str, egress: Egress, resolver: str) -> None:
@@ -103,13 +107,27 @@ def confine_namespace(namespace: int, interface: str, egress: Egress, resolver: 
     Raises: EngineError `egress.unenforceable`.
     """
     require_foreign(namespace)
-    enter = ("nsenter", f"--net=/proc/self/fd/{namespace}", "--")
     hook = ("OUTPUT", "-o", interface, "-j", "dgw-egress")
     ask = [f"-d {resolver} -p {protocol} --dport 53 -j RETURN" for protocol in ("udp", "tcp")]
     host = [f"-d {address} -j DROP" for address in host_addresses()]
-    _load("iptables", "dgw-egress", hook, [*ask, *host, *ipv4_rules(egress.rule)], enter, (namespace,))
-    if _has_ipv6():
-        _load("ip6tables", "dgw-egress", hook, ["-j DROP"], enter, (namespace,))
+    owner = fcntl.ioctl(namespace, _NS_GET_USERNS)
+    try:
+        enter, descriptors = _entry(owner, namespace), (owner, namespace)
+        _load("iptables", "dgw-egress", hook, [*ask, *host, *ipv4_rules(egress.rule)], enter, descriptors)
+        if _has_ipv6():
+            _load("ip6tables", "dgw-egress", hook, ["-j DROP"], enter, descriptors)
+    finally:
+        os.close(owner)
+
+
+def _entry(user: int, net: int) -> tuple[str, ...]:
+    """Return the command that runs another in a network namespace with the right to change its filter.
+
+    Root has that right anywhere. Another user has it in the user namespace of their own that holds the network.
+    """
+    if os.geteuid() == 0:
+        return ("nsenter", f"--net=/proc/self/fd/{net}", "--")
+    return (sys.executable, "-I", "-S", enter_namespaces.__file__, str(user), str(net))
 
 
 def require_foreign(namespace: int) -> None:
@@ -193,6 +211,7 @@ def _run(command: list[str], text: str = "", descriptors: tuple[int, ...] = ()) 
     try:
         done = subprocess.run(
             command,
+            env=os.environ | _NO_LOCK if descriptors else None,
             input=text,
             pass_fds=descriptors,
             capture_output=True,
@@ -210,5 +229,5 @@ def _unenforceable(why: str) -> EngineError:
     return EngineError(
         "egress.unenforceable",
         f"connections to the outside cannot be held to what is allowed: {why}",
-        "run the gateway as root on the engine's host, with iptables; or create with --egress none",
+        "the engine's host needs iptables, and with Docker the gateway must be root; or create with --egress none",
     )

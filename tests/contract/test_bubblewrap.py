@@ -15,7 +15,7 @@ from gateway.engines.bubblewrap.engine import BubblewrapEngine
 from gateway.engines.bubblewrap.records import Records
 from gateway.engines.bubblewrap.software import PreparedRoots
 from gateway.errors import EngineError
-from gateway.model import EnvironmentRef
+from gateway.model import Egress, EnvironmentRef
 from tests.contract.bubblewrap_subject import bubblewrap_under_test
 from tests.contract.inside import wait_until
 from tests.contract.subject import started
@@ -116,3 +116,19 @@ def test_a_host_with_cgroups_leaves_no_caveat(tmp_path: Path) -> None:
         assert subject.engine.observe(ALICE).caveats == (() if limited else (UNLIMITED,))
         for group in running.cgroups:
             assert str(running.first.pid) in (group / "cgroup.procs").read_text().split()
+
+
+@pytest.mark.parametrize("name", ["with spaces", "ünïcode,comma:colon", "a-long-name/" * 20, "linked"])
+def test_the_state_may_lie_anywhere(name: str, tmp_path: Path) -> None:
+    """Under /tmp, with any character, behind a link, deeper than a socket's address is long: started, dialled, out."""
+    directory = tmp_path / name
+    if name == "linked":
+        (tmp_path / "there").mkdir()
+        directory.symlink_to("there")
+    directory.mkdir(parents=True, exist_ok=True)
+    with bubblewrap_under_test(directory) as subject:
+        spool = started(subject, egress=subject.egress)
+        assert subject.egress == Egress.NONE or "eth0" in spool.run("cat /proc/net/route").text
+        with subject.serving(ALICE, "ssh", b"hello"), subject.engine.dial(ALICE, "ssh") as stream:
+            stream.settimeout(10)
+            assert stream.recv(5) == b"hello"

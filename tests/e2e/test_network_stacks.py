@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.outside import CLOSED, PORT, PUBLIC, outside
+from gateway.engines.packet_filter import host_addresses
+from tests.attacks.outside import CLOSED, LISTED, NEIGHBOUR, PORT, PUBLIC, outside
 from tests.support.host_resources import next_uid
 
 TRIAL = Path(__file__).parents[1] / "support" / "stack_trial.py"
 ROOT = Path(__file__).parents[2]
+EVERYWHERE = [f"{address}:{PORT}" for address in (PUBLIC, NEIGHBOUR, *CLOSED)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,14 +25,11 @@ def world() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("mode", ["600", "666"])
-@pytest.mark.parametrize("program", ["slirp4netns", "pasta"])
-def test_public_addresses_are_reached_and_no_others(program: str, mode: str, tmp_path: Path) -> None:
-    """0600 is the kernel's own mode, 0666 that of systemd, so of every usual distribution."""
+def reached(program: str, gateway: str, mode: str, egress: str, directory: Path, places: list[str]) -> set[str]:
+    """Return which places a sandbox reaches through a network stack."""
     path = shutil.which(program)
     assert path is not None, f"tests/setup/install brings {program}"
-    places = [f"{address}:{PORT}" for address in (PUBLIC, *CLOSED[:2])]
-    command = [sys.executable, str(TRIAL), path, mode, str(next_uid()), str(tmp_path), *places]
+    command = [sys.executable, str(TRIAL), gateway, path, egress, mode, str(next_uid()), str(directory), *places]
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "--", *command],
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -39,5 +39,26 @@ def test_public_addresses_are_reached_and_no_others(program: str, mode: str, tmp
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answers = json.loads(done.stdout)["answers"]
-    assert answers == {places[0]: "here", **dict.fromkeys(places[1:], "nothing")}
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.attack("C25", "egress through each network stack, with the device's mode of each host, as root and not")
+@pytest.mark.parametrize(("gateway", "mode"), [("root", "600"), ("root", "666"), ("user", "666")])
+@pytest.mark.parametrize("program", ["slirp4netns", "pasta"])
+def test_public_addresses_are_reached_and_no_others(program: str, gateway: str, mode: str, tmp_path: Path) -> None:
+    """0600 is the kernel's own mode, 0666 that of systemd, so of every usual distribution.
+
+    A gateway that is no root has the right to close a sandbox's network in the user namespace that holds it.
+    """
+    with socket.create_server(("0.0.0.0", 0), backlog=64) as listener:  # noqa: S104 - the attack is on such a service
+        own = [f"{address}:{listener.getsockname()[1]}" for address in host_addresses()]
+        assert len(own) >= 2
+        answered = reached(program, gateway, mode, "internet", tmp_path, [*EVERYWHERE, *own])
+    assert answered == {f"{PUBLIC}:{PORT}"}
+
+
+@pytest.mark.parametrize(("program", "gateway", "mode"), [("pasta", "root", "600"), ("slirp4netns", "user", "666")])
+def test_a_list_opens_what_it_names(program: str, gateway: str, mode: str, tmp_path: Path) -> None:
+    """The port beside it, its neighbour and the rest of the world stay closed."""
+    answered = reached(program, gateway, mode, f"{LISTED}:{PORT}, {NEIGHBOUR}:{PORT + 1}", tmp_path, EVERYWHERE)
+    assert answered == {f"{LISTED}:{PORT}"}
