@@ -75,7 +75,7 @@ def main(gateway: str, program: str, egress: str, mode: str, uid: str, directory
     interpreter, variables = _within_reach()
     become = ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--"]
     code = f"{_REACH}/tree/tests/support/stack_trial.py"
-    os.execvpe("setpriv", [*become, interpreter, code, "trial", program, egress, uid, *places], variables)  # noqa: S606, S607
+    os.execvpe("setpriv", [*become, interpreter, code, "trial", program, egress, uid, *places], variables)  # noqa: S606
 
 
 def _within_reach() -> tuple[str, dict[str, str]]:
@@ -88,6 +88,7 @@ def _within_reach() -> tuple[str, dict[str, str]]:
         subprocess.run(["mount", "--bind", place, f"{_REACH}/{name}"], check=True, timeout=60)
     interpreter = f"{_REACH}/python/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     return interpreter, os.environ | {"PYTHONPATH": f"{_REACH}/tree:{_REACH}/packages", "PYTHONDONTWRITEBYTECODE": "1"}
+
 
 if __name__ == "__main__":
     if sys.argv[1] == "trial":
