@@ -13,7 +13,7 @@ from gateway.errors import NotFoundError
 from gateway.model import EnvironmentRef
 
 if TYPE_CHECKING:
-    from gateway.cli.ssh_config import Gateway
+    from gateway.environments.ssh_config import Gateway
 
 app = command_app()
 
@@ -37,7 +37,7 @@ def config_ssh(
     quiet: QuietOption = False,
 ) -> None:
     """Print, or keep, ssh configuration for a client."""
-    from gateway.cli import ssh_config
+    from gateway.environments import ssh_config
 
     invocation = invocation_of(ctx)
     refs = [EnvironmentRef.parse(handle) for handle in handles or []] or _all_refs(invocation)
@@ -64,8 +64,8 @@ def _all_refs(invocation: Invocation) -> list[EnvironmentRef]:
 
 
 def _gateway(invocation: Invocation, host: str | None, port: int | None, identity: str) -> "Gateway":
-    from gateway.cli.connection import public_host
-    from gateway.cli.ssh_config import Gateway
+    from gateway.environments.connection import public_host
+    from gateway.environments.ssh_config import Gateway
 
     settings = invocation.settings
     fingerprint = invocation.app.authority.host_key_fingerprint() if settings.keys_dir.is_dir() else ""
@@ -79,7 +79,7 @@ def _gateway(invocation: Invocation, host: str | None, port: int | None, identit
 
 
 def _tell(out: Output, changes: "Sequence[object]", refs: Sequence[EnvironmentRef], *, dry_run: bool) -> None:
-    from gateway.cli.ssh_config import Change, alias_of, local_ports, notebook_alias_of
+    from gateway.environments.ssh_config import Change, alias_of, local_ports, notebook_alias_of
 
     for change in changes:
         assert isinstance(change, Change)  # noqa: S101 - narrows what `plan` returned

@@ -126,8 +126,8 @@ def _require_datasets(settings: "Settings", names: list[str]) -> tuple[str, ...]
 
 
 def _show(out: Output, invocation: Invocation, made: Environment, password: "NewPassword") -> None:
-    from gateway.cli.connection import Connection
     from gateway.cli.observation import document_of
+    from gateway.environments.connection import Connection
 
     reach = Connection.of(invocation.settings, made.ref)
     document = {

@@ -10,7 +10,7 @@ from gateway.cli.output import Form, Output
 from gateway.model import Environment, EnvironmentRef, EnvironmentState
 
 if TYPE_CHECKING:
-    from gateway.cli.connection import Connection
+    from gateway.environments.connection import Connection
     from gateway.environments.rounds import Outlook
 
 app = command_app()
@@ -19,8 +19,8 @@ app = command_app()
 @app.command()
 def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
     """Show one environment."""
-    from gateway.cli.connection import Connection
     from gateway.cli.observation import document_of, observe
+    from gateway.environments.connection import Connection
     from gateway.environments.layout import Layout
 
     ref = EnvironmentRef.parse(handle)

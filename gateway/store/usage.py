@@ -60,13 +60,15 @@ class UsageTable:
                     )
                 )
 
-    def between(self, since: datetime, until: datetime) -> list[Sample]:
-        """Return the rows whose hour touches the time between two moments."""
+    def between(self, since: datetime, until: datetime, user: str | None = None) -> list[Sample]:
+        """Return the rows whose hour touches the time between two moments, of all or of one user."""
         query = (
             select(USAGE_SAMPLES)
             .where(USAGE_SAMPLES.c.hour > since - HOUR, USAGE_SAMPLES.c.hour < until)
             .order_by(USAGE_SAMPLES.c.hour)
         )
+        if user is not None:
+            query = query.where(USAGE_SAMPLES.c.user == user)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [

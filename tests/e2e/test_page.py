@@ -1,12 +1,18 @@
 """The page through a real `ssh -L`: the SSH login is the login, and what each level sees and may do."""
 
+import html
+import json
+import os
+import re
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
+import requests
 
-from tests.support.gateway_process import GatewayProcess
-from tests.support.page_site import add, begin, browser, records
+from tests.support.gateway_process import GatewayProcess, poll
+from tests.support.page_site import Browser, add, begin, browser, fill, records
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +91,126 @@ def test_a_user_acts_on_their_own_environment_only(gateway: GatewayProcess) -> N
         assert alice.post("/environments/bob%2Bmain/stop").status_code == 400
     changed = records(gateway, "password.changed")
     assert [(one["environment"], one["actor"]["name"]) for one in changed] == [("alice", "alice")]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/runs", "/connect", "/account", "/account?days=7", "/may", "/may?question=gpu+2"]
+)
+def test_everybodys_views_are_shown(gateway: GatewayProcess, path: str) -> None:
+    with browser(gateway, "alice") as alice:
+        answer = alice.get(path)
+        assert answer.status_code == 200, answer.text
+        assert "<h1>" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/people", "/administration", "/administration/connections", "/administration/gpus"])
+def test_an_administrators_views_are_shown_to_them_alone(gateway: GatewayProcess, path: str) -> None:
+    with browser(gateway, "carol") as carol, browser(gateway, "bob") as bob:
+        assert carol.get(path).status_code == 200
+        assert bob.get(path).status_code == 403
+
+
+def test_how_to_connect_is_what_the_command_line_says(gateway: GatewayProcess) -> None:
+    """The same line, the same host key, the same configuration."""
+    shown = gateway.devgw_json("show", "alice")
+    config = gateway.devgw("config-ssh", "alice").stdout
+    with browser(gateway, "alice") as alice:
+        text = html.unescape(alice.get("/connect").text)
+    assert shown["ssh_command"] in text
+    assert shown["host_key_fingerprint"] in text
+    assert config in text
+    assert "vscode://vscode-remote/ssh-remote+" in text
+
+
+def test_what_one_may_do_is_what_the_policy_decides(gateway: GatewayProcess) -> None:
+    """With its rule, for the viewer's own key; a question of one's own too, and one that is none says what is."""
+    with browser(gateway, "alice") as alice:
+        text = alice.get("/may?question=page+admin").text
+        assert "no role gives the page of an administrator" in text
+        assert "roles.member.sessions (policy.toml:" in alice.get("/may").text
+        refused = alice.get("/may?question=fly")
+        assert refused.status_code == 400
+        assert "is no question" in refused.text
+
+
+def test_a_runs_loss_and_checkpoint_are_what_it_wrote(gateway: GatewayProcess) -> None:
+    """Of a run that goes on and one that ended; a link, a FIFO and nonsense in their place are none."""
+    logs = gateway.root / "state" / "volumes" / "alice" / "main" / "logs"
+    now = time.time()
+    for run, steps in (("resnet", 400), ("<b>bold", 3)):
+        (logs / run).mkdir(parents=True)
+        lines = [
+            json.dumps({"time": now - 60, "kind": "train", "step": step, "epoch": 1, "loss": 1 / step,
+                        "checkpoint_age_seconds": 120.0, "samples_per_second": 512.0})
+            for step in range(1, steps + 1)
+        ]  # fmt: skip
+        (logs / run / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 1e400}', "[", "nonsense"]) + "\n")
+    (logs / ".runs").mkdir()
+    (logs / ".runs" / "7.json").write_text(json.dumps({"run": "resnet", "pid": 7, "ticks": 1, "checkpoints": "/c"}))
+    secret = gateway.root / "secret"
+    secret.mkdir()
+    (secret / "metrics.jsonl").write_text(json.dumps({"time": now, "kind": "train", "step": 666, "loss": 1}) + "\n")
+    (logs / "link").symlink_to(secret)
+    (logs / "linked-file").mkdir()
+    (logs / "linked-file" / "metrics.jsonl").symlink_to(secret / "metrics.jsonl")
+    (logs / "fifo").mkdir()
+    os.mkfifo(logs / "fifo" / "metrics.jsonl")
+    with browser(gateway, "alice") as alice:
+        page = alice.get("/runs").text
+        part = alice.get("/runs", headers={"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}).text
+    assert "step 400, epoch 1, 512 samples a second" in page
+    assert "training</span>" in page
+    assert "3 min ago" in page
+    assert page.count("<polyline") == 2
+    assert "666" not in page
+    assert "&lt;b&gt;bold" in page
+    assert "<html" not in part
+    assert "step 400" in part
+
+
+def test_a_page_of_ten_thousand_rows_is_cut(gateway: GatewayProcess) -> None:
+    """And found by search; a page beyond the last is the last."""
+    fill(gateway, 10_000)
+    with browser(gateway, "carol") as carol:
+        first = carol.get("/administration")
+        assert first.text.count('<th scope="row">') == 100
+        assert "Page 1 of 101" in first.text
+        assert "Page 101 of 101" in carol.get("/administration?page=99999999").text
+        assert "1 found" in carol.get("/administration?search=w09999").text
+        assert carol.get("/people?page=2").status_code == 200
+        took = []
+        for _ in range(5):
+            began = time.monotonic()
+            carol.get("/")
+            took.append(time.monotonic() - began)
+    assert sorted(took)[2] < 1.0  # 0.15 on a quiet machine: docs/reference/benchmarks.md
+
+
+@pytest.mark.emits("session.killed")
+def test_an_administrator_ends_a_connection(gateway: GatewayProcess) -> None:
+    """Its user is cut off; the reason is in the journal; one that is not a line is refused."""
+    with browser(gateway, "carol") as carol, browser(gateway, "bob") as bob:
+        assert bob.get("/").status_code == 200
+
+        def shown() -> str:
+            rows = re.findall(r'<th scope="row">([0-9a-f]{8})</th><td>(\w+)</td>', connections(carol))
+            return next((number for number, user in rows if user == "bob"), "")
+
+        number = poll(shown, "bob's connection on the page")
+        assert carol.post(f"/administration/connections/{number}/end", reason="a\nb").status_code == 400
+        assert carol.post(f"/administration/connections/{number}/end", reason="lunch").status_code == 200
+        assert carol.post("/administration/connections/00000000/end").status_code == 404
+
+        def is_over() -> bool:
+            try:
+                bob.get("/")
+            except requests.ConnectionError:
+                return True
+            return False
+
+        poll(is_over, "the end of bob's connection")
+    assert records(gateway, "session.killed")[-1]["detail"]["reason"] == "lunch"
+
+
+def connections(carol: Browser) -> str:
+    return carol.get("/administration/connections").text

@@ -134,3 +134,20 @@ def browser(gateway: GatewayProcess, user: str) -> Iterator[Browser]:
     with gateway.tunnel(user, "devgw:80") as port, requests.Session() as session:
         session.trust_env = False
         yield Browser(port, session)
+
+
+def fill(gateway: GatewayProcess, count: int) -> None:
+    """Write so many users with a stopped environment each, at once."""
+    from gateway.store.schema import USERS
+
+    now = datetime.now(UTC)
+    names = [f"w{number:05}" for number in range(count)]
+    row = {
+        "engine": "bubblewrap", "image": "devgw/env:cpu", "memory_bytes": 1 << 30, "cpus": 1.0, "pids": 64,
+        "shm_bytes": 1 << 20, "gpu_request": "0", "datasets": [], "egress": "none", "should_run": False,
+        "state": "stopped", "created_at": now, "detail": "", "name": "main",
+    }  # fmt: skip
+    with Database(f"sqlite:///{gateway.root / 'state' / 'devgw.db'}").transaction() as connection:
+        users = [{"name": name, "uid": 3_000_000 + place, "created_at": now} for place, name in enumerate(names)]
+        connection.execute(insert(USERS), users)
+        connection.execute(insert(ENVIRONMENTS), [row | {"user": name} for name in names])

@@ -46,7 +46,7 @@ class Rendering:
         self._environment = Environment(
             loader=DictLoader(texts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        self._environment.filters |= {"when": when, "size": size, "age": age}
+        self._environment.filters |= {"when": when, "size": size, "age": age, "span": span}
         self._environment.globals |= {"version": VERSION}
         for name in texts:
             self._environment.get_template(name)
@@ -78,11 +78,12 @@ def age(moment: str | None) -> str:
     if not moment:
         return "never"
     seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
-    words = _span(abs(seconds))
+    words = span(abs(seconds))
     return f"{words} ago" if seconds >= 0 else f"in {words}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Write how long."""
     for unit, size_seconds in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size_seconds:
             return f"{seconds / size_seconds:.0f} {unit}"

@@ -49,9 +49,14 @@ class Asked:
         self._shown = shown
         self._fields = fields
 
-    async def ask(self, question: str, **values: Any) -> Any:
+    async def ask(self, question: str, /, **values: Any) -> Any:
         """Ask the gateway. Raises: DeskFault, DeskGone."""
         return await self._shown.desk.ask(self.viewer.claim, question, values)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether a live part asks for itself alone (htmx)."""
+        return "hx-request" in self.request.headers
 
     def query(self, name: str, default: str = "") -> str:
         """Return a value of the URL."""

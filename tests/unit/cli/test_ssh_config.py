@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import ssh_config
+from gateway.environments import ssh_config
 from gateway.errors import StoreError
 from gateway.model import EnvironmentRef
 

@@ -1,5 +1,5 @@
 """The views, a file for each subject; the menu has them in this order."""
 
-from gateway.page.web.views import environments, people
+from gateway.page.web.views import account, administration, environments, people, runs
 
-VIEWS = (environments.view, people.view)
+VIEWS = tuple(one.view for one in (environments, runs, account, people, administration))

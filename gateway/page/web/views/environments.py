@@ -10,7 +10,11 @@ view = View()
 @view.get("/", nav="Environments")
 async def mine(asked: Asked) -> Response:
     """Show the viewer's environments."""
-    return asked.page("environments.html", environments=await asked.ask("environments.mine"))
+    environments = await asked.ask("environments.mine")
+    for one in environments:
+        most = max(one["memory_peaks"], default=0) or 1
+        one["memory_bars"] = [peak / most for peak in one["memory_peaks"]]
+    return asked.page("environments.html", environments=environments)
 
 
 @view.post("/environments/{name}/start")

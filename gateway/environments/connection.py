@@ -3,8 +3,8 @@
 import socket
 from dataclasses import dataclass
 
-from gateway.cli.ssh_config import local_ports
 from gateway.config import Settings
+from gateway.environments.ssh_config import local_ports
 from gateway.model import DEFAULT_ENVIRONMENT, EnvironmentRef
 
 SSH_PORT = 22
