@@ -64,6 +64,11 @@ class EnvironmentRef:
         user, plus, name = handle.partition("+")
         return cls(parse_user_name(user), parse_environment_name(name) if plus else DEFAULT_ENVIRONMENT)
 
+    @property
+    def hostname(self) -> str:
+        """The handle as a DNS label (RFC 1123): `alice+proj` is `alice-proj`. It is shown, never looked up."""
+        return str(self).replace("+", "-").strip("-")
+
     def __str__(self) -> str:
         return self.user if self.name == DEFAULT_ENVIRONMENT else f"{self.user}+{self.name}"
 

@@ -26,6 +26,55 @@ class EngineSettings(_Section):
     """Where bubblewrap keeps the images it builds; empty: `roots` in the state directory. Gateways may share it."""
 
 
+class KubernetesSettings(_Section):
+    """The cluster that runs the environments. It is in no file before the engine has run on one."""
+
+    namespace: str = Field(default="devgw", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    """Namespace of everything devgw makes; it exists already. Prudent: one for devgw alone."""
+    kubeconfig: str = ""
+    """Path of a kubeconfig; empty: the pod's service account, else KUBECONFIG, else ~/.kube/config."""
+    context: str = ""
+    """Context of the kubeconfig; empty: its current one."""
+    image_prefix: str = ""
+    """Registry put before the name of an image, such as `registry.example.org/`; empty: names as they are."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    """When nodes ask the registry. Never: images are on the nodes already."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets with the registry's credentials."""
+    home_class: str = ""
+    """StorageClass of homes; empty: the cluster's default. Prudent: one whose volumes any node can mount."""
+    home_size: Size = Field(default=50 * 2**30)
+    """Size of a home's volume, which is also its limit."""
+    work_class: str = ""
+    """StorageClass of workspace, checkpoints and logs; empty: the cluster's default."""
+    work_size: Size = Field(default=100 * 2**30)
+    """Size of each of these three volumes."""
+    access_mode: Literal["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"] = "ReadWriteOnce"
+    """How volumes may be mounted. ReadWriteMany where the class is shared storage, so that nodes change freely."""
+    shared_dirs: tuple[Path, ...] = ()
+    """Directories with one path on the gateway and on every node (NFS); what lies below is mounted, not claimed."""
+    datasets: dict[str, str] = Field(default={})
+    """Datasets by name: `pvc:CLAIM`, or a path on the nodes. They are mounted read-only."""
+    gpu_resource: str = Field(default="nvidia.com/gpu", pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
+    """What the device plugin calls a whole GPU: `nvidia.com/gpu`, `amd.com/gpu`."""
+    mig_resource_prefix: str = Field(default="nvidia.com/mig-", pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
+    """What stands before a MIG profile in the name of its resource."""
+    gpu_model_label: str = Field(default="nvidia.com/gpu.product", pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
+    """The nodes' label with the model of their GPUs, as GPU feature discovery writes it."""
+    node_selector: dict[str, str] = Field(default={})
+    """Labels that a node must have to get environments."""
+    runtime_class: str = ""
+    """RuntimeClass of the pods, such as `nvidia`; empty: the cluster's default."""
+    dns_servers: tuple[str, ...] = ()
+    """Name servers of environments with egress; empty: the cluster's own."""
+    accept_unenforced_network: bool = False
+    """Whether environments start although the cluster does not enforce NetworkPolicy. Prudent: false."""
+    schedule_timeout: Duration = Field(default=5)
+    """How long a pod may find no node; longer where an autoscaler adds nodes."""
+    start_timeout: Duration = Field(default=600)
+    """How long a pod may take to run, the transfer of its image included."""
+
+
 class EnvironmentSettings(_Section):
     """What an environment is made of when `create` does not say."""
 

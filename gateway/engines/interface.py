@@ -140,6 +140,15 @@ class Engine(Protocol):
     def delete(self, ref: EnvironmentRef) -> None:
         """Remove it, running or not, with its network; deleting an absent one changes nothing. Volumes stay."""
 
+    def refresh(self, ref: EnvironmentRef) -> None:
+        """Let an environment see what was changed in the directories of its mounts; an absent one changes nothing.
+
+        Nothing is to be done where it sees the gateway's own files.
+        """
+
+    def remove_volumes(self, ref: EnvironmentRef) -> None:
+        """Remove for good what the engine itself keeps of a user's files; `delete` has come before."""
+
     def observe(self, ref: EnvironmentRef) -> ObservedEnvironment | None:
         """Return what the engine has under that name."""
 

@@ -30,6 +30,12 @@ class OneNode:
     def abandon(self, node: NodeName) -> None:
         require_away(self.nodes(), node)
 
+    def refresh(self, ref: EnvironmentRef) -> None:
+        """Change nothing: an environment sees the gateway's own files."""
+
+    def remove_volumes(self, ref: EnvironmentRef) -> None:
+        """Change nothing: volumes are directories of this host, and the gateway's own to remove."""
+
 
 def require_away(nodes: list[Node], name: NodeName) -> Node:
     """Return a node that does not answer. Raises: as `Engine.abandon`."""

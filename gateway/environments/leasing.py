@@ -9,8 +9,8 @@ from gateway.audit import events
 from gateway.engines.interface import Engine, Progress
 from gateway.errors import EngineError
 from gateway.gate import Recorder
+from gateway.gpu_requests import parse_gpu_request
 from gateway.gpus.deciders import Deciders
-from gateway.gpus.requests import parse_gpu_request
 from gateway.model import Actor, Environment, EnvironmentRef, GpuUuid, UserName
 
 NO_GPU = frozenset({"", "0"})

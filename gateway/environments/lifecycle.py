@@ -183,6 +183,7 @@ class EnvironmentLifecycle:
         """Give the notebook another password, effective at the next login. Raises: NotFoundError, StoreError."""
         self._table.require(ref)
         write_password_hash(self._layout(ref), bcrypt_hash, *self._ids(self._users.require(ref.user)))
+        self._engine().refresh(ref)
 
     def clear_remains(self, ref: EnvironmentRef) -> None:
         """Roll a create back and finish a delete that were cut off; the caller holds the lock, so nobody is at it."""
@@ -240,10 +241,12 @@ class EnvironmentLifecycle:
         """Let the environment know that it will stop. Raises: NotFoundError, StoreError."""
         uid, gid = self._ids(self._users.require(ref.user))
         write_notice(self._layout(ref), uid, gid, reason=reason, stop_at=stop_at, save=save)
+        self._engine().refresh(ref)
 
     def withdraw(self, ref: EnvironmentRef) -> None:
         """Let the environment know that it will not stop after all."""
         withdraw_notice(self._layout(ref))
+        self._engine().refresh(ref)
 
     def exists(self, ref: EnvironmentRef) -> bool:
         """Say whether the environment is known and whole."""
@@ -276,6 +279,7 @@ class EnvironmentLifecycle:
         """Remove them before the row that remembers that they go."""
         self._layout(ref).remove()
         if purge:
+            self._engine().remove_volumes(ref)
             self._layout(ref).remove_volumes()
 
     def _start(self, environment: Environment, user: User, progress: Progress, actor: Actor) -> None:
@@ -301,6 +305,7 @@ class EnvironmentLifecycle:
             found = self.leases.after_start(environment, actor)
             if found != gpus:
                 write_account(layout, replace(account, gpus=found))
+                engine.refresh(ref)
             wait_until_ready(engine, ref, self._settings.start_timeout, progress)
             self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
             self._table.touch(ref)

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from gateway.errors import ConflictError, EngineError, LeaseError
+from gateway.gpu_requests import GpuRequest, parse_gpu_request
 from gateway.gpus.activity import Activity, NoActivity
 from gateway.gpus.inventory import Inventory
 from gateway.gpus.queue import Reservations
 from gateway.gpus.reading import Reading
-from gateway.gpus.requests import GpuRequest, parse_gpu_request
 from gateway.gpus.selection import Situation, choose
 from gateway.model import EnvironmentRef, GpuUuid, UserName
 

@@ -10,8 +10,7 @@ from functools import lru_cache
 from itertools import islice
 
 from gateway.errors import UsageError
-from gateway.gpus.requests import GpuRequest, parse_gpu_request
-from gateway.gpus.selection import is_of_kind
+from gateway.gpu_requests import GpuRequest, is_of_kind, parse_gpu_request
 from gateway.model import Gpu, GpuUuid
 
 

@@ -1,14 +1,12 @@
 """Choose free GPUs for a request, or say why there are none. Pure: what is held is told, nothing is taken."""
 
-import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from gateway.errors import LeaseError, QueuedError
+from gateway.gpu_requests import GpuRequest, is_of_kind
 from gateway.gpus.reading import Reading
-from gateway.gpus.requests import GpuRequest
 from gateway.model import EnvironmentRef, Gpu, GpuUuid
 
 _WHO_HOLDS = "'devgw gpus' shows who holds them"
@@ -68,20 +66,6 @@ def _why_not(uuid: GpuUuid, now: Situation) -> str:
     if uuid in now.unusable:
         return f"{uuid} is out of use: {now.unusable[uuid]}"
     return f"{uuid} is kept for somebody who waits for it already"
-
-
-def is_of_kind(gpu: Gpu, asked: GpuRequest) -> bool:
-    """Match a MIG profile exactly and a model by whole words: `a10` is not in `NVIDIA A100`."""
-    if asked.profile:
-        return gpu.mig_profile == asked.profile
-    if gpu.mig_profile or gpu.uuid.startswith("MIG-"):
-        return False
-    return not asked.model or _words(asked.model) <= _words(gpu.name)
-
-
-@lru_cache(maxsize=256)
-def _words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def _noun(asked: GpuRequest) -> str:

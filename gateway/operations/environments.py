@@ -10,7 +10,7 @@ from gateway.engines.nodes import find_node
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.errors import ConflictError, QueuedError
 from gateway.gate import Gate
-from gateway.gpus.requests import parse_gpu_request
+from gateway.gpu_requests import parse_gpu_request
 from gateway.gpus.waiting import Waiting
 from gateway.model import (
     NOWHERE,

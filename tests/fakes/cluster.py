@@ -12,8 +12,7 @@ from gateway.engines.digest import digest_of
 from gateway.engines.interface import Node, ObservedEnvironment, Progress, Scheduling, Service, ignore_progress
 from gateway.engines.nodes import require_away, unreachable
 from gateway.errors import EngineError, LeaseError, QueuedError
-from gateway.gpus.requests import GpuRequest, parse_gpu_request
-from gateway.gpus.selection import is_of_kind
+from gateway.gpu_requests import GpuRequest, is_of_kind, parse_gpu_request
 from gateway.model import NOWHERE, EnvironmentRef, EnvironmentSpec, Gpu, GpuUuid, NodeName
 from tests.fakes.engine import FakeContainer, FakeDaemon, FakeEngine
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from gateway.engines.bubblewrap.devices import Devices
 from gateway.engines.bubblewrap.software import PreparedRoot
-from gateway.model import EnvironmentRef, EnvironmentSpec
+from gateway.model import EnvironmentSpec
 
 _MIB = 2**20
 _RUN_BYTES = 64 * _MIB
@@ -86,7 +86,7 @@ def sandbox_of(
     covered = [*(bind.target for bind in (*mounts, *from_host, *files)), *(one.target for one in temporaries)]
     inside = list(_tree(tree, "", sorted({*covered, "/proc", "/dev"}), writable=not spec.read_only_root))
     return Sandbox(
-        hostname=hostname(spec.ref),
+        hostname=spec.ref.hostname,
         uid=spec.uid,
         gid=spec.gid,
         command=root.command,
@@ -103,11 +103,6 @@ def visible_devices(spec: EnvironmentSpec) -> dict[str, str]:
     if not spec.gpus:
         return {VISIBLE_DEVICES: "void"}
     return {VISIBLE_DEVICES: ",".join(spec.gpus), "CUDA_VISIBLE_DEVICES": ",".join(spec.gpus)}
-
-
-def hostname(ref: EnvironmentRef) -> str:
-    """Make the handle a DNS label (RFC 1123): `alice+proj` becomes `alice-proj`."""
-    return str(ref).replace("+", "-").strip("-")
 
 
 def _temporaries(spec: EnvironmentSpec) -> Iterator[Temporary]:

@@ -32,8 +32,3 @@ def bridge_name(gateway_id: str, ref: EnvironmentRef) -> str:
     Every one starts with `dgw-`, which lets a packet filter match them all.
     """
     return "dgw-" + hashlib.sha256(container_name(gateway_id, ref).encode()).hexdigest()[:11]
-
-
-def hostname(ref: EnvironmentRef) -> str:
-    """Make the handle a DNS label (RFC 1123): `alice+proj` becomes `alice-proj`. It is shown, never looked up."""
-    return str(ref).replace("+", "-").strip("-")

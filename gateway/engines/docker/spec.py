@@ -33,7 +33,7 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
     variables = {**spec.variables, VISIBLE_DEVICES: visible_devices(spec.gpus, facts.injection)}
     return {
         "Image": spec.image,
-        "Hostname": names.hostname(spec.ref),
+        "Hostname": spec.ref.hostname,
         "User": f"{spec.uid}:{spec.gid}",
         "Env": [f"{name}={value}" for name, value in variables.items()],
         "Labels": labels.labels_of(spec, gateway_id),

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.errors import QueuedError
+from gateway.gpu_requests import parse_gpu_request
 from gateway.gpus.leases import Leases, Surroundings
 from gateway.gpus.queue import Reservations
-from gateway.gpus.requests import parse_gpu_request
 from gateway.gpus.waiting import Waiting, WaitingLine
 from gateway.model import EnvironmentRef, GpuUuid
 from gateway.store.database import Database

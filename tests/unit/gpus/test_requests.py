@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import Exit, UsageError
-from gateway.gpus.requests import GpuRequest, parse_gpu_request
+from gateway.gpu_requests import GpuRequest, parse_gpu_request
 from gateway.model import GpuUuid
 
 GPU = "GPU-8fc0f1b4-1111-4222-8333-444444444444"

@@ -2,7 +2,7 @@
 
 import itertools
 
-from gateway.engines.docker.names import bridge_name, container_name, hostname
+from gateway.engines.docker.names import bridge_name, container_name
 from gateway.model import EnvironmentRef
 
 HANDLES = ["a", "a-b", "a+b", "a-b+c", "a+b-c", "a-main", "b"]
@@ -23,6 +23,6 @@ def test_a_bridge_fits_in_an_interface_name() -> None:
 
 
 def test_a_hostname_is_a_dns_label() -> None:
-    assert hostname(EnvironmentRef.parse("alice")) == "alice"
-    assert hostname(EnvironmentRef.parse("alice+proj-")) == "alice-proj"
-    assert len(hostname(EnvironmentRef.parse("u" * 31 + "+" + "e" * 31))) == 63
+    assert EnvironmentRef.parse("alice").hostname == "alice"
+    assert EnvironmentRef.parse("alice+proj-").hostname == "alice-proj"
+    assert len(EnvironmentRef.parse("u" * 31 + "+" + "e" * 31).hostname) == 63

@@ -1,10 +1,11 @@
-"""What `--gpu` asks for, parsed. Which GPUs answer it is the work of `leases`."""
+"""What `--gpu` asks for, parsed, and which GPUs are of that kind. Who gets which is the work of `gpus.leases`."""
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.errors import UsageError
-from gateway.model import GpuUuid
+from gateway.model import Gpu, GpuUuid
 
 _COUNT = re.compile(r"[0-9]{1,6}")
 _MODEL = re.compile(r"(?P<model>[A-Za-z][A-Za-z0-9-]{0,30})(?::(?P<count>[0-9]{1,6}))?")
@@ -53,6 +54,20 @@ def parse_gpu_request(text: str) -> GpuRequest:
         count = int(match["count"] or 1)
         return GpuRequest(count, model=match["model"].lower()) if count else GpuRequest()
     raise UsageError("gpu.bad-request", f"{asked[:40]!r} is not a number or kind of GPUs", f"write --gpu {_FORMS}")
+
+
+def is_of_kind(gpu: Gpu, asked: GpuRequest) -> bool:
+    """Match a MIG profile exactly and a model by whole words: `a10` is not in `NVIDIA A100`."""
+    if asked.profile:
+        return gpu.mig_profile == asked.profile
+    if gpu.mig_profile or gpu.uuid.startswith("MIG-"):
+        return False
+    return not asked.model or _words(asked.model) <= _words(gpu.name)
+
+
+@lru_cache(maxsize=256)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def several_slices() -> UsageError:

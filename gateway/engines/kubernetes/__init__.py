@@ -1,0 +1,1 @@
+"""Environments as pods of a Kubernetes cluster."""

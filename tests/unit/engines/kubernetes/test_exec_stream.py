@@ -1,0 +1,201 @@
+"""Streams into a pod: plain sockets whose directions end apart, and an early end that is never taken for success."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.config.sections import KubernetesSettings
+from gateway.engines.kubernetes import examine, exec_stream
+from gateway.engines.kubernetes.client import Cluster
+from gateway.errors import EngineError
+from gateway.model import Egress
+from tests.unit.engines.kubernetes.exec_server import ExecServer, exec_server
+
+_KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: test
+contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
+clusters: [{{name: test, cluster: {{server: "{url}"}}}}]
+users: [{{name: test, user: {{token: abc}}}}]
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ExecServer]:
+    with exec_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(server: ExecServer, tmp_path: Path) -> Iterator[Cluster]:
+    file = tmp_path / "kubeconfig"
+    file.write_text(_KUBECONFIG.format(url=server.url))
+    opened = Cluster(KubernetesSettings(kubeconfig=str(file)))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[socket.socket]:
+    """A service of the environment, listening; the test plays its part."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "ssh.sock"))
+        listener.listen()
+        listener.settimeout(20)
+        yield listener
+
+
+def dial(cluster: Cluster, name: str = "ssh") -> socket.socket:
+    stream = cluster.run(exec_stream.dial(cluster, "/pod", name))
+    assert not stream.getblocking()
+    stream.settimeout(20)
+    return stream
+
+
+def read_all(stream: socket.socket) -> bytes:
+    received = bytearray()
+    while piece := stream.recv(65536):
+        received += piece
+    return bytes(received)
+
+
+def wait_until(is_reached: Callable[[], bool], state: str) -> None:
+    deadline = time.monotonic() + 20
+    while not is_reached():
+        assert time.monotonic() < deadline, f"not reached: {state}"
+        time.sleep(0.02)
+
+
+def test_each_direction_ends_by_itself(cluster: Cluster, service: socket.socket) -> None:
+    """What is sent after the other side has ended still arrives, whole."""
+    with dial(cluster) as stream, service.accept()[0] as inside:
+        stream.sendall(b"x" * 700_000)
+        stream.shutdown(socket.SHUT_WR)
+        assert read_all(inside) == b"x" * 700_000
+        inside.sendall(b"y" * 700_000)
+        inside.shutdown(socket.SHUT_WR)
+        assert read_all(stream) == b"y" * 700_000
+
+
+def test_the_service_may_end_first(cluster: Cluster, service: socket.socket) -> None:
+    with dial(cluster) as stream, service.accept()[0] as inside:
+        inside.sendall(b"bye")
+        inside.shutdown(socket.SHUT_WR)
+        assert read_all(stream) == b"bye"
+        stream.sendall(b"still heard")
+        stream.shutdown(socket.SHUT_WR)
+        assert read_all(inside) == b"still heard"
+
+
+def test_both_directions_move_at_once(cluster: Cluster, service: socket.socket) -> None:
+    """Neither waits for the other, however full the buffers are."""
+    size = 4 * 2**20
+    with dial(cluster) as stream, service.accept()[0] as inside:
+        inside.settimeout(30)
+        sender = threading.Thread(target=lambda: (inside.sendall(b"o" * size), inside.shutdown(socket.SHUT_WR)))
+        pusher = threading.Thread(target=lambda: (stream.sendall(b"i" * size), stream.shutdown(socket.SHUT_WR)))
+        sender.start()
+        pusher.start()
+        wait_until(lambda: not sender.is_alive() or pusher.is_alive(), "both have begun")
+        taken: list[int] = []
+        taker = threading.Thread(target=lambda: taken.append(len(read_all(inside))))
+        taker.start()
+        assert len(read_all(stream)) == size
+        for thread in (sender, pusher, taker):
+            thread.join(30)
+        assert taken == [size]
+
+
+def test_a_stream_that_is_cut_ends_both_ways(cluster: Cluster, server: ExecServer, service: socket.socket) -> None:
+    """Whoever waits for an exit status hears the end and has no status; the service hears of it too."""
+    with dial(cluster) as stream, service.accept()[0] as inside:
+        stream.sendall(b"begun")
+        assert inside.recv(5) == b"begun"
+        server.cut()
+        assert read_all(stream) == b""
+        with pytest.raises(OSError):  # noqa: PT011 - a broken pipe or a reset
+            stream.sendall(b"x" * 2**24)
+        assert inside.recv(1) == b""
+
+
+def test_a_reader_that_goes_takes_the_stream_along(
+    cluster: Cluster, server: ExecServer, service: socket.socket
+) -> None:
+    """Not only half of it: the service writes nothing and never ends by itself."""
+    stream = dial(cluster)
+    with service.accept()[0] as inside:
+        stream.close()
+        assert inside.recv(1) == b""
+        wait_until(lambda: server.open_streams == 0, "the exec stream is closed")
+
+
+def test_a_service_that_is_not_there_is_absent(cluster: Cluster) -> None:
+    with pytest.raises(EngineError) as refusal:
+        dial(cluster)
+    assert refusal.value.code == "socket.absent"
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "directory"])
+def test_what_is_no_socket_is_forged(cluster: Cluster, tmp_path: Path, service: socket.socket, kind: str) -> None:
+    place = tmp_path / "notebook.sock"
+    if kind == "link":
+        place.symlink_to(tmp_path / "ssh.sock")
+    elif kind == "file":
+        place.write_text("")
+    else:
+        place.mkdir()
+    with pytest.raises(EngineError) as refusal:
+        dial(cluster, "notebook")
+    assert refusal.value.code == "socket.forged"
+
+
+def test_a_service_that_does_not_answer_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "ports.sock"))
+    with pytest.raises(EngineError) as refusal:
+        dial(cluster, "ports")
+    assert refusal.value.code == "socket.refused"
+
+
+def test_a_command_tells_its_exit_code(cluster: Cluster) -> None:
+    output = cluster.run(exec_stream.capture(cluster, "/pod", ["sh", "-c", "echo out; echo err >&2; exit 7"]))
+    assert (output.code, output.out, output.error) == (7, b"out\n", b"err\n")
+    assert cluster.run(exec_stream.capture(cluster, "/pod", ["true"])).code == 0
+
+
+def test_a_command_whose_stream_ends_early_has_no_exit_code(
+    cluster: Cluster, server: ExecServer, tmp_path: Path
+) -> None:
+    """Never 0: `kubectl exec` ends with 0 there."""
+    mark = tmp_path / "begun"
+    work = cluster.submit(exec_stream.capture(cluster, "/pod", ["sh", "-c", f"touch {mark}; sleep 30"]))
+    wait_until(mark.exists, "the command runs")
+    server.cut()
+    assert work.result(20).code is None
+
+
+def test_gpus_are_read_inside(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the device plugin told the container."""
+    monkeypatch.setenv(
+        "NVIDIA_VISIBLE_DEVICES", "GPU-0a1b2c3d-0000-4000-8000-000000000001,GPU-0a1b2c3d-0000-4000-8000-000000000002"
+    )
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    found = examine.read(cluster.run(exec_stream.capture(cluster, "/pod", examine.command_for("https://api.example"))))
+    assert [uuid[-1] for uuid in examine.require_gpus(found, 2)] == ["1", "2"]
+    with pytest.raises(EngineError) as refusal:
+        examine.require_gpus(found, 1)
+    assert refusal.value.code == "gpu.injection"
+
+
+def test_a_network_that_is_open_is_found_out(cluster: Cluster, server: ExecServer) -> None:
+    """A pod that reaches the API server lives in a cluster that enforces nothing."""
+    found = examine.read(cluster.run(exec_stream.capture(cluster, "/pod", examine.command_for(server.url))))
+    with pytest.raises(EngineError) as refusal:
+        examine.require_closed_network(found, Egress.NONE, is_accepted=False)
+    assert (refusal.value.code, "accept_unenforced_network" in refusal.value.hint) == ("egress.unenforceable", True)
+    examine.require_closed_network(found, Egress.NONE, is_accepted=True)
