@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import requests
+
 from tests.support.engine_variables import engine_variables
 from tests.support.gateway_process import GatewayProcess
 from tests.support.notebook_client import NotebookClient
@@ -39,8 +41,11 @@ def main() -> int:
         cleanup.callback(close, gateway)
         print("devgw demo: one SSH port in front of alice's own container\n")
         password = bring_up(gateway)
-        with gateway.tunnel("alice") as port:
+        with gateway.tunnel("alice") as port, gateway.tunnel("alice", "devgw:80") as page:
             use(gateway, port, password)
+            with step(f"ssh -L {page}:devgw:80 alice@gateway; look at the gateway's page"):
+                look(page)
+            print(f"the gateway's page: http://localhost:{page}")
             if sys.stdout.isatty():
                 stay(gateway, port, password)
     print("\nall of it worked, and all of it is gone again")
@@ -73,6 +78,14 @@ def use(gateway: GatewayProcess, port: int, password: str) -> None:
         assert trained.returncode == 0, trained.stderr.decode()
     print(f"\nthe cell printed: {answer}")
     print(f"the training ended with: {trained.stdout.decode().splitlines()[-1]}")
+
+
+def look(page: int) -> None:
+    """Open the page as a browser does: no login but SSH's."""
+    with requests.Session() as session:
+        session.trust_env = False
+        shown = session.get(f"http://localhost:{page}/", timeout=60)
+        assert "Your environments" in shown.text, shown.text
 
 
 def stay(gateway: GatewayProcess, port: int, password: str) -> None:

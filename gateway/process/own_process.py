@@ -19,10 +19,10 @@ _END_SECONDS = 5.0
 class OwnProcess:
     """One process; `start` makes it, and whoever keeps it looks at `ended`."""
 
-    def __init__(self, settings: Settings, kind: str, module: str = MODULE) -> None:
+    def __init__(self, settings: Settings, kind: str, module: str = "") -> None:
         self._settings = settings
         self._kind = kind
-        self._module = module
+        self._module = module or MODULE
         self._process: Process | None = None
         self._told: LoadedPolicy | None = None
 

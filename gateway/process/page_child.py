@@ -5,7 +5,6 @@ that.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -18,6 +17,8 @@ from gateway.process.own_process import OwnProcess
 
 _LOOK_SECONDS = 0.25
 _BACKLOG = 128
+_APOLOGIES_MAX = 64
+_HEARD_SECONDS = 5.0
 _APOLOGY_TEXT = (
     "<!doctype html><html lang=en><title>devgw</title><meta http-equiv=refresh content=3>"
     "<h1>The page is being started again</h1><p>Nothing of yours is lost. This asks again by itself.</p>"
@@ -38,6 +39,7 @@ class PageChild:
         self._process = OwnProcess(settings, "page")
         self._policy = policy
         self._listening: socket.socket | None = None
+        self._apologies: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve whoever comes, until cancelled. Raises: RuntimeError, when the process ended by an error; OSError."""
@@ -54,7 +56,7 @@ class PageChild:
             raise
         except Exception:
             await self._process.end()
-            loop.add_reader(listening, _apologize, listening)
+            loop.add_reader(listening, _apologize, listening, self._apologies)
             raise
 
     async def _serve(self, listening: socket.socket) -> None:
@@ -87,14 +89,27 @@ async def _somebody(listening: socket.socket) -> None:
         loop.remove_reader(listening)
 
 
-def _apologize(listening: socket.socket) -> None:
+def _apologize(listening: socket.socket, busy: set[asyncio.Task[None]]) -> None:
     """Answer whoever comes while there is no process to answer."""
-    with suppress(OSError), contextlib.closing(listening.accept()[0]) as client:
-        client.setblocking(False)
-        client.send(_APOLOGY)
-        client.shutdown(socket.SHUT_WR)
-        with suppress(BlockingIOError):
-            client.recv(1 << 16)  # unread bytes would make of the answer a reset
+    with suppress(OSError):
+        client = listening.accept()[0]
+        if len(busy) >= _APOLOGIES_MAX:
+            client.close()
+            return
+        task = asyncio.ensure_future(_say_so(client))
+        busy.add(task)
+        task.add_done_callback(busy.discard)
+
+
+async def _say_so(client: socket.socket) -> None:
+    """Hear the question to its end before the answer: a stream that is closed unread takes its answer along."""
+    reader, writer = await asyncio.open_unix_connection(sock=client)
+    with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        async with asyncio.timeout(_HEARD_SECONDS):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(_APOLOGY)
+            await writer.drain()
+    writer.close()
 
 
 def _listen(path: Path) -> socket.socket:

@@ -4,9 +4,12 @@ import html
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import requests
@@ -212,5 +215,81 @@ def test_an_administrator_ends_a_connection(gateway: GatewayProcess) -> None:
     assert records(gateway, "session.killed")[-1]["detail"]["reason"] == "lunch"
 
 
+def journal_text(gateway: GatewayProcess) -> str:
+    return "".join(file.read_text() for file in (gateway.root / "state" / "journal").glob("segment-*.jsonl"))
+
+
 def connections(carol: Browser) -> str:
     return carol.get("/administration/connections").text
+
+
+def test_two_tabs_and_a_form_from_before(gateway: GatewayProcess) -> None:
+    """Both act; after the tunnel was opened anew the old form does nothing, and the page says what to do."""
+    with browser(gateway, "alice") as alice:
+        first, second = alice.form_token(), alice.form_token()
+        assert alice.post("/environments/main/password", form_token=first).status_code == 200
+        assert alice.post("/environments/main/password", form_token=second).status_code == 200
+    mark = len(records(gateway, "password.changed"))
+    with browser(gateway, "alice") as again:
+        again.session.cookies.update(alice.session.cookies)
+        refused = again.post("/environments/main/password", form_token=first)
+        assert refused.status_code == 403
+        assert "nothing was done" in refused.text
+    assert len(records(gateway, "password.changed")) == mark
+
+
+def test_an_act_outlives_the_tunnel_that_asked_for_it(gateway: GatewayProcess) -> None:
+    """The browser is gone before the answer; what was begun is done and written down."""
+    mark = len(records(gateway, "user.disabled"))
+    add(gateway, "hugo")
+    with browser(gateway, "carol") as carol:
+        carol.get("/")
+        [cookie] = [f"{one.name}={one.value}" for one in carol.session.cookies]
+        body = f"form_token={carol.form_token()}"
+        request = (
+            f"POST /people/hugo/disable HTTP/1.1\r\nHost: localhost:{carol.port}\r\nOrigin: {carol.origin}\r\n"
+            f"Cookie: {cookie}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
+            f"\r\n{body}"
+        )
+        with socket.create_connection(("127.0.0.1", carol.port), timeout=30) as connection:
+            connection.sendall(request.encode())
+            poll(lambda: '"target":"user=hugo"' in journal_text(gateway), "the beginning of the act")
+    poll(lambda: len(records(gateway, "user.disabled")) > mark, "the record of the act")
+
+
+def test_a_role_with_a_page_that_there_is_not_is_refused_with_its_line(gateway: GatewayProcess) -> None:
+    """The gateway keeps the policy that it has."""
+    bad = gateway.root / "bad.toml"
+    bad.write_text('version = 1\n[roles.member]\nsessions = ["shell"]\npage = "x"\n')
+    done = gateway.devgw("policy", "check", str(bad), expect=None)
+    assert done.returncode != 0
+    assert "roles.member.page" in done.stderr
+    assert "'none', 'user', 'auditor' or 'admin'" in done.stderr
+
+
+def test_every_worker_leads_to_the_one_page_and_it_rests(tmp_path: Path) -> None:
+    """Connections are spread over workers; after a while without anybody the processes end, and begin with the next."""
+    served = begin(tmp_path, ("alice",), DEVGW_SERVER_WORKERS="2", DEVGW_PAGE_IDLE_STOP="1s")
+    try:
+        for _ in range(4):
+            with browser(served, "alice") as alice:
+                assert alice.get("/").status_code == 200
+        poll(lambda: not web_processes(served), "the end of a page that nobody looks at")
+        with browser(served, "alice") as alice:
+            assert alice.get("/").status_code == 200
+            assert len(web_processes(served)) == 1
+    finally:
+        assert served.stop() == 0
+    poll(lambda: not web_processes(served), "the end with the gateway")
+
+
+def web_processes(gateway: GatewayProcess) -> list[int]:
+    """Return the processes that speak HTTP for a gateway: they have its run directory's socket open."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"gateway.page.web" in (place / "cmdline").read_bytes().split(b"\0"):
+                parent = Path(f"/proc/{(place / 'stat').read_text().rpartition(')')[2].split()[1]}")
+                if str(gateway.root).encode() in (parent / "environ").read_bytes():
+                    found.append(int(place.name))
+    return found

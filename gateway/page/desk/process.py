@@ -36,6 +36,7 @@ class PageDesk:
         self._desk = Desk(site, Seal(site.settings.page_seal), KNOWN)
         self._pool = ThreadPoolExecutor(_THREADS, "devgw-page")
         self._room = asyncio.Semaphore(_QUESTIONS_MAX)
+        self._line: asyncio.StreamWriter | None = None
         self._answering: set[asyncio.Task[None]] = set()
 
     async def run(self, orders: asyncio.StreamReader) -> None:
@@ -55,14 +56,13 @@ class PageDesk:
         ended = asyncio.create_task(web.wait())
         await asyncio.wait({following, serving, ended}, return_when=asyncio.FIRST_COMPLETED)
         is_over = following.done()
-        serving.cancel()
-        here.close()
-        with suppress(ProcessLookupError):
-            web.terminate()
+        if self._line is not None:
+            self._line.close()  # at which the other half ends
         try:
             await asyncio.wait_for(ended, _END_SECONDS)
         except TimeoutError:
             web.kill()
+        serving.cancel()
         following.cancel()
         if not is_over and web.returncode != 0:
             raise RuntimeError(f"the process that speaks HTTP for the page ended with {web.returncode}")
@@ -84,6 +84,7 @@ class PageDesk:
 
     async def _serve(self, here: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=here, limit=LINE_MAX)
+        self._line = writer
         while line := await reader.readline():
             await self._room.acquire()
             task = asyncio.create_task(self._answer(json.loads(line), writer))
