@@ -185,6 +185,10 @@ class Environment:
     """Where it is, as the engine says; empty where the engine was not asked or has nothing of it."""
     node_request: NodeName = NOWHERE
     """The only node it may be on, where an administrator named one."""
+    image_digest: str = ""
+    """What it was last started from; `image` may be a channel, which moves."""
+    restart_at: datetime | None = None
+    """When it is started anew, from its image as that is then; its users are warned before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import policies
 from gateway.config import Settings
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, DeniedError
 from gateway.model import UserName
+from policies.creation import image_denial
 from policies.decide import decide
 from policies.limits import Allowance, limits_of
 from policies.load import PolicyError, parse_policy, read_policy_text
@@ -50,6 +51,13 @@ class PolicyInForce:
     def allowance(self, user: UserName) -> Allowance:
         """Return what the policy lets a user have now."""
         return limits_of(self.policy, user, datetime.now(UTC))
+
+    def refuse_denied_image(self, user: UserName, image: str, digest: str) -> None:
+        """Refuse to start from an image that is denied by now. Raises: DeniedError `image.denied`."""
+        denial = image_denial(self.policy.holders.effective_roles(user, datetime.now(UTC)), image, digest)
+        if denial is not None:
+            hint = "'devgw image rollback' or 'promote' moves the channel, 'devgw create --image' chooses another"
+            raise DeniedError("image.denied", f"{denial.reason} (rule: {denial.rule})", hint)
 
     def trusts(self, ca_fingerprint: str) -> bool:
         """Say whether the policy lists this CA for users' certificates."""

@@ -24,9 +24,7 @@ def decide_create(_policy: Policy, effective: EffectiveRoles, request: CreateReq
 
 def _refusals(effective: EffectiveRoles, request: CreateRequest) -> Iterator[Decision]:
     yield from _number_refusals(effective, request)
-    yield from _name_refusals(
-        effective, "images", lambda role: role.images, lambda role: role.deny.images, request.image
-    )
+    yield from _image_refusals(effective, request.image, request.image_digest)
     for dataset in request.datasets:
         yield from _name_refusals(
             effective, "datasets", lambda role: role.datasets, lambda role: role.deny.datasets, dataset
@@ -74,6 +72,24 @@ def _name_refusals(
         yield refuse(denying.rule(f"deny.{option}"), f"the {noun} {quote(name)} is denied")
     elif first_match(effective.held, permitted, name) is None:
         yield refuse(DEFAULT_DENY, f"no role permits the {noun} {quote(name)}")
+
+
+def image_denial(effective: EffectiveRoles, image: str, digest: str) -> Decision | None:
+    """Return the refusal of an image that is denied by its name, by the name without a pin, or by its digest."""
+    for name in dict.fromkeys((image, image.partition("@")[0], *([digest] if digest else []))):
+        denying = first_match(effective.denying, lambda role: role.deny.images, name)
+        if denying is not None:
+            return refuse(denying.rule("deny.images"), f"the image {quote(name)} is denied")
+    return None
+
+
+def _image_refusals(effective: EffectiveRoles, image: str, digest: str) -> Iterator[Decision]:
+    """A role permits an image by its whole name or by its digest."""
+    denial = image_denial(effective, image, digest)
+    if denial is not None:
+        yield denial
+    elif not any(first_match(effective.held, lambda role: role.images, name) for name in {image, digest or image}):
+        yield refuse(DEFAULT_DENY, f"no role permits the image {quote(image)}")
 
 
 def _egress_refusals(effective: EffectiveRoles, wanted: str) -> Iterator[Decision]:

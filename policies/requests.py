@@ -113,7 +113,7 @@ class CreateRequest:
     """May this user have such an environment? `environments` counts those they have already, this one excluded.
 
     `gpus_held` counts the GPUs leased to their other environments. `gpu_profiles` names MIG
-    profiles, empty for whole GPUs.
+    profiles, empty for whole GPUs. `image` is a channel, a pin or another name, `image_digest` what it leads to now.
     """
 
     action: ClassVar[str] = "create"
@@ -129,6 +129,7 @@ class CreateRequest:
     datasets: tuple[str, ...] = ()
     egress: str = "none"
     lifetime_seconds: int | None = None
+    image_digest: str = ""
 
 
 PageLevel = Literal["none", "user", "auditor", "admin"]

@@ -85,7 +85,7 @@ class Resources(Table):
     max_environments: Annotated[int, Field(ge=0)] = 0
     """Environments at a time."""
     images: tuple[Pattern, ...] = ()
-    """Images by name or pattern."""
+    """Images by name, pattern or digest: `devgw/env:cuda` (a channel), `devgw/env:cuda@*` (its pins), `sha256:…`."""
     max_memory: Size = 0
     """Memory of one environment."""
     max_cpus: Annotated[float, Field(ge=0)] = 0.0

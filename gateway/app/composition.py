@@ -23,6 +23,7 @@ from gateway.gpus.node_inventory import NodeInventory, out_of_reach
 from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.sensors import Measuring, NoSensors, NvmlSensors
 from gateway.gpus.waiting import Waiting, WaitingLine
+from gateway.images.channels import Channels
 from gateway.model import Egress, EnvironmentRef, GpuUuid, UserName
 from gateway.operations.administration import Administration
 from gateway.operations.administrator import administrator
@@ -32,6 +33,7 @@ from gateway.process.ownership import Liveness, is_alive
 from gateway.store.database import Database
 from gateway.store.drains import DrainTable
 from gateway.store.environments import EnvironmentTable
+from gateway.store.images import ImageTable
 from gateway.store.leases import LeaseTable
 from gateway.store.notices import NoticeTable
 from gateway.store.queue import QueueTable
@@ -53,7 +55,8 @@ if TYPE_CHECKING:
     from gateway.doctor.doctor import Sources
     from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
-    from gateway.engines.interface import Engine
+    from gateway.engines.image_store import ImageStore
+    from gateway.engines.interface import Engine, Image
     from gateway.process.egress_child import EgressChild
     from gateway.process.page_child import PageChild
 
@@ -111,6 +114,19 @@ class App:
     @cached_property
     def image_builder(self) -> "ImageBuilder":
         return self.engine_choice.image_builder()
+
+    @cached_property
+    def image_store(self) -> "ImageStore":
+        return self.engine_choice.image_store()
+
+    @cached_property
+    def image_table(self) -> ImageTable:
+        return ImageTable(self.database)
+
+    @cached_property
+    def channels(self) -> Channels:
+        find = lambda reference: self.engine.image(reference)  # noqa: E731, PLW0108 - the engine is asked for when it is needed
+        return Channels(self.image_table, find, lambda: self.image_store)
 
     @cached_property
     def gateway_id(self) -> str:
@@ -229,9 +245,16 @@ class App:
             ca_line=lambda: self.authority.user_ca_line(),  # noqa: PLW0108 - the authority is made when a start needs it
             open_hosts=self.open_hosts,
             drained=lambda: {node: drain.reason for node, drain in self.drains.all().items()},
+            image_of=self.image_of,
             shared_locks=SharedLocks(self.database.lock) if self.database.has_locks else None,
         )
         return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, chosen, self.journal)
+
+    def image_of(self, user: UserName, reference: str) -> "Image":
+        """Return what an environment is started from now."""
+        found = self.channels.choose(reference)
+        self.policy.refuse_denied_image(user, reference, found.digest)
+        return found
 
     def open_hosts(self, user: UserName, egress: Egress) -> OpenHosts:
         """Return what an environment is told of hosts outside."""

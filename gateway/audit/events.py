@@ -3,7 +3,7 @@
 from typing import Literal
 
 from gateway.audit.event import Event, new_reference
-from gateway.model import Actor
+from gateway.model import GATEWAY, Actor
 
 Detail = dict[str, str | int | float | bool | None]
 """What an event carries beside who, where and why. Never a secret."""
@@ -115,9 +115,16 @@ def session_revoked(actor: Actor, environment: str, connection: str, what: str, 
     return Event("session.revoked", actor, environment, "denied", rule, reason, detail)
 
 
-def environment_woken(actor: Actor, environment: str, why: str, seconds: float) -> Event:
-    """A stopped environment was started because somebody connected."""
-    return Event("environment.woken", actor, environment, reason=why, detail={"seconds": round(seconds, 3)})
+def finding_of(code: str, environment: str, what: str, image: str, digest: str) -> Event:
+    """The gateway found something of an environment, or did it; `digest` is empty where nothing was started."""
+    detail: Detail = {"image": image, "digest": digest} if digest else {}
+    return Event(code, GATEWAY, environment, reason=what, detail=detail)
+
+
+def environment_woken(actor: Actor, environment: str, why: str, seconds: float, image: str, digest: str) -> Event:
+    """A stopped environment was started because somebody connected; `digest` is the image it was started from."""
+    detail: Detail = {"seconds": round(seconds, 3), "image": image, "digest": digest}
+    return Event("environment.woken", actor, environment, reason=why, detail=detail)
 
 
 def upstream_cut(actor: Actor, environment: str, why: str) -> Event:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.audit.event import Event
+from gateway.audit.events import finding_of
 from gateway.background.watchdog import Watchdog
 from gateway.environments.finding import Finding
 from gateway.errors import DevgwError
@@ -154,7 +155,7 @@ class EnvironmentMonitor:
         for finding in findings:
             _log.info("%s %s: %s", finding.code, finding.ref, finding.detail)
             try:
-                self._write(Event(finding.code, GATEWAY, str(finding.ref), reason=finding.detail))
+                self._write(finding_of(finding.code, str(finding.ref), finding.detail, finding.image, finding.digest))
             except DevgwError as exc:  # the environments after this one get their turn
                 _log.error("%s %s could not be journaled: %s", finding.code, finding.ref, exc.message)
 

@@ -6,18 +6,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.image_arrival import import_image, pull
+from gateway.cli.image_channels import promote, prune, rollback
+from gateway.cli.image_contents import diff, scan
+from gateway.cli.image_listing import list_images, own_labels, show
 from gateway.cli.invocation import invocation_of
-from gateway.cli.options import OutputOption, QuietOption, command_app
+from gateway.cli.options import OutputOption, QuietOption, ReasonOption, command_app
 from gateway.cli.output import Form, Output
-from gateway.engines.interface import IMAGE_LABEL_PREFIX
 
 if TYPE_CHECKING:
-    from gateway.engines.interface import Image
-    from gateway.images.build import BuiltImage
+    from gateway.operations.images import Built
 
-app = command_app(help="Build and list the images of environments.")
-
-_HEADINGS = ("IMAGE", "PROFILE", "TORCH", "CUDA", "PYTHON", "DIGEST")
+app = command_app(help="The images of environments: what there is, what is inside, which one a channel names.")
+app.command("list")(list_images)
+app.command()(show)
+app.command()(diff)
+app.command()(scan)
+app.command()(pull)
+app.command("import")(import_image)
+app.command()(promote)
+app.command()(rollback)
+app.command()(prune)
 _STEP_NUMBER = re.compile(r"^Step \d+/\d+ : ")  # the classic builder's own count, which we show ourselves
 
 
@@ -48,6 +57,7 @@ def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     ] = None,
     keep_ca_bundle: Annotated[bool, typer.Option("--keep-ca-bundle", help="Trust it in the image too.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build even when such an image is there.")] = False,
+    reason: ReasonOption = "",
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
 ) -> None:
@@ -70,39 +80,25 @@ def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     out = Output(output, quiet=quiet)
     with out.steps() as show:
         operations = invocation_of(ctx).app.administration.images
-        built = operations.build(request, plan, lambda now: show(now.step, now.steps, _STEP_NUMBER.sub("", now.line)))
+        line = lambda now: show(now.step, now.steps, _STEP_NUMBER.sub("", now.line))  # noqa: E731 - one line of joining
+        built = operations.build(request, plan, line, reason)
     _show_built(out, built, plan.alias)
 
 
-@app.command("list")
-def list_images(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
-    """List the images that devgw built."""
-    images = sorted(invocation_of(ctx).app.engine.images(), key=lambda image: image.reference)
-    documents = [
-        {"reference": image.reference, "digest": image.digest, "labels": _own_labels(image.labels)} for image in images
-    ]
-    out = Output(output, quiet=quiet)
-    out.table(_HEADINGS, [_row(image) for image in images], {"images": documents})
-    if not images:
-        out.note("no image yet; 'devgw image build' makes one")
-
-
-def _show_built(out: Output, built: "BuiltImage", alias: str) -> None:
-    labels = _own_labels(built.labels)
+def _show_built(out: Output, built: "Built", alias: str) -> None:
+    image, labels = built.image, own_labels(built.image.labels)
     document: dict[str, Any] = {
-        "image": {"reference": built.tag, "alias": alias, "is_new": built.is_new, "labels": labels}
+        "image": {
+            "reference": image.tag,
+            "alias": alias,
+            "is_new": image.is_new,
+            "image_digest": built.digest,
+            "is_in_channel": built.is_in_channel,
+            "labels": labels,
+        }
     }
-    outcome = "built" if built.is_new else "was there already"
-    out.facts({"image": built.tag, "alias": alias, "outcome": outcome, **labels}, document)
-
-
-def _row(image: "Image") -> tuple[str, ...]:
-    labels = _own_labels(image.labels)
-    known = tuple(labels.get(name, "") for name in ("profile", "torch", "cuda", "python"))
-    return (image.reference, *known, image.digest.removeprefix("sha256:")[:12])
-
-
-def _own_labels(labels: dict[str, str]) -> dict[str, str]:
-    """Return devgw's labels by their bare name, in order."""
-    own = {key: value for key, value in sorted(labels.items()) if key.startswith(IMAGE_LABEL_PREFIX)}
-    return {key.removeprefix(IMAGE_LABEL_PREFIX): value for key, value in own.items()}
+    outcome = "built" if image.is_new else "was there already"
+    out.facts({"image": image.tag, "alias": alias, "outcome": outcome, **labels}, document)
+    if not built.is_in_channel:
+        channel = alias.rpartition(":")[2]
+        out.note(f"the channel {channel} stays as it is; 'devgw image promote {image.tag} --to {channel}' moves it")

@@ -56,6 +56,7 @@ def document_of(environment: Environment) -> dict[str, Any]:
         "should_run": environment.should_run,
         "engine": environment.engine,
         "image": environment.image,
+        "image_digest": environment.image_digest or None,
         "memory_bytes": environment.limits.memory_bytes,
         "shm_bytes": environment.limits.shm_bytes,
         "cpus": environment.limits.cpus,

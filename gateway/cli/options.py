@@ -50,6 +50,17 @@ JournalOption = Annotated[
     typer.Option("--journal", metavar="DIR", help="A copy of a journal's directory; default: this gateway's own."),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")]
+ImageArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE",
+        help="cuda (a channel), cuda@sha256:DIGEST, a digest's first 12 digits, or a name of the engine's.",
+        show_default=False,
+    ),
+]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Why, for the journal.", show_default=False)
+]
 NoWaitOption = Annotated[
     bool, typer.Option("--no-wait", help="Refuse, with exit code 3, instead of waiting for a GPU.")
 ]

@@ -22,6 +22,7 @@ def reap(
     quiet: QuietOption = False,
 ) -> None:
     """Remove environments that the engine has and this gateway's store does not know."""
+    from gateway.engines.interface import named
     from gateway.environments.reconcile import state_word
 
     gateway = invocation_of(ctx).app
@@ -32,7 +33,7 @@ def reap(
         dry_run = not out.confirm(f"remove {handles}? what runs in them ends, files on volumes stay", yes=yes)
     known = [one.ref for one in orphans if not one.is_unknown]
     removed = [] if dry_run else [ref for ref in known if gateway.administration.environments.reap(ref)]
-    rows = [(str(one.ref), state_word(one), ",".join(one.gpus) or "-", one.image or "-") for one in orphans]
+    rows = [(str(one.ref), state_word(one), ",".join(one.gpus) or "-", named(one.image) or "-") for one in orphans]
     document = {
         "orphans": [
             {

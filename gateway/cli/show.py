@@ -70,9 +70,21 @@ def _outlook_facts(outlook: "Outlook | None") -> dict[str, str]:
     last = f"{outlook.active_at:%Y-%m-%d %H:%M} UTC ({outlook.activity})"
     if outlook.ending is None or outlook.stop_at is None:
         return {"last use": last, "stops": "not by itself"}
-    causes = {"lease": "its GPU lease ends", "idle": "if nobody uses it until then", "drain": "its node is drained"}
+    causes = {
+        "lease": "its GPU lease ends",
+        "idle": "if nobody uses it until then",
+        "drain": "its node is drained",
+        "image": "and starts anew with the image its channel names then",
+    }
     cause = causes[outlook.ending.cause]
     return {"last use": last, "stops": f"{outlook.stop_at:%Y-%m-%d %H:%M} UTC, {cause}"}
+
+
+def _image(environment: Environment) -> str:
+    """Name the image, and which one it was at the last start."""
+    from gateway.images.references import short
+
+    return f"{environment.image} ({short(environment.image_digest)})" if environment.image_digest else environment.image
 
 
 def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
@@ -86,7 +98,7 @@ def _facts(environment: Environment, reach: "Connection") -> dict[str, str]:
         "state": f"{environment.state}{detail}",
         "connect": reach.ssh_line,
         "notebook": reach.notebook_url,
-        "image": environment.image,
+        "image": _image(environment),
         "engine": environment.engine,
         **({"node": environment.node} if environment.node else {}),
         "gpus": ", ".join(environment.gpus) or f"none held, {environment.gpu_request} asked for",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.engines.bubblewrap.software import PreparedRoots
     from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
+    from gateway.engines.image_store import ImageStore
     from gateway.engines.interface import Engine
 
 
@@ -75,6 +76,16 @@ class EngineChoice:
         from gateway.engines.bubblewrap.image_build import BubblewrapImageBuilder
 
         return BubblewrapImageBuilder(self.prepared_roots, find_bwrap()[0])
+
+    def image_store(self) -> "ImageStore":
+        """Return what keeps images for the engine."""
+        if self.kind == "docker":
+            from gateway.engines.docker.image_store import DockerImageStore
+
+            return DockerImageStore(self.docker_url)
+        from gateway.engines.bubblewrap.image_store import RootStore
+
+        return RootStore(self.prepared_roots)
 
     @property
     def prepared_roots(self) -> "PreparedRoots":

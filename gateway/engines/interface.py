@@ -20,6 +20,11 @@ IMAGE_LABEL_PREFIX = "org.devgw."
 """What every label of an image that devgw built begins with; containers carry other ones."""
 
 
+def named(image: str) -> str:
+    """Return an image's name for a line of progress: of a digest the beginning."""
+    return image[:19] if image.startswith("sha256:") else image
+
+
 def ignore_progress(_line: str) -> None:
     """Drop progress lines where nobody watches."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gateway.model import EnvironmentRef
+from gateway.model import Environment, EnvironmentRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +12,11 @@ class Finding:
     code: str
     ref: EnvironmentRef
     detail: str
+    image: str = ""
+    """Where it was started: what it is made from, as its row says, and which image that was."""
+    digest: str = ""
+
+    @classmethod
+    def of_start(cls, code: str, environment: Environment, detail: str) -> "Finding":
+        """Return what is found of an environment that was started just now."""
+        return cls(code, environment.ref, detail, environment.image, environment.image_digest)

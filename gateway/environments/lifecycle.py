@@ -5,6 +5,7 @@ A container lives only while its environment runs; what lasts is on volumes. Dec
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gateway.config import Settings
-from gateway.engines.interface import Engine, Progress, Service, ignore_progress
+from gateway.engines.interface import Engine, Image, Progress, Service, ignore_progress
 from gateway.engines.nodes import unreachable
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.layout import Layout
@@ -39,6 +40,8 @@ from gateway.model import (
 from gateway.store.environments import EnvironmentTable
 from gateway.store.users import Users
 
+_LONGEST_DETAIL = 300
+
 
 @dataclass(frozen=True, slots=True)
 class LifecycleSettings:
@@ -57,6 +60,8 @@ class LifecycleSettings:
     """Set where gateways of other hosts act on the same environments."""
     drained: Callable[[], Mapping[NodeName, str]] = dict
     """Returns the nodes that get no new environments, and why."""
+    image_of: Callable[[UserName, str], Image] | None = None
+    """Says which image a reference leads to now, for this user; None: the engine knows it by that name."""
 
     @classmethod
     def of(
@@ -66,6 +71,7 @@ class LifecycleSettings:
         ca_line: Callable[[], str],
         open_hosts: Callable[[UserName, Egress], OpenHosts],
         drained: Callable[[], Mapping[NodeName, str]],
+        image_of: Callable[[UserName, str], Image],
         shared_locks: EnvironmentLocks | None,
     ) -> "LifecycleSettings":
         """Return what the settings say, with what is not a setting."""
@@ -80,6 +86,7 @@ class LifecycleSettings:
             notebook_port=settings.server.notebook_port,
             open_hosts=open_hosts,
             drained=drained,
+            image_of=image_of,
             shared_locks=shared_locks,
         )
 
@@ -194,14 +201,20 @@ class EnvironmentLifecycle:
             self._remove_files(ref, purge=found.purges)
             self._table.remove(ref)
 
-    def recreate(self, ref: EnvironmentRef, progress: Progress = ignore_progress) -> None:
-        """Make a running environment anew, with the GPUs and files it has. Raises: NotFoundError, DevgwError."""
+    def recreate(
+        self, ref: EnvironmentRef, progress: Progress = ignore_progress, actor: Actor = GATEWAY
+    ) -> Environment:
+        """Make a running environment anew, from its image as that is now, with the GPUs and files it has.
+
+        One that is cut off is started by the reconciler. Raises: NotFoundError, DevgwError.
+        """
         with self.locks.hold(ref):
             environment = self._table.require(ref)
             _require_not_going(environment)
             self.require_known(ref)
             self._engine().stop(ref, self._settings.stop_timeout)
-            self._start(environment, self._users.require(ref.user), progress, GATEWAY)
+            self._start(environment, self._users.require(ref.user), progress, actor)
+            return self._table.require(ref)
 
     def unreachable(self) -> Mapping[EnvironmentRef, NodeName]:
         """Return the environments whose node does not answer: nothing may be done about them."""
@@ -253,14 +266,15 @@ class EnvironmentLifecycle:
         found = self._table.get(ref)
         return found is not None and found.state not in {EnvironmentState.CREATING, EnvironmentState.DELETING}
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Progress = ignore_progress, actor: Actor = GATEWAY) -> bool:
-        """Wake a stopped environment for someone who connects; say whether it had to be. Raises: DevgwError."""
+    def ensure_running(
+        self, ref: EnvironmentRef, progress: Progress = ignore_progress, actor: Actor = GATEWAY
+    ) -> Environment | None:
+        """Wake a stopped environment for someone who connects; return it where it had to be. Raises: DevgwError."""
         environment = self._table.require(ref)
         if environment.state is EnvironmentState.RUNNING and self._answers_now(ref):
-            return False
+            return None
         progress(f"starting your environment {ref}, this takes a moment")
-        self.start(ref, actor=actor)
-        return True
+        return self.start(ref, actor=actor)
 
     def dial(self, ref: EnvironmentRef, service: Service) -> socket.socket:
         """Return a connected, non-blocking stream to one of the environment's services. Raises: EngineError."""
@@ -285,9 +299,8 @@ class EnvironmentLifecycle:
     def _start(self, environment: Environment, user: User, progress: Progress, actor: Actor) -> None:
         ref, engine, layout = environment.ref, self._engine(), self._layout(environment.ref)
         with _undo_on_error() as undo:
-            undo.callback(
-                self._table.set_state, ref, EnvironmentState.FAILED, should_run=False, detail="the last start failed"
-            )
+            undo.callback(self._note_failed_start, environment)
+            image = self._image_of(environment)
             engine.delete(ref)
             gpus = self.leases.before_start(environment, undo, progress, actor)
             layout.make(*self._ids(user))
@@ -300,17 +313,33 @@ class EnvironmentLifecycle:
                 write_open_hosts(layout, account.uid, account.gid, hosts)
             withdraw_notice(layout)
             undo.callback(engine.delete, ref)
-            engine.create(self._spec(environment, account, layout), progress)
+            engine.create(self._spec(environment, image, account, layout), progress)
             engine.start(ref)
             found = self.leases.after_start(environment, actor)
             if found != gpus:
                 write_account(layout, replace(account, gpus=found))
                 engine.refresh(ref)
             wait_until_ready(engine, ref, self._settings.start_timeout, progress)
+            self._table.set_image(ref, image.digest)
             self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
             self._table.touch(ref)
 
-    def _spec(self, environment: Environment, account: EnvironmentAccount, layout: Layout) -> EnvironmentSpec:
+    def _image_of(self, environment: Environment) -> Image:
+        """Return what it is started from now; a channel may have moved since the last time."""
+        if self._settings.image_of is None:
+            return self._engine().image(environment.image)
+        return self._settings.image_of(environment.ref.user, environment.image)
+
+    def _note_failed_start(self, environment: Environment) -> None:
+        """Say in the row why it does not run. Called while the cause is handled."""
+        cause = sys.exception()
+        why = f": {cause.message}" if isinstance(cause, DevgwError) else ""
+        detail = f"the last start failed{why}"[:_LONGEST_DETAIL]
+        self._table.set_state(environment.ref, EnvironmentState.FAILED, should_run=False, detail=detail)
+
+    def _spec(
+        self, environment: Environment, image: Image, account: EnvironmentAccount, layout: Layout
+    ) -> EnvironmentSpec:
         ref = environment.ref
         datasets = {
             name: self._settings.datasets[name] for name in environment.datasets if name in self._settings.datasets
@@ -319,7 +348,7 @@ class EnvironmentLifecycle:
             ref=ref,
             uid=account.uid,
             gid=account.gid,
-            image=environment.image,
+            image=image.digest,
             limits=environment.limits,
             mounts=layout.mounts(datasets),
             variables={"DEVGW_USER": ref.user, "DEVGW_ENVIRONMENT": str(ref), "HOME": f"/home/{ref.user}"},

@@ -152,8 +152,11 @@ class Reconciler:
         ref = environment.ref
         for loser in self._ledger.adopt(ref, observed.gpus, self._now()):
             yield Finding("lease.released", loser, f"its GPU is in {ref}, which runs")
+        if observed.image.startswith("sha256:") and observed.image != environment.image_digest:
+            self._table.set_image(ref, observed.image)
         self._table.set_state(ref, EnvironmentState.RUNNING, should_run=True)
-        yield Finding("environment.adopted", ref, "it went on running, and store and ledger follow it")
+        adopted = self._table.require(ref)
+        yield Finding.of_start("environment.adopted", adopted, "it went on running, and store and ledger follow it")
 
     def _finish_stop(self, environment: Environment, observed: ObservedEnvironment | None) -> Iterator[Finding]:
         ref = environment.ref
@@ -172,10 +175,10 @@ class Reconciler:
             return self._give_up(ref, ended)
         self._started[ref] = self._now()
         try:
-            self._environments.start(ref)
+            started = self._environments.start(ref)
         except DevgwError as exc:
             return Finding("environment.failed", ref, exc.message)
-        return Finding("environment.started", ref, f"it should run and did not: {ended}")
+        return Finding.of_start("environment.started", started, f"it should run and did not: {ended}")
 
     def _give_up(self, ref: EnvironmentRef, ended: str) -> Finding:
         self._environments.stop(ref)

@@ -14,6 +14,7 @@ from gateway.environments.refusals import Refusals
 from gateway.environments.status import Status
 from gateway.environments.troubles import Troubles
 from gateway.environments.warning_schedule import (
+    Cause,
     Ending,
     Phase,
     WarningSchedule,
@@ -154,18 +155,19 @@ class Rounds:
             notice = self._records.notice.get(ref)
         ending = self._ending(environment, notice, ends)
         if ending is None:
+            self._withdraw(ref, notice)
             return
         yield from self._approach(ref, ending, notice, tell)
 
     def _approach(self, ref: EnvironmentRef, ending: Ending, notice: NoticeState, tell: Tell) -> Iterator[Finding]:
         """Announce a phase that was not announced yet of this end; stop where it has come."""
         now = self._now()
-        if notice.said_of != ending.at and notice.said:
-            self._environments.withdraw(ref)
-            self._records.notice.note_said(ref, "", None, None)
-            notice = self._records.notice.get(ref)
+        if notice.said_of != ending.at:
+            notice = self._withdraw(ref, notice)
         phase = phase_at(ending, notice.warned_at, self._schedule, now)
-        if phase is Phase.STOP:
+        if phase is Phase.STOP and ending.cause == "image":
+            yield from self._restart(ref, ending, notice)
+        elif phase is Phase.STOP:
             self._environments.stop(ref)
             self._records.notice.forget(ref)
             code = "lease.expired" if ending.cause == "lease" else "environment.stopped"
@@ -179,6 +181,24 @@ class Rounds:
             self._records.notice.note_said(ref, phase.value, ending.at, warned_at)
             yield Finding("environment.warned", ref, line)
 
+    def _withdraw(self, ref: EnvironmentRef, notice: NoticeState) -> NoticeState:
+        """Take back what was announced of an end that does not come."""
+        if not notice.said:
+            return notice
+        self._environments.withdraw(ref)
+        self._records.notice.note_said(ref, "", None, None)
+        return self._records.notice.get(ref)
+
+    def _restart(self, ref: EnvironmentRef, ending: Ending, notice: NoticeState) -> Iterator[Finding]:
+        """Start an environment anew, from its image as that is now."""
+        self._records.notice.forget(ref)
+        try:
+            started = self._environments.recreate(ref)
+        except DevgwError as exc:
+            yield Finding("environment.failed", ref, exc.message)
+        else:
+            yield Finding.of_start("environment.started", started, f"made anew: {_because(ending, notice)}")
+
     def _heal(self, environment: Environment, error: str, tell: Tell) -> Iterator[Finding]:
         """Make an environment anew whose GPU is lost inside."""
         ref, now = environment.ref, self._now()
@@ -186,11 +206,11 @@ class Rounds:
         yield Finding("gpu.lost", ref, error)
         tell(ref, f"your environment lost its GPU ({error}) and is made anew; your files stay")
         try:
-            self._environments.recreate(ref)
+            healed = self._environments.recreate(ref)
         except DevgwError as exc:
             yield Finding("environment.failed", ref, exc.message)
         else:
-            yield Finding("environment.healed", ref, "made anew with the same GPUs and files")
+            yield Finding.of_start("environment.healed", healed, "made anew with the same GPUs and files")
 
     def _ending(
         self, environment: Environment, notice: NoticeState, ends: Mapping[EnvironmentRef, datetime | None]
@@ -201,6 +221,7 @@ class Rounds:
             _active_at(environment, notice),
             allowance.idle_stop_seconds,
             self._ends_of_drains.get(environment.ref),
+            environment.restart_at,
         )
 
     def _lease_end(
@@ -252,8 +273,13 @@ def _is_past_saving(notice: NoticeState) -> bool:
 
 def _because(ending: Ending, notice: NoticeState) -> str:
     told = f"first told at {notice.warned_at:%Y-%m-%d %H:%M} UTC" if notice.warned_at else "not told"
-    cause = {"lease": "its GPU lease ended", "idle": "nobody used it", "drain": "its node was drained"}[ending.cause]
-    return f"{cause} at {ending.at:%Y-%m-%d %H:%M} UTC; {told}"
+    causes: dict[Cause, str] = {
+        "lease": "its GPU lease ended",
+        "idle": "nobody used it",
+        "drain": "its node was drained",
+        "image": "its restart with another image came due",
+    }
+    return f"{causes[ending.cause]} at {ending.at:%Y-%m-%d %H:%M} UTC; {told}"
 
 
 def _may_heal(notice: NoticeState, now: datetime) -> bool:

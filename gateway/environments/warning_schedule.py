@@ -10,12 +10,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
-Cause = Literal["lease", "idle", "drain"]
-WHY: Mapping[Cause, str] = {"lease": "its GPU lease ends", "idle": "nobody uses it", "drain": "its node is drained"}
+Cause = Literal["lease", "idle", "drain", "image"]
+WHY: Mapping[Cause, str] = {
+    "lease": "its GPU lease ends",
+    "idle": "nobody uses it",
+    "drain": "its node is drained",
+    "image": "it starts anew at once, with another image",
+}
 _CURES: Mapping[Cause, str] = {
     "lease": "ask for an extension to keep it",
     "idle": "use it to keep it",
     "drain": "save your work; it starts again where there is room",
+    "image": "save your work and connect again then",
 }
 
 
@@ -61,6 +67,7 @@ def ending_of(
     active_at: datetime,
     idle_stop_seconds: int | None,
     drained_at: datetime | None = None,
+    restart_at: datetime | None = None,
 ) -> Ending | None:
     """Return the end that comes first, or None for an environment that may run on for ever."""
     endings = []
@@ -70,6 +77,8 @@ def ending_of(
         endings.append(Ending(active_at + timedelta(seconds=idle_stop_seconds), "idle", idle_stop_seconds))
     if drained_at is not None:
         endings.append(Ending(drained_at, "drain"))
+    if restart_at is not None:
+        endings.append(Ending(restart_at, "image"))
     return min(endings, key=lambda ending: ending.at, default=None)
 
 

@@ -15,8 +15,8 @@ from gateway.engines.image_builder import ImageBuilder, Progress
 from gateway.engines.interface import IMAGE_LABEL_PREFIX
 from gateway.errors import ConfigError
 from gateway.images.context import ContextFile, collect_context, digest_context, tar_of_text, write_tar
+from gateway.images.references import REPOSITORY
 
-REPOSITORY = "devgw/env"
 CONTENTS_PATH = "/opt/devgw/share/devgw/contents.json"
 LABEL = IMAGE_LABEL_PREFIX
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -169,14 +169,19 @@ def check_inputs(request: ImageRequest) -> None:
             )
 
 
-def build_image(request: ImageRequest, builder: ImageBuilder, plan: BuildPlan, progress: Progress) -> BuiltImage:
+def build_image(
+    request: ImageRequest, builder: ImageBuilder, plan: BuildPlan, progress: Progress, *, moves_alias: bool = True
+) -> BuiltImage:
     """Build what the plan says, unless it is there already, and label it with what it really holds.
+
+    With `moves_alias`, the profile's name leads to it from now on.
 
     Raises:
         EngineError: a step of the build failed; the message ends with the last lines of that step.
     """
     if not request.rebuild and builder.has_image(plan.tag):
-        builder.name_image(plan.tag, plan.alias)
+        if moves_alias:
+            builder.name_image(plan.tag, plan.alias)
         return BuiltImage(plan.tag, builder.read_labels(plan.tag), is_new=False)
     with tempfile.TemporaryFile(prefix="devgw-build-") as context:
         write_tar(plan.files, context)
@@ -186,7 +191,8 @@ def build_image(request: ImageRequest, builder: ImageBuilder, plan: BuildPlan, p
     builder.build(
         tar_of_text("Dockerfile", f"FROM {image}\n"), tag=plan.tag, arguments={}, labels=labels, progress=progress
     )
-    builder.name_image(plan.tag, plan.alias)
+    if moves_alias:
+        builder.name_image(plan.tag, plan.alias)
     return BuiltImage(plan.tag, labels, is_new=True)
 
 

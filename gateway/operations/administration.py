@@ -12,6 +12,7 @@ from gateway.gpus.lease_extension import LeaseExtension
 from gateway.gpus.leases import Leases
 from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.waiting import Waiting
+from gateway.images.channels import Channels
 from gateway.operations.environments import EnvironmentOperations, EnvironmentParts
 from gateway.operations.gpus import GpuOperations
 from gateway.operations.keys import KeyOperations
@@ -22,6 +23,7 @@ from gateway.operations.users import UserOperations
 from gateway.store.database import Database
 from gateway.store.drains import DrainTable
 from gateway.store.environments import EnvironmentTable
+from gateway.store.images import ImageTable
 from gateway.store.leases import LeaseTable
 from gateway.store.sessions import LiveSessionTable
 from gateway.store.users import Users
@@ -32,11 +34,15 @@ if TYPE_CHECKING:
     from gateway.auth.throttle import Throttle
     from gateway.doctor.doctor import Sources
     from gateway.engines.image_builder import ImageBuilder
+    from gateway.engines.image_store import ImageStore
     from gateway.engines.interface import Engine
     from gateway.operations.backup import BackupOperations
     from gateway.operations.bans import BanOperations
+    from gateway.operations.channels import ChannelOperations
     from gateway.operations.diagnose import DiagnoseOperations
     from gateway.operations.host_keys import HostKeyOperations
+    from gateway.operations.image_contents import ImageContents
+    from gateway.operations.image_pruning import PruningOperations
     from gateway.operations.images import ImageOperations
     from gateway.operations.renaming import RenameOperations
     from gateway.operations.run import RunOperations
@@ -49,6 +55,8 @@ class SiteParts(Protocol):
 
     @property
     def authority(self) -> "Authority": ...
+    @property
+    def channels(self) -> Channels: ...
     @property
     def database(self) -> Database: ...
     @property
@@ -65,6 +73,10 @@ class SiteParts(Protocol):
     def head_signer(self) -> "HeadSigner": ...
     @property
     def image_builder(self) -> "ImageBuilder": ...
+    @property
+    def image_store(self) -> "ImageStore": ...
+    @property
+    def image_table(self) -> ImageTable: ...
     @property
     def lease_table(self) -> LeaseTable: ...
     @property
@@ -108,6 +120,7 @@ class Administration:
             waiting=self._site.waiting,
             reap=lambda ref: self._site.reconciler.reap(ref),  # noqa: PLW0108 - the engine is asked for when it is needed
             uid_start=self._site.settings.environments.uid_start,
+            images=self._site.channels,
         )
         return EnvironmentOperations(parts, self._site.gate, self.keys, self._site.recorded)
 
@@ -176,7 +189,45 @@ class Administration:
     def images(self) -> "ImageOperations":
         from gateway.operations.images import ImageOperations
 
-        return ImageOperations(self._site.image_builder, self._site.recorded)
+        site = self._site
+        return ImageOperations(
+            lambda: site.image_builder, lambda: site.image_store, site.channels, site.image_table, site.recorded
+        )
+
+    @cached_property
+    def channels(self) -> "ChannelOperations":
+        from gateway.operations.channels import ChannelOperations, ChannelParts
+
+        site, chosen = self._site, self._site.settings.environments
+        parts = ChannelParts(
+            site.channels,
+            site.image_table,
+            site.table,
+            self.environments,
+            lambda: site.image_store,
+            chosen.late_warning,
+        )
+        return ChannelOperations(parts, site.recorded)
+
+    @cached_property
+    def pruning(self) -> "PruningOperations":
+        from gateway.operations.image_pruning import PruningOperations
+
+        site = self._site
+        return PruningOperations(
+            site.channels,
+            site.image_table,
+            site.table,
+            site.image_store,
+            site.settings.environments.image,
+            site.recorded,
+        )
+
+    @cached_property
+    def image_contents(self) -> "ImageContents":
+        from gateway.operations.image_contents import ImageContents
+
+        return ImageContents(self._site.channels, self._site.image_store, self._site.settings.state_dir / "images")
 
     @cached_property
     def backups(self) -> "BackupOperations":

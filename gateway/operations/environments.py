@@ -1,11 +1,12 @@
 """Environments: create, start, stop, delete, give another password, remove what the engine alone knows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from gateway.auth.passwords import hash_password
-from gateway.engines.interface import Engine, Progress, ignore_progress
+from gateway.engines.interface import Engine, Image, Progress, ignore_progress
 from gateway.engines.nodes import find_node
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.errors import ConflictError, QueuedError
@@ -47,6 +48,13 @@ class CreateOrder:
     """Gives the notebook password's hash, which is being made."""
 
 
+class ImageChoice(Protocol):
+    """Which image a reference leads to; see `images.channels`."""
+
+    def choose(self, text: str) -> Image: ...
+    def canonical(self, text: str) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class EnvironmentParts:
     """What the operations on environments stand on."""
@@ -58,6 +66,7 @@ class EnvironmentParts:
     waiting: Waiting
     reap: Callable[[EnvironmentRef], bool]
     uid_start: int
+    images: ImageChoice
 
 
 class EnvironmentOperations:
@@ -71,6 +80,7 @@ class EnvironmentOperations:
         self._waiting = parts.waiting
         self._reap = parts.reap
         self._uid_start = parts.uid_start
+        self._images = parts.images
         self._gate = gate
         self._keys = keys
         self._recorded = recorded
@@ -84,14 +94,15 @@ class EnvironmentOperations:
         existing = self._table.get(order.ref)
         if existing is not None and existing.state not in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
             raise ConflictError("environment.exists", f"{order.ref} exists already", f"'devgw show {order.ref}'")
-        self._engine().image(order.image)
+        order = replace(order, image=self._images.canonical(order.image))
         if order.node != NOWHERE:
             find_node(self._engine().nodes(), order.node)
-        self._gate.require(self._create_request(order), self._recorded.actor, str(order.ref))
+        digest = self._images.choose(order.image).digest
+        self._gate.require(self._create_request(order, digest), self._recorded.actor, str(order.ref))
         detail = {"image": order.image, "gpus": order.gpu_request, "datasets": ",".join(order.datasets)}
         if order.node != NOWHERE:
             detail["node"] = order.node
-        with self._recorded.act("environment.created", str(order.ref), **detail):
+        with self._recorded.failing("environment.created", str(order.ref), **detail):
             known = self._users.get(order.ref.user) is not None
             self._users.ensure(order.ref.user, uid_start=self._uid_start)
             try:
@@ -107,6 +118,7 @@ class EnvironmentOperations:
                 if not known:
                     self._users.forget(order.ref.user)
                 raise
+        self._recorded.note("environment.created", str(order.ref), **detail, digest=made.image_digest)
         if not known:
             self._recorded.note("user.created", user=order.ref.user)
         for key in order.keys:
@@ -116,10 +128,20 @@ class EnvironmentOperations:
     def start(self, ref: EnvironmentRef, progress: Progress = ignore_progress, *, wait: bool = False) -> Environment:
         """Start a stopped environment; with `wait` in the queue for its GPU."""
         asked = self._table.require(ref).gpu_request
-        with self._recorded.act("environment.started", str(ref)):
+        with self._recorded.failing("environment.started", str(ref)):
             actor = self._recorded.actor
             attempt = lambda: self._environments.start(ref, progress, actor)  # noqa: E731
-            return self._served(ref, asked, attempt, progress if wait else None)
+            started = self._served(ref, asked, attempt, progress if wait else None)
+        self._recorded.note("environment.started", str(ref), image=started.image, digest=started.image_digest)
+        return started
+
+    def remake(self, ref: EnvironmentRef, why: str, progress: Progress = ignore_progress) -> Environment:
+        """Make a running environment anew, from its image as that is now; GPUs and files stay."""
+        with self._recorded.failing("environment.started", str(ref), why=why):
+            remade = self._environments.recreate(ref, progress, self._recorded.actor)
+        detail = {"image": remade.image, "digest": remade.image_digest, "why": why}
+        self._recorded.note("environment.started", str(ref), **detail)
+        return remade
 
     def stop(self, ref: EnvironmentRef) -> None:
         """Stop an environment; its files stay, its GPUs are free."""
@@ -162,7 +184,7 @@ class EnvironmentOperations:
             self._recorded.note("lease.queued", str(ref), gpus=gpu_request, reason=exc.message)
         return self._waiting.until_served(ref, gpu_request, attempt, progress)
 
-    def _create_request(self, order: CreateOrder) -> CreateRequest:
+    def _create_request(self, order: CreateOrder, digest: str) -> CreateRequest:
         others = [one for one in self._table.all(order.ref.user) if one.ref != order.ref]
         asked = parse_gpu_request(order.gpu_request)
         return CreateRequest(
@@ -178,6 +200,7 @@ class EnvironmentOperations:
             datasets=order.datasets,
             egress=order.egress,
             lifetime_seconds=order.lifetime_seconds,
+            image_digest=digest,
         )
 
     def _row(self, order: CreateOrder) -> Environment:

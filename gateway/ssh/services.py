@@ -14,7 +14,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from gateway.auth.throttle import Throttle
 from gateway.engines.interface import Service
 from gateway.gate import Budget, Gate, NoBudget, Recorder
-from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.model import Actor, Environment, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from policies.limits import Allowance
 from policies.requests import Subject
 
@@ -40,8 +40,8 @@ class EnvironmentAccess(Protocol):
     def exists(self, ref: EnvironmentRef) -> bool:
         """Say whether there is such an environment, running or not."""
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Progress, actor: Actor) -> bool:
-        """Return when its services answer, starting it for `actor` if need be; say whether it had to be started.
+    def ensure_running(self, ref: EnvironmentRef, progress: Progress, actor: Actor) -> Environment | None:
+        """Return when its services answer, starting it for `actor` if need be; then it is what was started.
 
         `progress` is called only if it takes a moment.
         """

@@ -107,6 +107,17 @@ class EnvironmentTable:
         with self._database.transaction() as connection:
             connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(node_request=node))
 
+    def set_image(self, ref: EnvironmentRef, digest: str) -> None:
+        """Remember what an environment is started from; a restart that was asked for is thereby done."""
+        with self._database.transaction() as connection:
+            values = {"image_digest": digest, "restart_at": None}
+            connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(**values))
+
+    def set_restart(self, ref: EnvironmentRef, at: datetime | None) -> None:
+        """Ask for a restart at this time, or for none."""
+        with self._database.transaction() as connection:
+            connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(restart_at=at))
+
     def touch(self, ref: EnvironmentRef) -> None:
         """Remember that somebody used it just now."""
         with self._database.transaction() as connection:
@@ -156,4 +167,6 @@ def _environment(row: Row[tuple[object, ...]], leases: dict[EnvironmentRef, list
         purges=row.purges,
         trouble=row.trouble,
         node_request=NodeName(row.node_request),
+        image_digest=row.image_digest,
+        restart_at=row.restart_at,
     )

@@ -85,6 +85,34 @@ ENVIRONMENTS = Table(
     Column("purges", sqltypes.Boolean, nullable=False, server_default=false()),  # its deletion takes the files
     Column("node_request", String, nullable=False, server_default=""),  # the only node it may be on
     Column("trouble", String, nullable=False, server_default=""),  # what the gateway last failed at, see troubles
+    Column("image_digest", String(80), nullable=False, server_default=""),  # what it was last started from
+    Column("restart_at", UtcDateTime),  # when it starts anew from its image as that is then
+)
+
+IMAGES = Table(
+    "images",
+    METADATA,
+    Column("digest", String(80), primary_key=True),
+    Column("origin", String(16), nullable=False),  # built, pulled, imported
+    Column("source", String, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("by", String, nullable=False),
+    Column("reason", String, nullable=False),
+)
+
+CHANNEL_MOVES = Table(
+    "channel_moves",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("channel", String(64), nullable=False, index=True),
+    Column("digest", String(80), nullable=False),
+    Column("kind", String(16), nullable=False),  # built, promoted, found
+    Column("at", UtcDateTime, nullable=False),
+    Column("by", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("undone_at", UtcDateTime),  # rolled back: the move before it counts
+    Column("undone_by", String, nullable=False, server_default=""),
+    Column("undone_reason", String, nullable=False, server_default=""),
 )
 
 LEASES = Table(

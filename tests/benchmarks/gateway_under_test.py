@@ -40,9 +40,8 @@ class OneEnvironment:
     def exists(self, ref: EnvironmentRef) -> bool:
         return True
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None], actor: Actor) -> bool:
+    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None], actor: Actor) -> None:
         """It runs."""
-        return False
 
     def dial(self, ref: EnvironmentRef, service: str) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)

@@ -38,6 +38,7 @@ from tests.cli.services import AnsweringCluster, AnsweringEngine
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.engine import FakeDaemon
 from tests.fakes.image_builder import FakeImageBuilder
+from tests.fakes.image_store import FakeImageStore
 
 GPUS = tuple(
     Gpu(GpuUuid(f"GPU-00000000-0000-4000-8000-00000000000{n}"), "NVIDIA A100-SXM4-80GB", 80 * 2**30, str(n))
@@ -85,6 +86,10 @@ class SiteApp(App):
     def image_builder(self) -> FakeImageBuilder:
         return self._builder
 
+    @cached_property
+    def image_store(self) -> FakeImageStore:
+        return FakeImageStore(self._daemon)
+
     @property
     def deciders(self) -> Deciders:
         return Deciders.of(self._fake.scheduling)
@@ -116,6 +121,8 @@ class Outcome:
     stdout: str
     stderr: str
     exit_code: int
+    raw: str = ""
+    """Stdout as it was."""
 
 
 class Site:
@@ -126,7 +133,7 @@ class Site:
         self.daemon = FakeDaemon(gpus=frozenset(gpu.uuid for gpu in GPUS), cpus=16)
         self._add_image()
         self.engine = AnsweringEngine(self.daemon)
-        self.builder = FakeImageBuilder()
+        self.builder = FakeImageBuilder(self.daemon)
         self._capture = capture
         self._patch = patch
         _write_key_files(directory)
@@ -146,7 +153,7 @@ class Site:
             for app in made:
                 app.close()  # a command's process would end here
         captured = self._capture.readouterr()
-        return Outcome(self._named(captured.out), self._named(captured.err), code)
+        return Outcome(self._named(captured.out), self._named(captured.err), code, captured.out)
 
     def _app(self, settings: Settings, made: list[SiteApp]) -> SiteApp:
         made.append(SiteApp(settings, self.engine, self.builder, self.daemon))

@@ -155,6 +155,18 @@ def test_image_finds_a_local_image(subject: EngineUnderTest) -> None:
     assert image.labels["org.devgw.contract"] == "probe"
 
 
+def test_an_environment_is_made_from_an_image_by_its_digest(subject: EngineUnderTest) -> None:
+    """A channel leads to a digest, whatever name the image has by then; which one runs is observed."""
+    digest = subject.engine.image(subject.image).digest
+    assert subject.engine.image(digest).digest == digest
+    spec = subject.spec(image=digest)
+    subject.engine.create(spec)
+    subject.engine.start(spec.ref)
+    observed = subject.engine.observe(spec.ref)
+    assert observed is not None
+    assert (observed.image, observed.running) == (digest, True)
+
+
 def test_image_of_an_unknown_name_is_not_found(subject: EngineUnderTest) -> None:
     with pytest.raises(NotFoundError) as refusal:
         subject.engine.image("no-such-image:ever")

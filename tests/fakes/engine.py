@@ -18,6 +18,7 @@ from gateway.engines.interface import (
     Progress,
     Service,
     ignore_progress,
+    named,
 )
 from gateway.engines.mounts import require_sources
 from gateway.engines.nodes import OneNode
@@ -62,6 +63,8 @@ class FakeDaemon:
         self.cpus = cpus
         self.images: dict[str, Image] = {}
         self.first_words: dict[str, str] = {}
+        self.registry: dict[str, Image] = {}
+        self.image_files: dict[str, dict[str, bytes]] = {}
         self.containers: dict[_Owner, FakeContainer] = {}
         self.networks: set[_Owner] = set()
         self.is_reachable = True
@@ -72,6 +75,15 @@ class FakeDaemon:
         """Have an image; its entrypoint writes `says` when it starts."""
         self.images[reference] = Image(reference, f"sha256:{len(self.images):064x}", labels)
         self.first_words[reference] = says
+
+    def image(self, reference: str) -> Image:
+        """Find an image by name or digest. Raises: KeyError."""
+        if reference in self.images:
+            return self.images[reference]
+        named = next(image for image in [*self.images.values(), None] if image is None or image.digest == reference)
+        if named is None:
+            raise KeyError(reference)
+        return Image(reference, named.digest, named.labels)
 
     def do(self, step: str, act: Callable[[], object]) -> None:
         """Take one step, which nothing can interrupt half-way."""
@@ -122,7 +134,7 @@ class FakeEngine(OneNode):
             if spec.egress != Egress.NONE:
                 made_network = self._owner(spec.ref) not in self._daemon.networks
                 self._daemon.do("create.network", lambda: self._daemon.networks.add(self._owner(spec.ref)))
-            progress(f"making a container from {spec.image}")
+            progress(f"making a container from {named(spec.image)}")
             self._daemon.do("create.container", lambda: self._add_container(spec))
         except EngineError:
             self._give_back(spec.ref, made_network=made_network)
@@ -197,7 +209,7 @@ class FakeEngine(OneNode):
     def image(self, reference: str) -> Image:
         self._require_reachable()
         try:
-            return self._daemon.images[reference]
+            return self._daemon.image(reference)
         except KeyError:
             raise NotFoundError("image.not-found", f"no image {reference}", "'devgw image build' makes one") from None
 
@@ -236,7 +248,13 @@ class FakeEngine(OneNode):
 
     def _start(self, container: FakeContainer) -> None:
         container.running, container.exit_code, container.detail = True, None, ""
-        container.log.append(self._daemon.first_words[container.spec.image])
+        container.log.append(self._words_of(container.spec.image))
+
+    def _words_of(self, image: str) -> str:
+        """Return what an image's entrypoint writes, by any of its names."""
+        digest = self._daemon.image(image).digest
+        names = [name for name, one in self._daemon.images.items() if one.digest == digest]
+        return next((self._daemon.first_words[name] for name in names if name in self._daemon.first_words), "")
 
     def _give_back(self, ref: EnvironmentRef, *, made_network: bool) -> None:
         with self._daemon.turn:

@@ -17,7 +17,7 @@ from gateway.auth.throttle import Limits, Throttle
 from gateway.config import SshSettings
 from gateway.errors import EngineError, NotFoundError
 from gateway.gate import Gate
-from gateway.model import Actor, EnvironmentRef, Fingerprint, PublicKey, User, UserName
+from gateway.model import Actor, Environment, EnvironmentRef, Fingerprint, PublicKey, User, UserName
 from gateway.ssh.server import SshServer
 from gateway.ssh.services import ServerLimitsOnly, Services
 from policies.requests import (
@@ -31,6 +31,7 @@ from policies.requests import (
 )
 from tests.fakes.recorder import MemoryRecorder
 from tests.support.ssh_environment import SshEnvironment
+from tests.support.started_environment import started
 
 T = TypeVar("T")
 _UID_IN_STORE = 200_000
@@ -86,13 +87,13 @@ class MemoryEnvironments:
     def exists(self, ref: EnvironmentRef) -> bool:
         return ref in self.by_ref
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None], actor: Actor) -> bool:
+    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None], actor: Actor) -> Environment:
         if ref not in self.by_ref:
             raise NotFoundError("environment.not-found", f"there is no environment '{ref}'", "devgw list")
         progress("starting your environment …")
         self.starts += 1
         self.by_ref[ref].start()
-        return True
+        return started(ref)
 
     def dial(self, ref: EnvironmentRef, service: str) -> Any:
         if ref not in self.by_ref:

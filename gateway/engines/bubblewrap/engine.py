@@ -25,7 +25,15 @@ from gateway.engines.bubblewrap.process import Process
 from gateway.engines.bubblewrap.records import Record, Records
 from gateway.engines.bubblewrap.sandbox import sandbox_of
 from gateway.engines.bubblewrap.software import PreparedRoots
-from gateway.engines.interface import EngineReport, Image, ObservedEnvironment, Progress, Service, ignore_progress
+from gateway.engines.interface import (
+    EngineReport,
+    Image,
+    ObservedEnvironment,
+    Progress,
+    Service,
+    ignore_progress,
+    named,
+)
 from gateway.engines.mounts import require_sources
 from gateway.engines.nodes import OneNode
 from gateway.engines.run_directory import RunDirectory, absent
@@ -72,7 +80,7 @@ class BubblewrapEngine(OneNode):
                 network.find_stack(spec.ref, spec.egress)
             progress("trying a sandbox")
             require_namespaces(bwrap, _ids(spec))
-            progress(f"making a sandbox from {spec.image}")
+            progress(f"making a sandbox from {named(spec.image)}")
             record.remove()
             if (place := RunDirectory.of(spec)) is not None:
                 place.remove_sockets()

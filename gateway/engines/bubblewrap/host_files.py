@@ -61,6 +61,11 @@ def find_host_facts() -> HostFacts:
     return HostFacts(PYTHON.resolve(), tuple(path for path in directories if not path.is_relative_to("/usr/local")))
 
 
+def may_lend(path: str) -> bool:
+    """Say whether a file or directory of the host may be seen in environments, as `lay_out_tree` lends them."""
+    return path == "/usr" or path in _SEEN or path.removeprefix("/") in _TOP_LEVEL
+
+
 def lay_out_tree(tree: Path, rootfs: Path) -> list[tuple[str, str]]:
     """Write the small files into `tree`, those of `rootfs` last; return (source, target) of what the host lends."""
     for name in _EMPTY:

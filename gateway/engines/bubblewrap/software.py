@@ -58,7 +58,7 @@ class PreparedRoots:
 
     def find(self, reference: str) -> PreparedRoot:
         """Return a root by one of its names. Raises: NotFoundError `image.not-found`, `image.outdated`."""
-        name = self._names().get(reference)
+        name = self._names().get(reference) or self.place_of_digest(reference)
         root = PreparedRoot.read(self.directory / name) if name else None
         if root is None:
             raise image_not_found(reference)
@@ -66,6 +66,29 @@ class PreparedRoots:
             if not path.exists():
                 raise image_outdated(reference, f"{path} is gone")
         return root
+
+    def all(self) -> list[tuple[str, PreparedRoot]]:
+        """Return every finished root with the name of its directory, nameless and outdated ones included."""
+        places = sorted(path.parent for path in self.directory.glob("[!.]*/root.json"))
+        found = [(place.name, PreparedRoot.read(place)) for place in places]
+        return [(name, root) for name, root in found if root is not None]
+
+    def place_of_digest(self, digest: str) -> str | None:
+        """Return the name of the directory of the root with this digest."""
+        if not digest.startswith("sha256:"):
+            return None
+        return next((name for name, root in self.all() if root.digest == digest), None)
+
+    def names_of(self, place: str) -> tuple[str, ...]:
+        """Return the references that lead to a directory."""
+        return tuple(sorted(reference for reference, name in self._names().items() if name == place))
+
+    def forget(self, place: str) -> None:
+        """Take all references from a directory, and its manifest: from now on it cannot be found."""
+        with self._held():
+            names = {reference: name for reference, name in self._names().items() if name != place}
+            write_json(self.directory / "names.json", names)
+            (self.directory / place / "root.json").unlink(missing_ok=True)
 
     def images(self) -> list[Image]:
         """List every name with devgw's labels, outdated roots included."""

@@ -28,6 +28,7 @@ from gateway.engines.interface import (
     Progress,
     Service,
     ignore_progress,
+    named,
 )
 from gateway.engines.mounts import require_sources
 from gateway.engines.nodes import OneNode
@@ -190,7 +191,7 @@ class DockerEngine(OneNode):
                 progress("making a network of its own")
                 made_network = ensure_network(api, self.gateway_id, spec.ref)
                 self._filter.confine(names.bridge_name(self.gateway_id, spec.ref), spec.egress)
-            progress(f"making a container from {spec.image}")
+            progress(f"making a container from {named(spec.image)}")
             api.create_container_from_config(body, names.container_name(self.gateway_id, spec.ref))
         except docker.errors.APIError as exc:
             if exc.status_code == 409:  # another create was quicker: container and network are its

@@ -64,9 +64,12 @@ class EnvironmentDialer:
             woken = await asyncio.wait_for(
                 self._offload.slow(self._environments.ensure_running, ref, progress, wake.actor), self._timeout
             )
-            if woken:
+            if woken is not None:
                 why = f"its {wake.service} was asked for"
-                self._recorder.submit(events.environment_woken(wake.actor, str(ref), why, loop.time() - began))
+                seconds = loop.time() - began
+                self._recorder.submit(
+                    events.environment_woken(wake.actor, str(ref), why, seconds, woken.image, woken.image_digest)
+                )
         except TimeoutError as exc:
             raise TimedOutError(
                 "environment.start-timeout",

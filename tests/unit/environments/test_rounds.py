@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -257,3 +258,34 @@ def test_a_lost_gpu_keeps_no_lease_from_ending(site: Site) -> None:
         alice.report(gpu_error="NVML: no such GPU")
         alice.go(timedelta(minutes=5))
     assert alice.state is EnvironmentState.STOPPED
+
+
+def test_a_restart_that_was_asked_for_is_warned_of_and_then_made_from_the_image_of_that_moment(site: Site):
+    """The GPU stays held throughout; the journal gets the digest, and nothing is asked for any more."""
+    watched = Watched(site, Allowance())
+    before = site.table.require(ALICE).image_digest
+    site.table.set_restart(ALICE, watched.now + timedelta(minutes=5))
+    assert [finding.code for finding in watched.go()] == ["environment.warned"]
+    assert "another image" in watched.said[-1]
+    site.daemon.images["image"] = replace(site.daemon.images["image"], digest=f"sha256:{'9' * 64}")
+    found = [finding for _ in range(24) for finding in watched.go(timedelta(minutes=1))]
+    [started] = [finding for finding in found if finding.code == "environment.started"]
+    assert (started.digest, started.image) == (f"sha256:{'9' * 64}", "image")
+    row = site.table.require(ALICE)
+    assert (row.state, row.restart_at, row.gpus) == (EnvironmentState.RUNNING, None, (GPU,))
+    assert row.image_digest == started.digest != before
+
+
+def test_a_restart_that_is_called_off_is_taken_back(site: Site):
+    """The notice in the environment goes, and nothing happens."""
+    watched = Watched(site, Allowance())
+    site.table.set_restart(ALICE, watched.now)
+    watched.go()
+    assert _notices(site) != []
+    site.table.set_restart(ALICE, None)
+    assert watched.go(HOUR) == []
+    assert _notices(site) == []
+
+
+def _notices(site: Site) -> list[Path]:
+    return list((site.root / "environments" / "alice" / "main").rglob("*notice*"))

@@ -16,6 +16,7 @@ from gateway.gpus.quarantine import Quarantines
 from gateway.gpus.usage import Period
 from gateway.gpus.waiting import Waiting
 from gateway.images.build import ImageRequest, find_image_folder, plan_build
+from gateway.images.channels import Channels
 from gateway.model import Actor, Environment, EnvironmentRef, Limits, PublicKey, UserName
 from gateway.operations.diagnose import DiagnoseOperations, Inside, held_leases
 from gateway.operations.environments import CreateOrder, EnvironmentOperations, EnvironmentParts
@@ -27,11 +28,13 @@ from gateway.operations.run import RunOperations, RunParts
 from gateway.operations.sessions import SessionOperations
 from gateway.operations.users import UserOperations
 from gateway.process.ownership import is_alive, this_process
+from gateway.store.images import ImageTable
 from gateway.store.queue import QueueTable
 from gateway.store.sessions import LiveSession, LiveSessionTable
 from gateway.store.usage import UsageTable
 from policies.requests import Decision, Request
 from tests.fakes.image_builder import FakeImageBuilder
+from tests.fakes.image_store import FakeImageStore
 from tests.fakes.recorder import MemoryRecorder
 from tests.unit.environments.test_lifecycle import ALICE, BOB, GPU, OneGpu, Site
 
@@ -55,6 +58,9 @@ class Office:
         self.gpus = GpuOperations(site.table, LeaseExtension(site.leases, self.leases), quarantines, self.recorded)
         self.live = LiveSessionTable(database, is_alive)
         self.sessions = SessionOperations(self.live, self.recorded)
+        self.images = FakeImageStore(site.daemon)
+        self.image_table = ImageTable(database)
+        self.channels = Channels(self.image_table, lambda name: site.engine.image(name), lambda: self.images)  # noqa: PLW0108 - it is made anew
         waiting = Waiting(
             QueueTable(database), site.leases, self.leases, pause=lambda _seconds: site.environments.stop(ALICE)
         )
@@ -66,6 +72,7 @@ class Office:
             waiting=waiting,
             reap=lambda _ref: True,
             uid_start=200_000,
+            images=self.channels,
         )
         self.environments = EnvironmentOperations(parts, self.gate, self.keys, self.recorded)
 
@@ -200,10 +207,17 @@ def test_a_built_image_is_recorded_and_one_that_is_there_is_not(office: Office) 
     """A build that fails is recorded too."""
     request, folder = ImageRequest(base="debian:12-slim"), find_image_folder()
     plan = plan_build(request, folder, folder.parent / "runner")
-    operations = ImageOperations(FakeImageBuilder(), office.recorded)
+    builder = FakeImageBuilder(office.site.daemon)
+    operations = ImageOperations(
+        lambda: builder,
+        lambda: office.images,
+        office.channels,
+        office.image_table,
+        office.recorded,
+    )
     shown: list[BuildProgress] = []
-    assert operations.build(request, plan, shown.append).is_new
-    assert not operations.build(request, plan, shown.append).is_new
+    assert operations.build(request, plan, shown.append).image.is_new
+    assert not operations.build(request, plan, shown.append).image.is_new
     assert office.told() == ["image.built"]
     assert shown
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from gateway.errors import DevgwError, EngineError, TimedOutError
-from gateway.model import Actor, EnvironmentRef
+from gateway.model import Actor, Environment, EnvironmentRef
 from gateway.ssh.services import Offload
 from gateway.ssh.upstream.dialer import EnvironmentDialer
 from tests.fakes.recorder import MemoryRecorder
+from tests.support.started_environment import DIGEST, started
 
 REF = EnvironmentRef.parse("alice")
 ALICE = Actor("user", "alice")
@@ -27,14 +28,14 @@ class Stopped:
     def exists(self, ref: EnvironmentRef) -> bool:
         return True
 
-    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None], actor: Actor) -> bool:
+    def ensure_running(self, ref: EnvironmentRef, progress: Callable[[str], None], actor: Actor) -> Environment:
         self.starts += 1
         progress("starting")
         assert self.go.wait(10)
         if self.error:
             raise self.error
         self.running = True
-        return True
+        return started(ref)
 
     def dial(self, ref: EnvironmentRef, service: str) -> Any:
         if not self.running:
@@ -73,6 +74,7 @@ def test_one_start_serves_all_who_wait() -> None:
     assert [(event.code, event.actor, event.reason) for event in journal.events] == [
         ("environment.woken", ALICE, "its ssh was asked for")
     ]
+    assert journal.events[0].detail["digest"] == DIGEST
 
 
 def test_a_failed_start_is_told_and_the_next_one_tries_again() -> None:
