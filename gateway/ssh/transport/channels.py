@@ -19,7 +19,8 @@ from asyncssh.packet import SSHPacket, UInt32
 from gateway.ssh.transport.wire import Unlogged
 
 REQUESTS_MAX: Final = 64
-"""Channel requests that may wait for an answer."""
+REQUESTS_MAX_BYTES: Final = 64 << 10
+"""Channel requests that may wait for an answer: how many, and of how many bytes before the newest."""
 VARIABLES_MAX: Final = 64
 VARIABLES_MAX_BYTES: Final = 64 << 10
 """Environment variables of one session: how many, and names and values of all together."""
@@ -209,7 +210,8 @@ class ChannelGuard(Unlogged, SSHChannel[bytes]):
             self._accept_data(data)
 
     def _bounded_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        if len(self._request_queue) >= REQUESTS_MAX:
+        waiting = sum(len(waits.get_full_payload()) for _, waits, _ in self._request_queue)
+        if len(self._request_queue) >= REQUESTS_MAX or waiting > REQUESTS_MAX_BYTES:
             raise asyncssh.ProtocolError("Too many channel requests")
         SSHChannel._process_request(self, pkttype, pktid, packet)  # noqa: SLF001 - the method this one stands before
 

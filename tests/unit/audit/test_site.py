@@ -119,3 +119,17 @@ def test_gateways_that_begin_at_once_make_one_key_and_none_reads_half_of_it(tmp_
 
         with ThreadPoolExecutor(8) as pool:
             assert len(set(pool.map(begin, range(8)))) == 1
+
+
+def test_a_key_without_a_record_is_certain_only_where_every_journal_is_whole(site: Site) -> None:
+    """The record may stand in what one of the gateways has pruned."""
+    for name in NAMES:
+        site.write(name, "login.allowed", "alice", ALICE)
+    site.close()
+    keys = {"alice": ["SHA256:x"]}
+    assert [(one.kind, one.certain) for one in compare(site.root, keys)] == [("key.unrecorded", True)]
+    (segment,) = site.places["gw2"].glob("segment-*.jsonl")
+    records = segment.read_bytes().splitlines(keepends=True)
+    segment.unlink()
+    segment.with_name(f"segment-{2:012}.jsonl").write_bytes(b"".join(records[1:]))
+    assert [(one.kind, one.certain) for one in compare(site.root, keys)] == [("key.unrecorded", False)]

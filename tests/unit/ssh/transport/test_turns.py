@@ -52,6 +52,22 @@ def test_a_user_with_many_connections_gets_as_many_slices_as_one_with_one() -> N
     asyncio.run(go())
 
 
+def test_a_turn_ends_in_time_however_many_users_wait() -> None:
+    """Each slice takes its whole time, so a turn has only so many; every user gets theirs in the end."""
+
+    async def go() -> None:
+        turns, order = Turns(asyncio.get_running_loop()), list[str]()
+        for number in range(60):
+            turns.queue(Busy(turns, f"user{number}", 1, order))
+        while len(order) < 60:
+            before = len(order)
+            await asyncio.sleep(0)
+            assert len(order) - before <= TURN_SECONDS / SLICE_SECONDS + 1
+        assert len(set(order)) == 60
+
+    asyncio.run(go())
+
+
 class Echo(asyncssh.SSHTCPSession[bytes]):
     """A port that says what it is told."""
 
