@@ -3,7 +3,6 @@
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,12 @@ from conftest import RunPaths
 
 
 @pytest.mark.slow
-def test_the_small_classifier_reaches_its_accuracy_within_two_minutes(finished, examples, tmp_path):
-    """What `make demo` and the tutorial promise, on a CPU."""
+def test_the_small_classifier_reaches_its_accuracy(finished, examples, tmp_path):
+    """What `make demo` and the tutorial promise, on a CPU. How long it takes is the benchmark's."""
     import json
 
-    started = time.monotonic()
     done = finished(str(examples / "small_classifier.py"), OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 120
     lines = (tmp_path / "logs" / "small_classifier" / "metrics.jsonl").read_text().splitlines()
     last = [record for record in map(json.loads, lines) if record["kind"] == "val"][-1]
     assert last["metric_accuracy"] >= 0.95

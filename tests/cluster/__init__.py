@@ -1,0 +1,1 @@
+"""A Kubernetes cluster of two nodes on this machine, for tests: real programs, in namespaces of their own."""
