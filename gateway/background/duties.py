@@ -108,7 +108,7 @@ class Duties:
     @cached_property
     def journal_maintenance(self) -> JournalMaintenance:
         site, audit = self._site, self._site.settings.audit
-        plan = HeadPlan(site.head_signer, sinks_of(audit), audit.head_interval)
+        plan = HeadPlan(site.head_signer, sinks_of(audit, site.settings.timestamps_file), audit.head_interval)
         return JournalMaintenance(site.journal, plan, site.contradictions, retention_seconds=audit.retention)
 
     @cached_property

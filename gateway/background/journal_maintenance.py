@@ -17,6 +17,7 @@ from gateway.audit.journal_index import JournalIndex
 from gateway.audit.retention import prune
 from gateway.audit.schedule import HeadKeeper, Sink, to_command, to_file, to_syslog
 from gateway.audit.store_comparison import Discrepancy, compare
+from gateway.audit.timestamps import to_timestamp
 from gateway.config import AuditSettings
 from gateway.errors import DevgwError
 from gateway.model import GATEWAY
@@ -133,12 +134,13 @@ def contradictions(users: Users, journal_dir: Path) -> tuple[Discrepancy, ...]:
     return compare(journal_dir, keys, disabled)
 
 
-def sinks_of(audit: AuditSettings) -> tuple[Sink, ...]:
-    """Return where heads are handed to."""
+def sinks_of(audit: AuditSettings, timestamps: Path) -> tuple[Sink, ...]:
+    """Return where heads are handed to. Raises: JournalError `timestamps.unavailable`."""
     return (
         *((to_file(Path(audit.head_file)),) if audit.head_file else ()),
         *((to_syslog(),) if audit.head_syslog else ()),
         *((to_command(audit.head_command),) if audit.head_command else ()),
+        *((to_timestamp(audit.timestamp_url, timestamps),) if audit.timestamp_url else ()),
     )
 
 

@@ -8,7 +8,7 @@ import typer
 from gateway.cli.invocation import Invocation, invocation_of
 from gateway.cli.options import JournalOption, OutputOption, QuietOption, YesOption
 from gateway.cli.output import Form, Output
-from gateway.errors import JournalError, NotProvenError
+from gateway.errors import JournalError, NotProvenError, UsageError
 
 if TYPE_CHECKING:
     from gateway.audit.heads import Head, Verifier
@@ -25,6 +25,13 @@ def verify(
         str | None,
         typer.Option("--key", metavar="KEY", help="Verifier key, or its file; default: HEAD.pub, else this gateway's."),
     ] = None,
+    timestamps: Annotated[
+        Path | None,
+        typer.Option("--timestamps", metavar="FILE", help="What an authority (RFC 3161) said of the heads; see --tsa."),
+    ] = None,
+    tsa: Annotated[
+        Path | None, typer.Option("--tsa", metavar="PEM", help="The certificate of that authority's root.")
+    ] = None,
     journal: JournalOption = None,
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
@@ -33,9 +40,13 @@ def verify(
     from gateway.audit.head_signing import kept_heads
     from gateway.audit.verify import verify as verify_chain
 
-    invocation = invocation_of(ctx)
+    invocation, stamped = invocation_of(ctx), {}
+    if timestamps or tsa:
+        if not (head and timestamps and tsa):
+            raise UsageError("timestamps.incomplete", "--timestamps, --tsa and --head go together", "each names a file")
+        stamped = _stamped(head, timestamps, tsa)
     if journal is None and invocation.settings.instance:
-        _verify_site(invocation, head, key, Output(output, quiet=quiet))
+        _verify_site(invocation, head, key, Output(output, quiet=quiet), stamped)
         return
     directory = journal or invocation.settings.journal_dir
     verifiers = _verifiers(invocation, head, key)
@@ -44,7 +55,8 @@ def verify(
     report = verify_chain(directory, *heads, kept=kept)
     found = () if journal or not report.ok else _contradictions(invocation)
     out = Output(output, quiet=quiet)
-    out.facts(_facts(report, found), report.as_dict() | {"store": [_document(one) for one in found]})
+    document = report.as_dict() | stamped | {"store": [_document(one) for one in found]}
+    out.facts(_facts(report, found) | _told_stamps(stamped), document)
     if head is None:
         out.note("without --head nothing shows that these are the records that were written")
     _refuse(report, found)
@@ -134,7 +146,9 @@ def index(
         out.note("an index that differed may have hidden records: ask again what was asked")
 
 
-def _verify_site(invocation: Invocation, head: Path | None, key: str | None, out: Output) -> None:
+def _verify_site(
+    invocation: Invocation, head: Path | None, key: str | None, out: Output, stamped: dict[str, Any]
+) -> None:
     """Verify the journal of each gateway of the site, and name those that are not there."""
     from gateway.audit.site import missing_journals, own_verifiers, verify_each
 
@@ -150,7 +164,8 @@ def _verify_site(invocation: Invocation, head: Path | None, key: str | None, out
     facts |= {f"database {number}": f"{one.kind}: {one.user} {one.message}" for number, one in enumerate(found, 1)}
     facts |= {f"{name}: journal": "NOT THERE" for name in missing}
     chains = {name: report.as_dict() for name, report in reports.items()}
-    out.facts(facts, {"chains": chains, "missing": missing, "store": [_document(one) for one in found]})
+    document = {"chains": chains, "missing": missing, "store": [_document(one) for one in found]} | stamped
+    out.facts(facts | _told_stamps(stamped), document)
     if head is None:
         out.note("without --head nothing shows that these are the records that were written")
     for report in reports.values():
@@ -170,14 +185,35 @@ def _verifiers(invocation: Invocation, head: Path | None, key: str | None) -> "t
     return read_verifiers(key or (verifier_beside(head, own) if head else own))
 
 
-def _open(file: Path, verifiers: "tuple[Verifier, ...]") -> "list[Head]":
-    from gateway.audit.heads import notes_in, open_head
+def _stamped(head: Path, timestamps: Path, tsa: Path) -> dict[str, Any]:
+    """Check the timestamps of the heads in a file. Raises: JournalError, NotProvenError."""
+    from gateway.audit.timestamps import prove_stamped, read_roots, read_timestamps
+
+    found = prove_stamped(_notes(head), read_timestamps(timestamps), read_roots(tsa))
+    return {"stamped_heads": found.stamped, "heads": found.heads, "stamped_at": found.at.isoformat()}
+
+
+def _told_stamps(stamped: dict[str, Any]) -> dict[str, str]:
+    if not stamped:
+        return {}
+    of = f"{stamped['stamped_heads']} of {stamped['heads']} heads"
+    return {"timestamps": f"{of}; the newest existed at {stamped['stamped_at']}"}
+
+
+def _notes(file: Path) -> list[str]:
+    from gateway.audit.heads import notes_in
 
     try:
-        notes = notes_in(file.read_text())
+        return notes_in(file.read_text())
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "not text"
         raise JournalError("head.malformed", f"{file} cannot be read: {reason}") from exc
+
+
+def _open(file: Path, verifiers: "tuple[Verifier, ...]") -> "list[Head]":
+    from gateway.audit.heads import open_head
+
+    notes = _notes(file)
     heads: list[Head] = []
     for number, note in enumerate(notes, 1):
         try:

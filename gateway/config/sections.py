@@ -132,6 +132,8 @@ class AuditSettings(_Section):
     """Whether heads are sent to syslog as well."""
     head_command: tuple[str, ...] = ()
     """Command that takes a head on its standard input, such as ssh to a log host; the prudent anchor. Empty: none."""
+    timestamp_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """A timestamp authority (RFC 3161) that stamps each head; needs `devgw[timestamps]`. Empty: none."""
     retention: Annotated[int, BeforeValidator(parse_duration), Field(ge=0)] = 0
     """Age at which sealed segments of the journal are removed; 0 keeps everything."""
     user_event_rate: Size = Field(default=128 * 2**10)
@@ -288,6 +290,11 @@ class Settings(_Section):
     def last_head_file(self) -> Path:
         """The head that was signed last; beside the journal's directory, so that who writes there cannot write it."""
         return self.own_dir / "journal_head.last"
+
+    @property
+    def timestamps_file(self) -> Path:
+        """What a timestamp authority said of each head."""
+        return self.own_dir / "journal_heads.timestamps"
 
     @property
     def journal_name(self) -> str:
