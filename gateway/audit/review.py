@@ -13,6 +13,7 @@ from gateway.model import PublicKey, User
 from policies.decide import decide
 from policies.limits import datasets_of, limits_of
 from policies.model import Policy
+from policies.page import level_held, whose
 from policies.quantities import show_duration, show_size
 from policies.reach import grants_of
 from policies.requests import LoginRequest, Subject
@@ -173,6 +174,9 @@ def _may(policy: Policy, user: str, datasets: Sequence[str], at: datetime) -> It
         yield "hosts by name", ", ".join(map(str, limits.egress_hosts))
     idle = show_duration(limits.idle_stop_seconds) if limits.idle_stop_seconds is not None else "never"
     yield "idle stop", idle
+    level = level_held(effective)[0]
+    if level in {"auditor", "admin"}:
+        yield "page", f"of {whose(level)}"
     if limits.record_sessions:
         yield "recording", "terminals are recorded"
 

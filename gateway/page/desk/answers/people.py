@@ -1,22 +1,30 @@
 """Users, for administrators: who is known, shut one out, let them in again."""
 
+from collections import Counter
 from typing import Any
 
 from gateway.model import parse_user_name
 from gateway.page.desk.answers_register import Answers
+from gateway.page.desk.cache import SharedOf
 from gateway.page.desk.site import Asker, Site, acts_of
 
 answers = Answers()
 _ROWS = 100
 
 
+def _count(site: Site) -> tuple[Counter[str], Counter[str]]:
+    """Count keys and environments of each user."""
+    keys = Counter({user: len(several) for user, several in site.users.keys_by_user().items()})
+    return keys, Counter(str(one.ref.user) for one in site.table.all())
+
+
+_counts = SharedOf(_count)
+
+
 @answers.to("people.list", level="admin")
 def known(site: Site, asker: Asker, search: str = "", page: int = 1) -> dict[str, Any]:  # noqa: ARG001 - both are given
     """Return a page of users whose name has some text."""
-    keys = site.users.keys_by_user()
-    environments: dict[str, int] = {}
-    for one in site.table.all():
-        environments[one.ref.user] = environments.get(one.ref.user, 0) + 1
+    keys, environments = _counts.of(site)
     found = [user for user in site.users.all() if search in user.name]
     pages = max(1, -(-len(found) // _ROWS))
     page = min(max(1, page), pages)
@@ -29,8 +37,8 @@ def known(site: Site, asker: Asker, search: str = "", page: int = 1) -> dict[str
                 "name": user.name,
                 "disabled": user.disabled,
                 "created_at": user.created_at.isoformat(),
-                "keys": len(keys.get(user.name, ())),
-                "environments": environments.get(user.name, 0),
+                "keys": keys[user.name],
+                "environments": environments[user.name],
             }
             for user in found[(page - 1) * _ROWS : page * _ROWS]
         ],
