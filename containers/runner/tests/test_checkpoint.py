@@ -69,6 +69,36 @@ def test_everything_comes_back(tmp_path):
     assert step == state.optimizer.state[state.model[0].weight]["step"]
 
 
+def make_scaler(scale: float, *, steps_since_overflow: int) -> torch.amp.GradScaler:
+    """A loss scaler of a run in fp16; on a CPU it works as it does on a GPU."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=8, enabled=True)
+    scaler.load_state_dict({**scaler.state_dict(), "_growth_tracker": steps_since_overflow})
+    return scaler
+
+
+def test_the_loss_scaler_goes_on_where_it_was(tmp_path):
+    """Its scale, and how many steps went well since the last overflow: both decide when it grows again."""
+    state, other = make_state(), make_state()
+    state.scaler = make_scaler(512.0, steps_since_overflow=5)
+    other.scaler = make_scaler(65536.0, steps_since_overflow=0)
+    make_writer(tmp_path).save(state, wait=True)
+    restore(other, find_start("auto", tmp_path).found, World(), {})
+    assert other.scaler.state_dict() == state.scaler.state_dict()
+    assert scales(other) == [512.0, 512.0, 512.0, 1024.0]  # it grows at the eighth step
+
+
+def scales(state: TrainState) -> list[float]:
+    """Return the scale of each of four steps without an overflow."""
+    found = []
+    for _ in range(4):
+        state.scaler.scale(state.model(torch.randn(6, 4)).sum()).backward()
+        found.append(state.scaler.get_scale())
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad()
+    return found
+
+
 def test_a_checkpoint_before_the_first_step_makes_no_optimizer_state(tmp_path):
     """The get_state_dict of torch would take a step to make some."""
     state = make_state()

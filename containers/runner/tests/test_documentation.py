@@ -9,7 +9,7 @@ import pytest
 from devgw_runner.cli import COMMANDS, USAGE
 from devgw_runner.config import TrainConfig
 from devgw_runner.config_sources import flag_of
-from devgw_runner.errors import every_exit_code
+from devgw_runner.errors import every_exit_code, own_exit_codes
 from devgw_runner.metrics.peak import PEAKS
 from devgw_runner.metrics.prometheus import GAUGES, PREFIX, VAL_LOSS
 from devgw_runner.plan.choice import Plan
@@ -46,9 +46,18 @@ def test_every_exit_code_is_in_the_contract(code, name):
     assert f"| {code} | {name} |" in CONTRACT
 
 
-def test_exit_codes_are_distinct():
-    codes = [code for code in every_exit_code() if code not in {0, 1}]
+def test_no_two_failures_share_an_exit_code_or_a_name():
+    codes, names = zip(*own_exit_codes(), strict=True)
     assert len(codes) == len(set(codes)) == 14
+    assert len(set(names)) == len(codes)
+    assert not set(codes) & {0, 1, 125}
+    assert max(codes) < 128  # from there on a code names a signal
+
+
+def test_the_contract_gives_each_exit_code_one_meaning():
+    rows = re.findall(r"^\| (\d+) \| [a-z-]+ \|", CONTRACT, flags=re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert {int(row) for row in rows} == set(every_exit_code())
 
 
 @pytest.mark.parametrize(

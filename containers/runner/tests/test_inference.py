@@ -179,7 +179,7 @@ def test_an_export_that_computes_something_else_is_refused_and_leaves_nothing(pa
     assert run(Frozen, ["--run-name", "tiny", "--steps", "2"]) == 0
     target = tmp_path / "frozen.pt2"
     line = ("export", "test_inference:Frozen", "--checkpoint", paths.checkpoints, "--output", target)
-    assert command(*line, "--format", "torch") == 21
+    assert command(*line, "--format", "torch") == 22
     assert "differs by" in capsys.readouterr().err
     assert not target.exists()
     assert list(tmp_path.glob("*.tmp")) == []

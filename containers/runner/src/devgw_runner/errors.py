@@ -93,7 +93,7 @@ class InUseError(RunnerError):
 
 class ExportError(RunnerError):
     code = "export"
-    exit_code = 21
+    exit_code = 22
 
 
 class StopRequested(BaseException):
@@ -131,6 +131,9 @@ def read_only_error(exc: OSError) -> ReadOnlyError:
 
 def every_exit_code() -> dict[int, str]:
     """Return each exit code of our own with its name; the documentation test reads it."""
-    own = [kind for kind in RunnerError.__subclasses__() if "exit_code" in vars(kind)]
-    named = {kind.exit_code: kind.code for kind in own}
-    return {EXIT_OK: "ok", 1: "failure", **named, EXIT_OWN_FAILURE: "wrap"}
+    return {EXIT_OK: "ok", 1: "failure", **dict(own_exit_codes()), EXIT_OWN_FAILURE: "wrap"}
+
+
+def own_exit_codes() -> list[tuple[int, str]]:
+    """Return the code and the name of each kind of failure, in the order of this page."""
+    return [(kind.exit_code, kind.code) for kind in RunnerError.__subclasses__() if "exit_code" in vars(kind)]
