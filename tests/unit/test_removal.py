@@ -220,6 +220,27 @@ def test_a_directory_that_is_moved_away_ends_the_removal(
     assert (elsewhere / "kept").is_dir()
 
 
+@pytest.mark.parametrize("becomes", ["link", "file"])
+def test_a_directory_that_becomes_something_else_is_removed_as_that(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes: str
+) -> None:
+    """Between the look at it and the way into it: what a link points at is left alone."""
+    (tmp_path / "outside" / "kept").mkdir(parents=True)
+    (tree / "a").mkdir(parents=True)
+    enter = removal._Removal._enter
+
+    def changing(self: removal._Removal, name: str) -> None:
+        if name == "a":
+            (tree / "a").rmdir()
+            (tree / "a").symlink_to(tmp_path / "outside") if becomes == "link" else (tree / "a").touch()
+        enter(self, name)
+
+    monkeypatch.setattr(removal._Removal, "_enter", changing)
+    remove_tree(tree)
+    assert not tree.exists()
+    assert (tmp_path / "outside" / "kept").is_dir()
+
+
 def test_what_cannot_be_removed_costs_nothing_else(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One entry that stays is named; all others go; the walk ends."""
     for name in ("a", "b", "c"):

@@ -1,5 +1,6 @@
 """What one user, and everybody who is nobody yet, may write into the journal; and that what is counted is said."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -182,3 +183,25 @@ def test_an_administrator_and_the_gateway_are_never_held_up(budget: EventBudget,
         budget.charge(actor, 10**9)
         assert budget.debt_seconds(actor) == 0
     assert journal is not None
+
+
+def test_on_a_full_disk_refusals_are_counted_and_told_when_there_is_room(
+    journal: Journal, directory: Path, clock: Clock
+) -> None:
+    """The room that is left is for what ends; the timer counts on meanwhile, and one record says how many."""
+    budget = EventBudget(journal, RATE, clock=clock, count_seconds=0.05)
+    journal.append(Event("forward.allowed", ALICE))
+    journal.is_short = True
+    for _ in range(20):
+        budget.submit(Event("login.refused", Actor("unknown", "eve", "", "192.0.2.9"), reason="no key")).result(10)
+    ticks, deadline = set(), time.monotonic() + 10
+    while len(ticks) < 3:
+        assert time.monotonic() < deadline
+        ticks.add(id(budget._timer) if budget._timer else 0)
+        assert list(stream(directory, Filter(action="login.refused"))) == []
+        time.sleep(0.01)
+    journal.is_short = False
+    while not (told := list(stream(directory, Filter(action="login.refused")))):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert [record.detail["count"] for record in told] == [20]
