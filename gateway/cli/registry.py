@@ -38,6 +38,7 @@ REGISTRY: dict[str, Entry] = {
     "passwd": Entry("passwd", ENVIRONMENTS),
     "run": Entry("run", ENVIRONMENTS),
     "logs": Entry("logs", ENVIRONMENTS),
+    "export": Entry("export", ENVIRONMENTS),
     "key": Entry("key", PEOPLE),
     "rename": Entry("rename", PEOPLE),
     "user": Entry("user", PEOPLE),

@@ -186,6 +186,13 @@ class EnvironmentLifecycle:
             self._remove_files(ref, purge=purge or environment.purges)
             self._table.remove(ref)
 
+    def spec_of(self, ref: EnvironmentRef) -> EnvironmentSpec:
+        """Return what the engine would be told at a start now, with the GPUs it holds. Raises: NotFoundError."""
+        environment = self._table.require(ref)
+        ids = self._ids(self._users.require(ref.user))
+        account = EnvironmentAccount(ref, *ids, environment.gpus, "", self._settings.notebook_port)
+        return self._spec(environment, self._image_of(environment), account, self._layout(ref))
+
     def set_password(self, ref: EnvironmentRef, bcrypt_hash: str) -> None:
         """Give the notebook another password, effective at the next login. Raises: NotFoundError, StoreError."""
         self._table.require(ref)

@@ -13,6 +13,7 @@ import docker.errors
 
 from gateway.engines.docker import labels, names
 from gateway.engines.docker.ceilings import ceilings_behind
+from gateway.engines.docker.compose import compose_of
 from gateway.engines.docker.connection import Connection
 from gateway.engines.docker.containers import remainder, witness_of
 from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found
@@ -79,6 +80,11 @@ class DockerEngine(OneNode):
             self._make(api, spec, body, progress)
         if place is not None:
             self._run_directories.remember(spec.ref, place)
+
+    def compose(self, spec: EnvironmentSpec) -> dict[str, Any]:
+        """Return the document of a Compose file that makes this environment. Raises: EngineError."""
+        with self._connection.asked_to("describe itself") as api:
+            return compose_of(spec, container_body(spec, self.gateway_id, self._facts(api, api.info())))
 
     def start(self, ref: EnvironmentRef) -> None:
         with self._connection.asked_to(f"start {ref}") as api:
