@@ -1,6 +1,6 @@
 """A filter on system calls (seccomp(2)): what a process that only reads and writes open sockets never needs.
 
-It stands beside landlock, which says nothing of Unix sockets by path, and holds where the kernel has no landlock.
+It stands beside landlock, which says nothing of Unix sockets and of modes, and holds where the kernel has none.
 """
 
 import ctypes
@@ -14,17 +14,25 @@ _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
 _NUMBER_OFFSET, _ARCHITECTURE_OFFSET = 0, 4
 _X32_BIT = 0x40000000
-_SAME_EVERYWHERE = {"io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438}
+_SAME_EVERYWHERE = {
+    "pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_open": 434, "openat2": 437, "pidfd_getfd": 438,
+    "fchmodat2": 452,
+}  # fmt: skip
 _NUMBERS = {
     "x86_64": (0xC000003E, _SAME_EVERYWHERE | {
-        "socket": 41, "connect": 42, "bind": 49, "execve": 59, "ptrace": 101, "mount": 165, "keyctl": 250,
-        "unshare": 272, "perf_event_open": 298, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311,
-        "bpf": 321, "execveat": 322, "userfaultfd": 323,
+        "open": 2, "socket": 41, "connect": 42, "bind": 49, "execve": 59, "kill": 62, "truncate": 76, "rename": 82,
+        "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "chown": 92,
+        "lchown": 94, "ptrace": 101, "mknod": 133, "mount": 165, "keyctl": 250, "openat": 257, "mkdirat": 258,
+        "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
+        "fchmodat": 268, "unshare": 272, "perf_event_open": 298, "setns": 308, "process_vm_readv": 310,
+        "process_vm_writev": 311, "renameat2": 316, "bpf": 321, "execveat": 322, "userfaultfd": 323,
     }),
     "aarch64": (0xC00000B7, _SAME_EVERYWHERE | {
-        "socket": 198, "connect": 203, "bind": 200, "execve": 221, "ptrace": 117, "mount": 40, "keyctl": 219,
-        "unshare": 97, "perf_event_open": 241, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271,
-        "bpf": 280, "execveat": 281, "userfaultfd": 282,
+        "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37, "renameat": 38, "mount": 40,
+        "truncate": 45, "fchmodat": 53, "fchownat": 54, "openat": 56, "unshare": 97, "ptrace": 117, "kill": 129,
+        "socket": 198, "bind": 200, "connect": 203, "keyctl": 219, "execve": 221, "perf_event_open": 241,
+        "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271, "renameat2": 276, "bpf": 280,
+        "execveat": 281, "userfaultfd": 282,
     }),
 }  # fmt: skip
 """AUDIT_ARCH_* and each call's number, from the kernel's tables."""
