@@ -144,7 +144,7 @@ def _next_line(gateway: "App", *, answers: bool) -> str:
 
 def _has_image(gateway: "App") -> bool:
     try:
-        gateway.engine.image(gateway.settings.environments.image)
+        gateway.channels.choose(gateway.settings.environments.image)
     except DevgwError:
         return False
     return True

@@ -84,7 +84,7 @@ class Doctor:
 
     def _wish(self, environment: Environment | None) -> Wish:
         if environment is not None:
-            return Wish(environment.image, environment.limits, environment.gpu_request not in {"", "0"})
+            return Wish(_image_of(environment), environment.limits, environment.gpu_request not in {"", "0"})
         defaults = self._sources.settings.environments
         return Wish(
             defaults.image, Limits(defaults.memory, defaults.cpus, defaults.pids, shm_bytes=defaults.memory // 2)
@@ -113,3 +113,8 @@ def _asked(ask: Callable[[], Fact]) -> Fact | Unasked:
         return ask()
     except DevgwError as exc:
         return Unasked(exc.message)
+
+
+def _image_of(environment: Environment) -> str:
+    """Return a name by which the engine knows the image: of a pin, which is devgw's own way of writing, the digest."""
+    return environment.image_digest if "@" in environment.image and environment.image_digest else environment.image

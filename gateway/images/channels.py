@@ -99,6 +99,8 @@ class Channels:
         try:
             found = self.find(channel.digest)
         except NotFoundError as exc:
+            if exc.code != "image.not-found":
+                raise
             message = f"the channel {channel.name} names {short(channel.digest)}, which is not on this host"
             hint = f"'devgw image pull' or 'import' brings it, 'devgw image rollback {channel.name}' goes back"
             raise NotFoundError("image.not-found", message, hint) from exc

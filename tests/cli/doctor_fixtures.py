@@ -56,9 +56,11 @@ class FakeDiagnostics:
 
     def image(self, reference: str) -> ImageFacts:
         self._require_reachable()
-        if reference not in self._daemon.images:
-            raise NotFoundError("image.not-found", f"there is no image {reference} on this host", "build it")
-        labels = self._daemon.images[reference].labels
+        try:
+            labels = self._daemon.image(reference).labels
+        except KeyError:
+            message = f"there is no image {reference} on this host"
+            raise NotFoundError("image.not-found", message, "build it") from None
         own = {key.removeprefix(IMAGE_LABEL_PREFIX): value for key, value in labels.items()}
         return ImageFacts(reference, {"devgw-environment": "1.0", "cuda": "12.8", **own}, {})
 

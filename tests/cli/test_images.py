@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config import load_settings
 from gateway.engines.interface import Image
-from gateway.errors import EngineError
+from gateway.errors import EngineError, NotFoundError
 from gateway.model import EnvironmentRef
 from tests.cli.site import Outcome, Site, SiteApp
 
@@ -267,6 +267,27 @@ def test_an_image_that_the_policy_denies_by_digest_is_not_started_through_a_chan
     assert cuda.run("devgw create bob --image cuda --egress none").exit_code == 5
     assert cuda.run("devgw image rollback cuda --restart").exit_code == 0
     assert digest_of(cuda) == GOOD
+
+
+def test_an_image_that_no_longer_fits_the_host_says_so_through_its_channel(
+    cuda: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own cure, building it anew, is not hidden behind the channel's."""
+
+    def outdated(reference: str) -> Image:
+        raise NotFoundError("image.outdated", f"the image {reference} no longer fits this host", "build it anew")
+
+    cuda.run(f"devgw image promote {BAD} --to cuda")
+    monkeypatch.setattr(cuda.engine, "image", outdated)
+    refused = cuda.run("devgw restart alice")
+    assert (refused.exit_code, "no longer fits" in refused.stderr) == (4, True), refused.stderr
+
+
+def test_the_doctor_looks_at_the_image_of_a_pinned_environment(cuda: Site) -> None:
+    """By its digest: the pin is no name that an engine knows."""
+    cuda.run("devgw create bob --image cuda@sha256:aaaaaaaaaaaa --egress none -q")
+    found = json.loads(cuda.run("devgw doctor bob -o json").raw)
+    assert {one["level"] for one in found["findings"] if one["check"] == "image.contract"} == {"ok"}
 
 
 def _write_program(path: Path, words: str) -> None:
