@@ -26,7 +26,7 @@ BUSY_AFTER = (DESCRIPTORS - 64) // 6
 class Listener:
     """A running listener and its folder."""
 
-    def __init__(self, folder: Path, notebook_port: int) -> None:
+    def __init__(self, folder: Path, notebook_port: int, launcher: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.notebook_port = notebook_port
         (folder / "environment.json").write_text(json.dumps({"version": 1, "notebook_port": notebook_port}))
@@ -37,7 +37,7 @@ class Listener:
             "HOME": str(folder),
         }
         command = [sys.executable, "-m", "devgw_environment", "ports"]
-        limited = ["sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh", *command]
+        limited = [*launcher, "sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh", *command]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(limited, env=os.environ | variables, stdout=log, stderr=log)
         poll((folder / "ports.sock").exists, "ports.sock")
@@ -245,6 +245,35 @@ def test_a_removed_or_replaced_socket_is_made_anew(listener: Listener) -> None:
         listener.open(port).close()
         old.sendall(b"still")
         assert old.recv(5) == b"still"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+@pytest.mark.parametrize(("family", "loopback"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_every_spelling_reaches_a_server_on_either_loopback(
+    listener: Listener, host: str, family: socket.AddressFamily, loopback: str
+) -> None:
+    """A development server listens on one of them, and nobody knows on which."""
+    with socket.create_server((loopback, 0), family=family) as server:
+        with listener.ask(f"{host} {server.getsockname()[1]}\n".encode()) as sock:
+            assert sock.recv(1) == b"+"
+            accepted, _ = server.accept()
+            with accepted:
+                accepted.sendall(b"here")
+                assert sock.recv(4) == b"here"
+
+
+def test_a_free_port_that_tcp_would_join_with_itself_is_refused() -> None:
+    """With one port to connect from, a connection to it is one of the socket with itself (RFC 793 §3.4)."""
+    narrow = 'ip link set lo up; echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range; exec "$@"'
+    alone = ("unshare", "--user", "--map-root-user", "--net", "--", "sh", "-c", narrow, "sh")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        made = Listener(Path(folder), 8888, alone)
+        try:
+            with made.ask(b"127.0.0.1 40000\n") as sock:
+                assert read_all(sock) == b"-refused\n"
+        finally:
+            made.process.kill()
+            made.process.wait(10)
 
 
 def test_the_notebooks_port_inside_is_the_notebooks(listener: Listener) -> None:
