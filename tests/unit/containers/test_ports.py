@@ -253,13 +253,15 @@ def test_every_spelling_reaches_a_server_on_either_loopback(
     listener: Listener, host: str, family: socket.AddressFamily, loopback: str
 ) -> None:
     """A development server listens on one of them, and nobody knows on which."""
-    with socket.create_server((loopback, 0), family=family) as server:
-        with listener.ask(f"{host} {server.getsockname()[1]}\n".encode()) as sock:
-            assert sock.recv(1) == b"+"
-            accepted, _ = server.accept()
-            with accepted:
-                accepted.sendall(b"here")
-                assert sock.recv(4) == b"here"
+    with (
+        socket.create_server((loopback, 0), family=family) as server,
+        listener.ask(f"{host} {server.getsockname()[1]}\n".encode()) as sock,
+    ):
+        assert sock.recv(1) == b"+"
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.sendall(b"here")
+            assert sock.recv(4) == b"here"
 
 
 def test_a_free_port_that_tcp_would_join_with_itself_is_refused() -> None:
