@@ -197,6 +197,23 @@ def test_old_images_go_when_nothing_uses_them(cuda: Site) -> None:
     assert story(cuda, "image.pruned") == [("image.pruned", BAD)]
 
 
+def test_the_image_before_stays_for_a_rollback_unless_less_is_to_be_kept(cuda: Site) -> None:
+    cuda.run("devgw image promote devgw/env:other --to cuda --restart")
+    cuda.run("devgw image prune")
+    assert GOOD in {one.digest for one in app_of(cuda).image_store.all()}
+    cuda.run("devgw image prune --keep 1")
+    assert GOOD not in {one.digest for one in app_of(cuda).image_store.all()}
+
+
+def test_a_name_that_somebody_else_moved_on_the_engine_moves_no_channel(cuda: Site) -> None:
+    """Environments are started by the digest that was promoted, and that is what the engine is told."""
+    cuda.run(f"devgw image promote {BAD} --to cuda")
+    cuda.daemon.images["devgw/env:cuda"] = Image("devgw/env:cuda", NEXT, LABELS)
+    cuda.run("devgw restart alice")
+    assert digest_of(cuda) == BAD
+    assert [one.spec.image for one in cuda.daemon.containers.values()] == [BAD]
+
+
 def test_an_image_in_use_is_not_pruned_and_the_users_are_named(cuda: Site) -> None:
     refused = cuda.run("devgw image prune devgw/env:cuda")
     assert (refused.exit_code, "alice, which runs it" in refused.stderr) == (6, True)
