@@ -1,8 +1,10 @@
 """The engines under the contract.
 
 A further one is an entry in `ENGINES`; in `REAL` where it runs processes, in `SEVERAL` where it has several machines.
+Kubernetes is there with `DEVGW_TEST_ENGINE=kubernetes tests/setup/with_cluster`: a pod takes seconds to start and end.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,11 @@ ENGINES = {
 }
 REAL = ["docker", "bubblewrap"]
 SEVERAL = ["cluster"]
+if os.environ.get("DEVGW_TEST_ENGINE") == "kubernetes":
+    from tests.contract.kubernetes_subject import kubernetes_under_test
+
+    ENGINES = {"kubernetes": kubernetes_under_test}
+    REAL, SEVERAL = [], ["kubernetes"]
 
 
 def parameters(names: list[str]) -> list[object]:

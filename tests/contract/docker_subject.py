@@ -91,7 +91,7 @@ def _archive() -> bytes:
         _add_file(tar, "bin/busybox", Path(busybox).read_bytes())
         _add_file(tar, "probe.sh", probe_script())
         _add_file(tar, "etc/passwd", b"root:x:0:0::/:/bin/sh\n")
-        for applet in _APPLETS:
+        for applet in APPLETS:
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
@@ -106,7 +106,7 @@ def injectable_gpus(api: docker.APIClient) -> list[GpuUuid]:
     return [gpu.uuid for gpu in CdiInventory(directories).read().gpus]
 
 
-_APPLETS = (
+APPLETS = (
     *("sh", "cat", "chmod", "cp", "dd", "df", "echo", "env", "grep", "hostname", "id", "ls", "mkdir", "mv", "nc"),
     *("rm", "seq", "sleep", "tee", "touch", "timeout", "usleep", "wc"),
 )

@@ -33,7 +33,8 @@ class EngineUnderTest:
     `image` prints `probe is ready` when it starts and carries the label `org.devgw.contract`. `interrupt_create` leaves
     what a create leaves that was killed half-way; `end` makes the entrypoint exit by itself. `other` is the same engine
     as another gateway sees it. `gpu` and `other_gpu` are UUIDs the engine can inject, None where it cannot inject any;
-    `egress` is the most that this host lets the engine give. `machines` is None for an engine of one host.
+    `egress` is the most that this host lets the engine give. `machines` is None for an engine of one host. Without
+    `has_local_images` the engine's nodes fetch images when an environment starts, and it cannot say what they hold.
     """
 
     name: str
@@ -47,6 +48,8 @@ class EngineUnderTest:
     other_gpu: GpuUuid | None = None
     egress: Egress = Egress.INTERNET
     machines: Machines | None = None
+    has_local_images: bool = True
+    keeps_gpus_while_stopped: bool = True
 
     @property
     def unlimited(self) -> bool:

@@ -52,11 +52,21 @@ def test_two_creates_at_once_make_one_environment(subject: EngineUnderTest) -> N
 
 
 def test_an_unknown_image_is_not_found_and_nothing_is_left(subject: EngineUnderTest) -> None:
+    """At create, or at start where the nodes fetch images only then."""
     with pytest.raises(NotFoundError) as refusal:
-        subject.engine.create(subject.spec(image="no-such-image:ever", egress=subject.egress))
+        create_and_start(subject, "no-such-image:ever")
     assert refusal.value.code == "image.not-found"
     assert "devgw image" in refusal.value.hint
+    if not subject.has_local_images:
+        assert not running(subject)
+        subject.engine.delete(ALICE)
     assert subject.engine.observe_all() == []
+
+
+def create_and_start(subject: EngineUnderTest, image: str) -> None:
+    subject.engine.create(subject.spec(image=image, egress=subject.egress))
+    if not subject.has_local_images:
+        subject.engine.start(ALICE)
 
 
 def test_a_missing_mount_source_is_refused_and_not_made(subject: EngineUnderTest) -> None:

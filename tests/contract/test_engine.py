@@ -151,6 +151,8 @@ def test_logs_give_the_last_lines(subject: EngineUnderTest) -> None:
 def test_image_finds_a_local_image(subject: EngineUnderTest) -> None:
     image = subject.engine.image(subject.image)
     assert image.reference == subject.image
+    if not subject.has_local_images:
+        return
     assert image.digest.startswith("sha256:")
     assert image.labels["org.devgw.contract"] == "probe"
 
@@ -169,14 +171,14 @@ def test_an_environment_is_made_from_an_image_by_its_digest(subject: EngineUnder
 
 def test_image_of_an_unknown_name_is_not_found(subject: EngineUnderTest) -> None:
     with pytest.raises(NotFoundError) as refusal:
-        subject.engine.image("no-such-image:ever")
+        subject.engine.image("no-such-image:ever" if subject.has_local_images else "no image's name")
     assert refusal.value.code == "image.not-found"
 
 
 def test_images_lists_those_with_our_labels(subject: EngineUnderTest) -> None:
     """Other images on the host are nobody's business here."""
     listed = subject.engine.images()
-    assert subject.image in [image.reference for image in listed]
+    assert (subject.image in [image.reference for image in listed]) is subject.has_local_images
     assert all(any(label.startswith(IMAGE_LABEL_PREFIX) for label in image.labels) for image in listed)
 
 

@@ -46,7 +46,7 @@ from gateway.engines.nodes import require_away, unreachable
 from gateway.engines.run_directory import RunDirectory, absent
 from gateway.errors import DevgwError, EngineError
 from gateway.gpu_requests import parse_gpu_request
-from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid, NodeName
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid, NodeName
 
 _log = logging.getLogger(__name__)
 
@@ -251,8 +251,7 @@ class KubernetesEngine:
         record = record_body(spec, self._gateway_id, pod, files, written, str(volumes.files or ""))
         try:
             progress("making a network policy and volumes")
-            policy = network_policy(self._gateway_id, spec.ref, spec.egress, self._settings.dns_servers)
-            made_policy = self._objects.ensure_policy(spec.ref, policy)
+            made_policy = self.make_policy(spec.ref, spec.egress)
             for claim in volumes.claims:
                 self._create_if_absent(self._objects.path("persistentvolumeclaims"), claim)
             progress(f"making an environment from {spec.image}")
@@ -266,6 +265,12 @@ class KubernetesEngine:
         except BaseException:  # no answer, or Ctrl-C: the cluster may have made it all the same
             self._give_back(lambda: self.delete(spec.ref), spec.ref)
             raise
+
+    def make_policy(self, ref: EnvironmentRef, egress: Egress) -> bool:
+        """Make an environment's network policy, the first step of `create`; say whether there was none."""
+        return self._objects.ensure_policy(
+            ref, network_policy(self._gateway_id, ref, egress, self._settings.dns_servers)
+        )
 
     def _create_if_absent(self, path: str, body: Mapping[str, Any]) -> None:
         try:
