@@ -237,7 +237,7 @@ class Cluster:
         raise ApiSilenceError("it does not answer")
 
     async def _headers(self, api: ApiClient) -> dict[str, str]:
-        headers: dict[str, str] = {"Accept": "application/json"}
+        headers = {"Accept": "application/json, */*"}  # `application/json` alone refuses streams and logs
         await api.update_params_for_auth(headers, [], ["BearerToken"])
         return headers
 
@@ -275,6 +275,10 @@ class Cluster:
             self._api = None
 
     async def _shut(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:  # watches, and streams that nobody closed
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._forget_credentials()
         while self._former:
             await self._former.pop().close()

@@ -217,13 +217,10 @@ class KubernetesEngine:
         return "".join((earlier + now).splitlines(keepends=True)[-lines:])
 
     def image(self, reference: str) -> Image:
-        """Return what the nodes say; they report some of their images only, so absence proves nothing.
-
-        Where they never pull and no node has an image listed, one is still tried at `start`.
-        """
+        """Return the reference as it is: the nodes fetch it at `start`, and say then whether there is one."""
         if not reference or reference.startswith("-") or any(char.isspace() for char in reference):
             raise image_not_found(reference, "that is no name of an image")
-        return Image(reference, "", {})
+        return Image(reference, reference, {})
 
     def images(self) -> list[Image]:
         """Return none: what a registry has, and with which labels, the cluster does not say."""

@@ -10,7 +10,6 @@ from policies.ports import ANY_PORT
 
 _NOT_PUBLIC_6 = (
     "::/96",  # unspecified, loopback, IPv4-compatible
-    "::ffff:0:0/96",  # IPv4-mapped
     "64:ff9b::/96",  # IPv4 behind NAT64, private addresses among them
     "2001:db8::/32",  # documentation
     "2002::/16",  # 6to4: holds IPv4 addresses
