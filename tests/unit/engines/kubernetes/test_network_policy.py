@@ -54,7 +54,6 @@ def test_internet_holds_public_addresses(address: str) -> None:
         "168.63.129.16",
         "fc00::1",
         "fe80::1",
-
         "64:ff9b::a00:1",
         "2002:a00:1::",
     ],
