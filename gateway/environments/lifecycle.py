@@ -355,7 +355,7 @@ class EnvironmentLifecycle:
             ref=ref,
             uid=account.uid,
             gid=account.gid,
-            image=image.digest,
+            image=image.digest or image.reference,  # an engine that keeps no images knows no digests
             limits=environment.limits,
             mounts=layout.mounts(datasets),
             variables={"DEVGW_USER": ref.user, "DEVGW_ENVIRONMENT": str(ref), "HOME": f"/home/{ref.user}"},

@@ -159,6 +159,8 @@ def test_image_finds_a_local_image(subject: EngineUnderTest) -> None:
 
 def test_an_environment_is_made_from_an_image_by_its_digest(subject: EngineUnderTest) -> None:
     """A channel leads to a digest, whatever name the image has by then; which one runs is observed."""
+    if not subject.has_local_images:
+        return
     digest = subject.engine.image(subject.image).digest
     assert subject.engine.image(digest).digest == digest
     spec = subject.spec(image=digest)
