@@ -6,8 +6,8 @@ import pytest
 
 from gateway.engines.interface import Node
 from gateway.errors import LeaseError, QueuedError
-from gateway.model import EnvironmentRef, GpuUuid
-from tests.contract.subject import EngineUnderTest
+from gateway.model import EnvironmentRef, GpuUuid, Limits
+from tests.contract.subject import MIB, EngineUnderTest
 
 ALICE = EnvironmentRef.parse("alice")
 
@@ -65,8 +65,9 @@ def test_a_node_that_is_asked_for_is_the_one(several: EngineUnderTest) -> None:
 def test_a_node_that_must_be_avoided_is_avoided(several: EngineUnderTest) -> None:
     """However full the others are."""
     avoided, *others = (node.name for node in several.engine.nodes())
+    small = Limits(memory_bytes=64 * MIB, cpus=0.1, pids=64, shm_bytes=MIB)  # six of them fit on any node
     for number in range(6):
-        assert place(several, f"user{number}", avoided_nodes=(avoided,))[0].name in others
+        assert place(several, f"user{number}", avoided_nodes=(avoided,), limits=small)[0].name in others
 
 
 def test_a_node_that_does_not_answer_gets_nothing_new(several: EngineUnderTest) -> None:
