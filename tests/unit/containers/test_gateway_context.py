@@ -1,0 +1,85 @@
+"""What the gateway's image is built from."""
+
+import importlib.util
+import io
+import tarfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+_PLACE = ROOT / "containers/gateway/context.py"
+_LOCK = """\
+alpha==1.0 \\
+    --hash=sha256:aa
+    # via devgw (pyproject.toml)
+beta==2.0 \\
+    --hash=sha256:bb
+    # via
+    #   alpha
+    #   stranger
+gamma-x==3.0 \\
+    --hash=sha256:cc
+    # via beta
+stranger==4.0 \\
+    --hash=sha256:dd
+    # via devgw (pyproject.toml)
+"""
+
+
+@pytest.fixture(scope="module")
+def context() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gateway_context", _PLACE)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_of_the_lock_it_has_what_is_asked_for_with_all_that_hangs_on_it(context: ModuleType) -> None:
+    lock = context.read_lock(_LOCK)
+    part = context.part_of_lock(lock, {"alpha"})
+    assert part == _LOCK.partition("stranger==4.0")[0]
+
+
+def test_a_package_that_is_not_locked_is_said(context: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="has no delta"):
+        context.part_of_lock(context.read_lock(_LOCK), {"alpha", "delta"})
+
+
+def test_the_image_has_the_servers_packages_and_no_tool_of_the_developers(context: ModuleType) -> None:
+    locks = context.locks()
+    run = context.read_lock(locks["run.lock"])
+    assert {"asyncssh", "kubernetes-asyncio", "aiohttp", "psycopg", "psycopg-binary", "uvicorn"} <= run.keys()
+    assert not {"pytest", "ruff", "mypy", "jupyterlab", "numpy", "setuptools"} & run.keys()
+    assert all("--hash=sha256:" in entry for entry in run.values())
+    assert "setuptools" in context.read_lock(locks["build.lock"])
+
+
+def test_the_context_holds_the_wheels_sources_alone(context: ModuleType, tmp_path: Path) -> None:
+    wheel, bundle = tmp_path / "alpha-1.0-py3-none-any.whl", tmp_path / "site.pem"
+    wheel.write_bytes(b"wheel")
+    bundle.write_text("-----BEGIN CERTIFICATE-----\n")
+    target = io.BytesIO()
+    context.write(target, tmp_path, bundle)
+    target.seek(0)
+    with tarfile.open(fileobj=target) as tar:
+        modes = {entry.name: entry.mode for entry in tar.getmembers()}
+    wanted = {
+        "Dockerfile",
+        "build/install_own.sh",
+        "locks/run.lock",
+        "source/pyproject.toml",
+        "source/gateway/images/build.py",
+        "source/containers/image/build/install_system.sh",
+        "wheelhouse/alpha-1.0-py3-none-any.whl",
+        "trust/ca-bundle.pem",
+    }
+    assert wanted <= modes.keys()
+    unwanted = ("/.git/", "/tests/", "__pycache__", ".venv", "source/docs")
+    assert not [name for name in modes if any(part in name for part in unwanted)]
+    executable = "source/containers/image/build/install_system.sh"  # permissions name an environment's image
+    here = (ROOT / executable.removeprefix("source/")).stat().st_mode
+    assert modes[executable] & 0o100 == here & 0o100
