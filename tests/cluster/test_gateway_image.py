@@ -75,7 +75,11 @@ def image(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
             [sys.executable, str(_CONTEXT), "--wheelhouse", str(wheels)], check=True, timeout=300, stdout=target
         )
     with context.open("rb") as opened:
-        engine.images.build(fileobj=opened, custom_context=True, tag=tag, buildargs={"BASE": BASE}, rm=True)
+        try:
+            engine.images.build(fileobj=opened, custom_context=True, tag=tag, buildargs={"BASE": BASE}, rm=True)
+        except docker.errors.BuildError as exc:
+            last = "".join(line.get("stream", "") for line in exc.build_log)[-2000:]
+            raise AssertionError(f"{exc.msg}: {last}") from exc
     return tag
 
 

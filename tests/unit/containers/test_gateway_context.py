@@ -3,10 +3,12 @@
 import importlib.util
 import io
 import tarfile
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[3]
 _PLACE = ROOT / "containers/gateway/context.py"
@@ -56,6 +58,14 @@ def test_the_image_has_the_servers_packages_and_no_tool_of_the_developers(contex
     assert not {"pytest", "ruff", "mypy", "jupyterlab", "numpy", "setuptools"} & run.keys()
     assert all("--hash=sha256:" in entry for entry in run.values())
     assert "setuptools" in context.read_lock(locks["build.lock"])
+
+
+def test_nothing_that_the_packages_need_is_missing(context: ModuleType) -> None:
+    """By what each package itself says: the lock's "via" is only as good as whoever wrote it."""
+    run = context.read_lock(context.locks()["run.lock"])
+    needed = [Requirement(text) for name in run for text in metadata.requires(name) or []]
+    wanted = {context.name_of(one.name) for one in needed if not one.marker or one.marker.evaluate({"extra": ""})}
+    assert wanted - run.keys() == set()
 
 
 def test_the_context_holds_the_wheels_sources_alone(context: ModuleType, tmp_path: Path) -> None:
