@@ -13,6 +13,8 @@ from tests.cluster.programs import cache, make_ready, say
 
 _PLACE = "DEVGW_TEST_CLUSTER"
 """Where a command finds who holds the cluster: a file with the nodes' process numbers."""
+_LONGEST_SECONDS = 6 * 3600.0
+"""For which a command may have the cluster."""
 
 
 def _run(command: list[str]) -> int:
@@ -30,7 +32,8 @@ def _run(command: list[str]) -> int:
             nodes = {node.name: node.namespaces.pid for node in cluster.nodes}
             place.write_text(json.dumps({"nodes": nodes, "hub": cluster.hub.pid}))
             environment = os.environ | {"KUBECONFIG": str(cluster.admin), _PLACE: str(place)}
-            return subprocess.run([*cluster.enter(), *command], env=environment, check=False).returncode
+            entered = [*cluster.enter(), *command]
+            return subprocess.run(entered, env=environment, timeout=_LONGEST_SECONDS, check=False).returncode
         except BaseException:
             _say_why(cluster)
             raise

@@ -11,6 +11,7 @@ from gateway.engines import packet_filter
 from gateway.engines.bubblewrap import network
 from gateway.errors import EngineError
 from gateway.model import Egress
+from tests.support.processes import running
 
 _BANNER_THEN_FAULT = """#!/bin/sh
 echo 'sent tapfd=5 for eth0'
@@ -33,11 +34,10 @@ def _slirp(directory: Path, content: str) -> network.Stack:
 def sandbox() -> Iterator[int]:
     """A process in a user and a network namespace of its own."""
     command = ["unshare", "--user", "--map-current-user", "--net", "--", "sh", "-c", "echo up; exec sleep 100"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with running(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         yield process.pid
-        process.kill()
 
 
 def test_what_the_stack_said_last_on_stderr_is_the_cause(tmp_path: Path, sandbox: int) -> None:
