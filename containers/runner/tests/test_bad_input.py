@@ -41,6 +41,9 @@ def assert_told(capsys, message: str) -> None:
         (stumbling.VectorLoss, [], 10, "VectorLoss.loss has shape (8,)"),
         (stumbling.DetachedLoss, [], 10, "DetachedLoss.loss does not depend on the model"),
         (stumbling.NumberLoss, [], 10, "NumberLoss.loss returned a float"),
+        (stumbling.VectorMetric, [], 10, "the metric accuracy of VectorMetric.loss has shape (8,)"),
+        (stumbling.NumberMetric, [], 10, "the metric accuracy of NumberMetric.loss is a float"),
+        (stumbling.NumberEvaluated, ["--eval-every", "1"], 10, "the metric f1 of NumberEvaluated.metrics is a float"),
         (stumbling.NoModule, [], 10, "NoModule.model returned a str"),
         # the data
         (stumbling.WordBatches, [], 11, "a batch holds a str"),
@@ -54,6 +57,7 @@ def assert_told(capsys, message: str) -> None:
         (tiny.Tiny, ["--device", "cuda"], 17, "no CUDA device is usable"),
         # the settings
         (tiny.Tiny, ["--presicion", "bf16"], 2, "unknown flag --presicion"),
+        (tiny.Tiny, ["--learning-rate", "inf"], 2, "--learning-rate"),
         (tiny.Tiny, ["--parallel", "fsdp"], 2, "--parallel fsdp needs several processes"),
         (tiny.Tiny, ["--data-dir", "/nowhere"], 2, "the data directory /nowhere does not exist"),
         # the volumes

@@ -32,8 +32,12 @@ class TrainConfig(BaseModel):
         default="auto",
         description="samples per forward pass; smaller than --batch-size accumulates gradients",
     )
-    learning_rate: float = Field(default=1e-3, gt=0, description="learning rate of the default optimizer")
-    weight_decay: float = Field(default=0.01, ge=0, description="weight decay of the default optimizer")
+    learning_rate: float = Field(
+        default=1e-3, gt=0, allow_inf_nan=False, description="learning rate of the default optimizer"
+    )
+    weight_decay: float = Field(
+        default=0.01, ge=0, allow_inf_nan=False, description="weight decay of the default optimizer"
+    )
     grad_clip: float = Field(default=0.0, ge=0, description="largest gradient norm; 0 leaves it alone")
 
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16", "fp8"] = Field(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from devgw_runner.batch_tree import split_batch
+from devgw_runner.checkpoint.switches import resting_modules, set_training_mode
 from devgw_runner.hooks import take_task_stop, wished_stop
 from devgw_runner.metrics.record import Record
 from devgw_runner.optimizers import step_schedule_metric
@@ -18,7 +19,7 @@ from devgw_runner.randomness import untouched_randomness
 from devgw_runner.signals import BATCH_GRACE_SECONDS
 from devgw_runner.state import RunState
 from devgw_runner.step import add_means
-from devgw_runner.task import LossStep, batch_samples
+from devgw_runner.task import LossStep, batch_samples, check_metrics
 from devgw_runner.warmup import shrink_micro_batch
 
 # Compiling the evaluation's graph too is worth it only if it runs often enough.
@@ -39,12 +40,13 @@ def evaluate(run: RunState) -> int:
     Raises:
         StopRequested: a stop signal came, and the next batch did not.
     """
+    resting = resting_modules(run.state.model)
     run.state.model.eval()
     try:
         with run.signals.interruptible(grace_seconds=BATCH_GRACE_SECONDS):
             stop_signal, sums, samples = sum_over_evaluation(run)
     finally:
-        run.state.model.train()
+        set_training_mode(run.state.model, resting)
     if stop_signal:
         return stop_signal
     own = torch.stack(list(sums.values())).tolist()  # SYNC: once per evaluation
@@ -91,7 +93,9 @@ def evaluate_batch(run: RunState, step: LossStep, batch: Any) -> dict[str, Tenso
             for part in split_batch(batch, run.micro_batch, samples):
                 with run.autocast():
                     loss, metrics = step(part)
-                    metrics = {"loss": loss, **metrics, **run.task.metrics(step.model, part)}
+                    further = run.task.metrics(step.model, part)
+                    check_metrics(further, run.task, "metrics")
+                    metrics = {"loss": loss, **metrics, **further}
                 share = batch_samples(part) / samples
                 add_means(means, {name: value.detach() for name, value in metrics.items()}, share)
         except torch.OutOfMemoryError as exc:

@@ -12,6 +12,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from devgw_runner.checkpoint.state import collect_tensors
+from devgw_runner.checkpoint.switches import set_training_mode
 from devgw_runner.errors import SIGNAL_EXIT_BASE, NotFiniteError, StopRequested
 from devgw_runner.evaluation import evaluate, is_new_best, owes_evaluation
 from devgw_runner.graphs import LaunchMeter
@@ -33,7 +34,7 @@ from devgw_runner.watch import not_finite
 
 def train(run: RunState, warm_batch: Any) -> int:
     """Train from the run's position to its end; return 0, or 128 + the signal that stopped it."""
-    run.state.model.train()
+    set_training_mode(run.state.model, run.state.resting)
     if run.is_done and not owes_evaluation(run):
         run.recorder.event("done", f"nothing to do: all {run.total_steps} steps are done")
         return 0

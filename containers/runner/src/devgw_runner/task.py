@@ -167,6 +167,7 @@ class LossStep(nn.Module):
         turn = self._first_turn if turn is None else turn
         out = self._task[0].turn_loss(turn, self.model, batch) if turn else self._task[0].loss(self.model, batch)
         if isinstance(out, LossOut):
+            check_metrics(out.metrics, self._task[0], "turn_loss" if turn else "loss")
             return out.loss, {name: value.detach() for name, value in out.metrics.items()}
         return out, {}
 
@@ -200,6 +201,22 @@ def check_loss(loss: object, task: object) -> None:
         raise TaskError(f"{kind}.loss has shape {shape} and {loss.dtype}", "return the mean, a floating scalar")
     if not loss.requires_grad:
         raise TaskError(f"{kind}.loss does not depend on the model", "return the loss with its graph, undetached")
+
+
+def check_metrics(metrics: Mapping[str, object], task: object, method: str) -> None:
+    """Refuse a metric that is not one number in a tensor: a plain number would stay what it was when compiled.
+
+    Raises:
+        TaskError: it names the metric and says what it is.
+    """
+    for name, value in metrics.items():
+        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+            continue
+        what = f"has shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
+        if isinstance(value, Tensor) and value.is_complex():
+            what = f"is of {value.dtype}"
+        text = f"the metric {name} of {type(task).__name__}.{method} {what}"
+        raise TaskError(text, "return its mean as a scalar tensor on the batch's device")
 
 
 def check_batch(batch: object, task: Task[Any] | None = None) -> int:

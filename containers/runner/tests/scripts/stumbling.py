@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import torch
-from devgw_runner import Task
+from devgw_runner import LossOut, Task
 from tiny import CLASSES, FEATURES, Tiny, TinyConfig
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -28,6 +28,22 @@ class DetachedLoss(Tiny):
 class NumberLoss(Tiny):
     def loss(self, model, batch):
         return 1.0
+
+
+class VectorMetric(Tiny):
+    def loss(self, model, batch):
+        correct = (model(batch[0]).argmax(1) == batch[1]).float()
+        return LossOut(super().loss(model, batch).loss, {"accuracy": correct})
+
+
+class NumberMetric(Tiny):
+    def loss(self, model, batch):
+        return LossOut(super().loss(model, batch).loss, {"accuracy": 0.5})
+
+
+class NumberEvaluated(Tiny):
+    def metrics(self, model, batch):
+        return {"f1": 0.5}
 
 
 class NoModule(Tiny):

@@ -23,6 +23,7 @@ from devgw_runner.checkpoint import optimizer as optimizer_state
 from devgw_runner.checkpoint.encoding import decode, encode
 from devgw_runner.checkpoint.layout import Layout, is_separate, lay_out_as_saved
 from devgw_runner.checkpoint.optimizer import OPTIMIZER_PREFIX
+from devgw_runner.checkpoint.switches import freeze_as_saved, frozen_parameters, read_switches
 from devgw_runner.checkpoint.task_state import take_task_apart
 from devgw_runner.errors import CheckpointError, OtherModelError
 from devgw_runner.loading import StatefulLoader
@@ -53,6 +54,11 @@ class TrainState:
     monitor: Monitor = field(default_factory=Monitor)
     stop_reason: str = ""  # what a hook gave, before all processes agreed
     ended: str = ""  # why the task ended the run before its last step
+    resting: list[str] = field(default_factory=list)  # modules in evaluation mode when the checkpoint was saved
+    frozen_at_start: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.frozen_at_start = frozen_parameters(self.model)
 
 
 def collect_tensors(state: TrainState) -> dict[str, Tensor]:
@@ -84,6 +90,7 @@ def collect_trainer(state: TrainState) -> dict[str, Any]:
         "task": take_task_apart(state.task, state.rank)[0],
         "monitor": state.monitor.state_dict(),
         "ended": state.ended,
+        "switches": read_switches(state.model, state.frozen_at_start),
     }
 
 
@@ -170,6 +177,9 @@ def load_trainer(state: TrainState, saved: dict[str, Any], *, with_randomness: b
     state.skipped_steps = saved["skipped_steps"]
     state.monitor.load_state_dict(saved.get("monitor", {}))
     state.ended = saved.get("ended", "")
+    switches = saved.get("switches", {})
+    freeze_as_saved(state.model, switches, state.frozen_at_start)
+    state.resting = switches.get("resting", [])
     if with_randomness:
         restore_random_state(saved["random"])
     return changed
