@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engines.packet_filter import host_addresses
+from gateway.engines.packet_filter import host_addresses, ipv4_rules
+from gateway.model import Egress
 from tests.attacks.outside import CLOSED, LISTED, NEIGHBOUR, PORT, PUBLIC, outside
 from tests.support.host_resources import next_uid
 
@@ -62,3 +63,18 @@ def test_a_list_opens_what_it_names(program: str, gateway: str, mode: str, tmp_p
     """The port beside it, its neighbour and the rest of the world stay closed."""
     answered = reached(program, gateway, mode, f"{LISTED}:{PORT}, {NEIGHBOUR}:{PORT + 1}", tmp_path, EVERYWHERE)
     assert answered == {f"{LISTED}:{PORT}"}
+
+
+def test_the_host_is_never_outside(tmp_path: Path) -> None:
+    """Not even where a list names its network: a rule for each of its addresses holds that."""
+    with socket.create_server(("0.0.0.0", 0), backlog=64) as listener:  # noqa: S104 - the attack is on such a service
+        own = [f"{address}:{listener.getsockname()[1]}" for address in host_addresses()]
+        answered = reached("pasta", "user", "666", "198.51.100.0/24, 10.0.0.0/8, 172.0.0.0/8", tmp_path, own)
+    assert answered == set()
+
+
+def test_what_internet_does_not_hold_is_named() -> None:
+    """Metadata at a public address too; a packet to it would leave the test."""
+    rules = ipv4_rules(Egress.INTERNET.rule)
+    assert {"-d 168.63.129.16/32 -j DROP", "-d 169.254.0.0/16 -j DROP", "-d 100.64.0.0/10 -j DROP"} <= set(rules)
+    assert rules[-1] == "-j RETURN"
