@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 from functools import partial
 
 import uvloop
@@ -12,11 +11,9 @@ from gateway.app.ssh_services import services_of
 from gateway.audit.event import Event
 from gateway.audit.segments import last_written_at
 from gateway.background.access_watch import AccessWatch, GrantNotice
-from gateway.background.environment_monitor import Notify
-from gateway.background.session_publisher import SessionPublisher
+from gateway.background.session_publisher import SessionPublisher, forget
 from gateway.background.watchdog import Watchdog
-from gateway.errors import DevgwError
-from gateway.model import GATEWAY, EnvironmentRef
+from gateway.model import GATEWAY
 from gateway.process.log_format import write_log
 from gateway.process.ownership import this_process
 from gateway.process.supervisor import Supervisor, reserve
@@ -27,7 +24,6 @@ from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
 from gateway.ssh.transport.library import check_library
 
-_log = logging.getLogger(__name__)
 _COLLECTION = (700, 10, 10)
 """Python's own thresholds; a command that ends soon has higher ones."""
 
@@ -52,7 +48,7 @@ def _serve_with_workers(app: App) -> int:
         ServingProcess(app.with_server(port=port, reuse_port=True), outcome).run()
         return 0
     if supervisor.has_served:
-        _sign_last(app)
+        app.duties.journal_maintenance.sign_last()
     return outcome
 
 
@@ -130,7 +126,8 @@ class ServingProcess:
         app.duties.gpu_sampling.start()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(app.duties.environment_monitor.run(self._notify_by(server)))
+                notify = self._link.everywhere(server.registry.notify) if self._link else server.registry.notify
+                group.create_task(app.duties.environment_monitor.run(notify))
                 group.create_task(app.duties.watchdog.keep("hosts by name", app.egress_child.run))
         finally:
             app.duties.gpu_sampling.stop()
@@ -144,42 +141,15 @@ class ServingProcess:
         finally:
             self._manager.ready()
 
-    def _notify_by(self, server: SshServer) -> Notify:
-        """Return what writes a line to every terminal of an environment, whichever worker serves it."""
-
-        def notify(ref: EnvironmentRef, line: str) -> None:
-            server.registry.notify(ref, line)
-            if self._link:
-                self._link.tell(ref, line)
-
-        return notify
-
     def _end(self) -> None:
         app = self._app
         if self._has_duties:
             app.duties.gpu_sampling.stop()
             app.duties.metrics_publishing.stop()
-        self._forget_connected()
+        forget(app.live_sessions, this_process(), app.liveness.end if app.liveness else None)
         app.event_budget.flush()
         app.journal.append(Event("gateway.stopped", GATEWAY, detail=self._place))
         if self._has_duties:
             app.duties.disk_reserve.end()
             app.duties.journal_maintenance.end()
         app.journal.close()
-
-    def _forget_connected(self) -> None:
-        """Nobody is connected any more; what could not be removed is known as a dead process's later."""
-        try:
-            self._app.live_sessions.clear(this_process())
-            if self._app.liveness:
-                self._app.liveness.end()
-        except DevgwError as exc:
-            _log.warning("the list of who is connected could not be cleared: %s", exc.message)
-
-
-def _sign_last(app: App) -> None:
-    """Sign what the last worker wrote, after it: each ends in its own time."""
-    try:
-        app.duties.journal_maintenance.sign_last()
-    except DevgwError as exc:
-        _log.error("journal head: %s", exc.message)

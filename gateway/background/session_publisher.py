@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from gateway.errors import DevgwError
 from gateway.ssh.connection_registry import Activity, ConnectionRegistry, ConnectionReport
 from gateway.ssh.transport.log_rate_limiter import LogRateLimiter
 from gateway.store.sessions import LiveSession, LiveSessionTable, Owner
@@ -92,6 +93,16 @@ class SessionPublisher:
     def _is_news(self, session: LiveSession) -> bool:
         known = self._published.get(session.id)
         return known is None or known.channels != session.channels
+
+
+def forget(table: LiveSessionTable, owner: Owner, no_longer_serves: Callable[[], None] | None) -> None:
+    """Nobody is connected to a process any more; what cannot be removed is known as a dead process's later."""
+    try:
+        table.clear(owner)
+        if no_longer_serves:
+            no_longer_serves()
+    except DevgwError as exc:
+        _log.warning("the list of who is connected could not be cleared: %s", exc.message)
 
 
 def _session(report: ConnectionReport) -> LiveSession:

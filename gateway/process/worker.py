@@ -33,6 +33,15 @@ class WorkerLink(ServiceManager):
         """Have a line written to every terminal of an environment that another worker serves."""
         self._send(f"LINE={ref} {line}")
 
+    def everywhere(self, notify: Notify) -> Notify:
+        """Return what writes a line to every terminal of an environment, whichever worker serves it."""
+
+        def notify_all(ref: EnvironmentRef, line: str) -> None:
+            notify(ref, line)
+            self.tell(ref, line)
+
+        return notify_all
+
     def listen(self, notify: Notify) -> None:
         """From now on write lines of others to terminals here, and drain when the parent is gone."""
         asyncio.get_running_loop().add_reader(self.link, self._hear, notify)

@@ -8,7 +8,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.errors import AuthError
 from gateway.page.claim import LINE_MAX, read_claim
-from gateway.page.web.view import Viewer
+from gateway.page.web.viewer import Viewer
 
 _CLAIM_SECONDS = 5.0
 CONNECTIONS_EACH = 64

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
 
-from gateway.page.web.view import Viewer
+from gateway.page.web.viewer import Viewer
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "devgw"})
 """Names under which a tunnel's own end is reached; another one is a name that was made to lead here (DNS rebinding)."""

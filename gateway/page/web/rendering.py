@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from gateway.page.web.guard import FORM_FIELD, form_token
 from gateway.page.web.levels import includes
-from gateway.page.web.view import Viewer
+from gateway.page.web.viewer import Viewer
 from gateway.version import VERSION
 
 _NOTES_MAX = 1000

@@ -16,7 +16,8 @@ from starlette.routing import Route
 from gateway.page.web import guard
 from gateway.page.web.desk_line import DeskFault, DeskLine
 from gateway.page.web.rendering import Rendering
-from gateway.page.web.view import Asked, Shown, View, Viewer, ViewRoute, form_of
+from gateway.page.web.view import Asked, Shown, View, ViewRoute, form_of
+from gateway.page.web.viewer import Viewer
 
 _TYPES = {
     "css": "text/css",

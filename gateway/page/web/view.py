@@ -1,13 +1,14 @@
 """What a view is: routes with the level they are for, and what a handler is asked with."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from gateway.page.web.viewer import Viewer
 from policies.requests import PageLevel
 
 if TYPE_CHECKING:
@@ -16,20 +17,6 @@ if TYPE_CHECKING:
 
 FORM_MAX = 64 << 10
 FORM_FIELDS_MAX = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Viewer:
-    """Who looks, as the gateway says."""
-
-    user: str
-    key: str
-    address: str
-    environment: str
-    connection: str
-    secret: str = field(repr=False)
-    claim: str = field(repr=False)
-    level: PageLevel = "user"
 
 
 @dataclass(frozen=True, slots=True)
