@@ -22,6 +22,7 @@ from tests.support.host_resources import next_uid
 SERVICES = ("ssh", "notebook", "ports")
 ACCOUNTS = Path("/etc")
 """Where the host's accounts stand."""
+IMAGE = Path(__file__).resolve().parents[2] / "containers" / "image"
 INSIDE = Path(__file__).with_name("environment_inside.py")
 
 
@@ -40,6 +41,8 @@ class SshEnvironment:
         host_key.chmod(0o600)
         (self.root / "ssh_user_ca.pub").write_text(user_ca_line + "\n")
         self._write_accounts()
+        for name in ("environment", "rootfs"):
+            shutil.copytree(IMAGE / name, self.root / "image" / name, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (self.root, self.home, host_key):
             os.chown(path, uid, uid)
         self._process: subprocess.Popen[bytes] | None = None
