@@ -88,7 +88,7 @@ def stream(directory: Path, wanted: Filter | None = None, *, whole: bool = False
     if several := journals_in(directory):
         yield from merge(*(stream(one, wanted, whole=whole) for one in several), key=lambda record: record.at)
         return
-    sieve, lines = _Sieve(wanted), _Lines(directory, None if whole else wanted)
+    sieve, lines = Sieve(wanted), _Lines(directory, None if whole else wanted)
     found = segments(directory)
     for segment, following in zip(found, [*found[1:], None], strict=False):
         if following is None or following.first > after:
@@ -146,7 +146,7 @@ def _last_in(segment: Segment, index: SegmentIndex | None, users: set[str], code
             return _last_by_index(segment, index, users, code)
         except FORGED:
             pass
-    sieve = _Sieve(Filter(action=code))
+    sieve = Sieve(Filter(action=code))
     with segment.path.open("rb") as file:
         records = [record for line in file for record in sieve.pick(line)]
     return {record.actor["name"]: record for record in records if record.actor["name"] in users}
@@ -237,7 +237,7 @@ def follow(directory: Path, wanted: Filter, wait: Callable[[], bool], *, after: 
 
     `wait` is called when nothing new is there; it pauses for as long as it likes.
     """
-    follower, sieve = _Follower(directory, wanted, after), _Sieve(wanted)
+    follower, sieve = _Follower(directory, wanted, after), Sieve(wanted)
     while True:
         for line in follower.new_lines():
             yield from sieve.pick(line)
@@ -245,7 +245,7 @@ def follow(directory: Path, wanted: Filter, wait: Callable[[], bool], *, after: 
             return
 
 
-class _Sieve:
+class Sieve:
     """Looks at a line's bytes first: most lines are not wanted, and parsing them costs ten times as much."""
 
     def __init__(self, wanted: Filter) -> None:
