@@ -4,6 +4,7 @@ The hash stands in the chained `policy.loaded` record, so a kept text that was e
 """
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -16,6 +17,8 @@ from gateway.model import Actor
 from policies.diff import diff
 from policies.load import PolicyError, parse_untested
 from policies.model import Policy
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,16 @@ def in_force_between(journal: Path, archive: Path, since: datetime, until: datet
         raise JournalError("policy.not-kept", f"the journal does not say which policy was in force before {until}")
     within = [record for record in loaded if record.at > since]
     return tuple(
-        InForce(record.at, digest, _read(archive, digest))
+        InForce(record.at, digest, kept_policy(archive, digest))
         for record in before + within
         for digest in (str(record.detail.get("sha256", "")),)
     )
 
 
-def _read(archive: Path, digest: str) -> Policy:
+def kept_text(archive: Path, digest: str) -> str:
+    """Return the text of a policy that was in force, by its hash. Raises: JournalError `policy.not-kept`."""
+    if _DIGEST.fullmatch(digest) is None:
+        raise JournalError("policy.not-kept", f"{digest[:80]!r} names no policy")
     kept = archive / f"{digest}.toml"
     path = kept if kept.exists() else next(archive.parent.glob(f"*/journal/{archive.name}/{digest}.toml"), kept)
     try:
@@ -87,6 +93,16 @@ def _read(archive: Path, digest: str) -> Policy:
     if sha256(content).hexdigest() != digest:
         raise JournalError("policy.not-kept", f"{path} is not the text that was loaded: it was edited")
     try:
-        return parse_untested(content.decode(), f"policy-{digest[:12]}.toml")
-    except (PolicyError, UnicodeDecodeError) as exc:
+        return content.decode()
+    except UnicodeDecodeError as exc:
         raise JournalError("policy.not-kept", f"{path} cannot be read by this version: {exc}") from exc
+
+
+def kept_policy(archive: Path, digest: str) -> Policy:
+    """Return a policy that was in force. Raises: JournalError `policy.not-kept`."""
+    text = kept_text(archive, digest)
+    try:
+        return parse_untested(text, f"policy-{digest[:12]}.toml")
+    except PolicyError as exc:
+        message = f"the policy {digest[:16]} cannot be read by this version: {exc}"
+        raise JournalError("policy.not-kept", message) from exc

@@ -4,18 +4,22 @@ A recording's name says when it began and its reference: `20261126T174502Z-k3v9q
 user (`ssh/observers/observer.py` writes them).
 """
 
+import json
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gateway.audit.recording import frames
-from gateway.errors import JournalError
 from gateway.model import UserName
 
 _NAME = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-z]{10})\.cast")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])")
+_TAIL_BYTES = 64 * 2**10
+_LONGEST_EVENT = 8 * 2**20
 _LONGEST_LINE = 64 * 1024
 """Characters of one shown line that are looked through; a program that never ends its line fills no memory."""
 
@@ -54,7 +58,7 @@ def kept_recordings(directory: Path, user: UserName | None = None) -> list[KeptR
 def recording_at(recordings: list[KeptRecording], at: datetime) -> KeptRecording | None:
     """Return the one that was going on at a moment; of several the one that began last."""
     for one in reversed(recordings):
-        if one.began_at <= at < one.began_at + timedelta(seconds=_length_seconds(one.path) + 1):
+        if one.began_at <= at < one.began_at + timedelta(seconds=length_seconds(one.path) + 1):
             return one
     return None
 
@@ -65,22 +69,32 @@ def search(recording: KeptRecording, text: str) -> Iterator[Match]:
     Raises: JournalError `recording.unreadable`.
     """
     wanted = text.casefold()
+    for seconds, line in shown_lines(recording, overlap=len(text)):
+        if wanted in line.casefold():
+            yield Match(recording, recording.began_at + timedelta(seconds=seconds), line)
+
+
+def shown_lines(recording: KeptRecording, *, overlap: int = 0) -> Iterator[tuple[float, str]]:
+    """Yield what a terminal showed line by line, each with the second at which it was complete.
+
+    A line without an end comes in parts, which have `overlap` characters in common. Raises: JournalError
+    `recording.unreadable`.
+    """
     pending, seconds = "", 0.0
     for pause, shown in frames(recording.path, longest_pause=None):
         seconds += pause
         *lines, pending = re.split(r"[\r\n]+", pending + shown)
         for line in lines:
-            yield from _match(recording, line, wanted, seconds)
+            yield seconds, _plain(line)
         if len(pending) > _LONGEST_LINE:
-            yield from _match(recording, pending, wanted, seconds)
-            pending = pending[-len(text) :]
-    yield from _match(recording, pending, wanted, seconds)
+            yield seconds, _plain(pending)
+            pending = pending[-overlap:] if overlap else ""
+    if pending:
+        yield seconds, _plain(pending)
 
 
-def _match(recording: KeptRecording, line: str, wanted: str, seconds: float) -> Iterator[Match]:
-    plain = _erased(_ESCAPES.sub("", line))
-    if wanted in plain.casefold():
-        yield Match(recording, recording.began_at + timedelta(seconds=seconds), plain)
+def _plain(line: str) -> str:
+    return _erased(_ESCAPES.sub("", line))
 
 
 def _erased(line: str) -> str:
@@ -94,8 +108,21 @@ def _erased(line: str) -> str:
     return "".join(kept)
 
 
-def _length_seconds(path: Path) -> float:
+def length_seconds(path: Path) -> float:
+    """Return when the last thing that a recording holds came, from its end alone; 0 where nothing can be read."""
     try:
-        return sum(pause for pause, _shown in frames(path, longest_pause=None))
-    except JournalError:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            window = _TAIL_BYTES
+            while True:
+                start = max(0, size - window)
+                file.seek(start)
+                lines = file.read(size - start).split(b"\n")[1 if start else 0 : -1]
+                for line in reversed(lines):
+                    with suppress(ValueError, TypeError, IndexError):
+                        return max(0.0, float(json.loads(line)[0]))
+                if not start or window >= _LONGEST_EVENT:
+                    return 0.0
+                window *= 8
+    except OSError:
         return 0.0

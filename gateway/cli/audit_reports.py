@@ -1,9 +1,7 @@
 """`devgw audit review` and `exposure`: who may reach what and why, and who could and did reach a dataset."""
 
-from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -90,26 +88,12 @@ def exposure(
 
 
 def _people(gateway: "App") -> "list[Person]":
-    from gateway.audit.review import Person
+    from gateway.operations.reviewing import people_of
 
     path = gateway.database.path
     if path is not None and not path.exists():
         return []
-    users = gateway.users.all()
-    logins = _last_logins(gateway.settings.all_journals, [user.name for user in users])
-    keys = gateway.users.keys_by_user()
-    return [Person(user, tuple(keys.get(user.name, ())), logins.get(user.name)) for user in users]
-
-
-def _last_logins(journal: Path, users: Iterable[str]) -> Mapping[str, datetime]:
-    from gateway.audit.read import last_of_each
-
-    try:
-        return {name: record.at for name, record in last_of_each(journal, users, "login.allowed").items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as exc:
-        raise JournalError("journal.unreadable", f"the journal cannot be read: {exc}", "'devgw audit verify'") from exc
+    return people_of(gateway.users, gateway.settings.all_journals)
 
 
 def _journal_sentence(gateway: "App") -> str:

@@ -48,7 +48,7 @@ def usage(
     quiet: QuietOption = False,
 ) -> None:
     """Count GPU-hours leased and used."""
-    from gateway.cli.moments import parse_moment
+    from gateway.config.moments import parse_moment
     from gateway.gpus.usage import Period
     from gateway.operations.gpus import count_usage
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import docker
 import pytest
+from playwright.sync_api import Browser
 
 from tests.engine.made_up_gpus import MADE_UP_GPUS
+from tests.support.chromium import chromium
 from tests.support.engine_variables import engine_kind, engine_variables
 from tests.support.gateway_process import GatewayProcess, poll
 from tests.support.ssh_gateway import TestGateway
@@ -108,3 +110,10 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
         yield Laboratory(gateway, gateway.add_user("alice"), gateway.add_user("bob"))
     finally:
         gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for the tests of one module: its driver's event loop is in nobody's way afterwards."""
+    with chromium() as started:
+        yield started

@@ -97,4 +97,4 @@ class Desk:
         return level_held(self._site.policy.policy.holders.effective_roles(user, now))[0]
 
 
-_TARGETS = frozenset({"name", "user", "handle", "fingerprint", "id", "gpu"})
+_TARGETS = frozenset({"name", "user", "handle", "fingerprint", "id", "gpu", "recording", "text"})

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 
+import anyio
 import uvicorn
 
 from gateway.page.web.confinement import confine
@@ -41,6 +42,8 @@ async def _main(told: dict[str, int]) -> None:
         h11_max_incomplete_event_size=32 << 10,
     )
     config.load()
+    async with anyio.create_task_group():
+        """What a streamed answer needs is loaded by this: nothing can be afterwards."""
     server = uvicorn.Server(config)
     confine(told["uid"])
     line = asyncio.create_task(desk.run())

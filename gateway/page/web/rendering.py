@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
+import jinja2.debug  # noqa: F401 - what a fault in a template needs, and cannot load later
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request

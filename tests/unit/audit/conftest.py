@@ -1,7 +1,6 @@
 """Journals in a temporary directory, and events to put in them."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ from gateway.audit.head_signing import HeadSigner
 from gateway.audit.heads import Signer
 from gateway.audit.journal import Journal
 from gateway.model import Actor
+from tests.unit.audit.written_journals import NOON, crowded_journal
 
 ALICE = Actor("user", "alice", "SHA256:" + "a" * 43, "192.0.2.7")
-NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
 
 MakeEvent = Callable[..., Event]
 
@@ -32,6 +31,12 @@ def signer(tmp_path: Path) -> Signer:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "journal"
+
+
+@pytest.fixture
+def crowded(directory: Path) -> Path:
+    """5,000 acts of seven users over five segments."""
+    return crowded_journal(directory)
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from gateway.audit.segments import first_record, last_record, segments
 from gateway.audit.verify import Report, verify
 from gateway.errors import JournalError
 from gateway.model import Actor
-from tests.unit.audit.conftest import ALICE, NOON, MakeEvent, signing
+from tests.unit.audit.conftest import ALICE, MakeEvent, signing
+from tests.unit.audit.written_journals import NOON
 
 JOURNAL = Actor("gateway", "journal")
 Lines = list[bytes]

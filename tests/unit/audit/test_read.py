@@ -12,7 +12,8 @@ from gateway.audit.journal import Journal
 from gateway.audit.read import Filter, follow, stream, utc
 from gateway.audit.segments import segments
 from gateway.model import Actor
-from tests.unit.audit.conftest import ALICE, NOON, MakeEvent
+from tests.unit.audit.conftest import ALICE, MakeEvent
+from tests.unit.audit.written_journals import NOON
 
 BOB = Actor("user", "bob", "", "192.0.2.8")
 ROOT = Actor("admin", "root")

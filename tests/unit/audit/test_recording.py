@@ -8,7 +8,7 @@ import pytest
 
 from gateway.audit.recording import Recording, frames, play
 from gateway.errors import JournalError
-from tests.unit.audit.conftest import NOON
+from tests.unit.audit.written_journals import NOON
 
 
 class Clock:

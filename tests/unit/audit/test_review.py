@@ -11,7 +11,7 @@ from gateway.audit.review import Person, Review, review
 from gateway.audit.review_html import review_page
 from gateway.model import Fingerprint, PublicKey, User, UserName
 from policies.load import parse_policy
-from tests.unit.audit.conftest import NOON
+from tests.unit.audit.written_journals import NOON
 
 POLICY = parse_policy(
     """

@@ -16,7 +16,8 @@ from gateway.audit.schedule import HeadKeeper, to_command, to_file
 from gateway.audit.segments import segments
 from gateway.audit.verify import verify
 from gateway.errors import JournalError
-from tests.unit.audit.conftest import ALICE, NOON, MakeEvent, signing
+from tests.unit.audit.conftest import ALICE, MakeEvent, signing
+from tests.unit.audit.written_journals import NOON
 
 
 def test_a_head_in_a_file_proves_the_journal(written: Path, signer: Signer, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.cli.moments import parse_moment
+from gateway.config.moments import parse_moment
 from gateway.errors import UsageError
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

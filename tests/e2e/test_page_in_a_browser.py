@@ -1,0 +1,82 @@
+"""The page in Debian's chromium, through a real `ssh -L`: as a person sees it, and as a screen reader would."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.test_page_of_auditors import record
+from tests.support.chromium import barriers, opened
+from tests.support.gateway_process import GatewayProcess
+from tests.support.page_site import begin
+
+pytestmark = pytest.mark.timeout(300)
+OWN = ("/", "/runs", "/connect", "/account", "/may")
+AUDITORS = ("/gpus", "/sessions", "/sessions/past", "/recordings", "/journal", "/journal/proof", "/who-can?user=alice",
+            "/review", "/policies")  # fmt: skip
+ADMINISTRATORS = ("/people", "/administration", "/administration/connections", "/administration/gpus")
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    served = begin(tmp_path_factory.mktemp("gw"))
+    try:
+        record(served.root / "state" / "recordings" / "alice", "aaaaaaaaaa", "step 1 loss 2.5", "step 2 loss 0.5")
+        yield served
+    finally:
+        served.stop()
+
+
+def watched(page: Page) -> list[str]:
+    """Return a list that fills with what the browser complains of, and with requests that leave the page's origin."""
+    complaints: list[str] = []
+    page.on("console", lambda one: complaints.append(one.text) if one.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda one: None if "//localhost:" in one.url or one.url.startswith(("data:", "blob:"))
+            else complaints.append(one.url))  # fmt: skip
+    return complaints
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_view_is_open_to_everybody_and_stays_at_home(
+    dark: bool, gateway: GatewayProcess, browser: Browser
+) -> None:
+    """Axe finds nothing, no rule of the page's own is broken, and no request leaves its origin."""
+    with gateway.tunnel("carol", "devgw:80") as port, opened(browser, f"http://localhost:{port}", dark=dark) as page:
+        complaints = watched(page)
+        for path in (*OWN, *AUDITORS, *ADMINISTRATORS):
+            page.goto(path)
+            expect(page.locator("h1")).to_be_visible()
+            assert (path, barriers(page)) == (path, [])
+        assert complaints == []
+
+
+def test_on_a_narrow_screen_nothing_is_wider_than_it(gateway: GatewayProcess, browser: Browser) -> None:
+    """Tables scroll by themselves."""
+    with gateway.tunnel("carol", "devgw:80") as port, opened(browser, f"http://localhost:{port}", width=360) as page:
+        for path in (*OWN, *AUDITORS, *ADMINISTRATORS):
+            page.goto(path)
+            widest = page.evaluate("document.documentElement.scrollWidth")
+            assert (path, widest <= 360) == (path, True), widest
+
+
+def test_a_recording_is_played(gateway: GatewayProcess, browser: Browser) -> None:
+    """Asciinema's player draws what the terminal showed, under the page's own rules."""
+    with gateway.tunnel("bob", "devgw:80") as port, opened(browser, f"http://localhost:{port}") as page:
+        complaints = watched(page)
+        page.goto("/recordings/aaaaaaaaaa")
+        page.locator(".ap-player").click()
+        expect(page.locator(".ap-player")).to_contain_text("loss 0.5")
+        assert complaints == []
+
+
+def test_without_javascript_an_administrator_shuts_somebody_out(gateway: GatewayProcess, browser: Browser) -> None:
+    """Forms alone."""
+    base = "http://localhost"
+    with gateway.tunnel("carol", "devgw:80") as port, opened(browser, f"{base}:{port}", scripts=False) as page:
+        page.goto("/people")
+        row = page.locator("tr", has_text="alice")
+        row.get_by_role("button", name="Disable").click()
+        expect(page.get_by_text("alice is shut out")).to_be_visible()
+        page.locator("tr", has_text="alice").get_by_role("button", name="Enable").click()
+        expect(page.locator("tr", has_text="alice").get_by_role("button", name="Disable")).to_be_visible()
