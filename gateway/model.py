@@ -136,6 +136,8 @@ class Limits:
     cpus: float
     pids: int
     shm_bytes: int
+    disk_bytes: int = 0
+    """Size of its volumes together; 0 where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

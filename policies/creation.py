@@ -24,6 +24,7 @@ def decide_create(_policy: Policy, effective: EffectiveRoles, request: CreateReq
 
 def _refusals(effective: EffectiveRoles, request: CreateRequest) -> Iterator[Decision]:
     yield from _number_refusals(effective, request)
+    yield from _disk_refusals(effective, request.disk_bytes)
     yield from _image_refusals(effective, request.image, request.image_digest)
     for dataset in request.datasets:
         yield from _name_refusals(
@@ -57,6 +58,15 @@ def _number_refusals(effective: EffectiveRoles, request: CreateRequest) -> Itera
             yield refuse(largest.rule(option), f"{show(amount)} are more than the {show(limit)} permitted")
         if amount < 0:
             yield refuse(DEFAULT_DENY, f"{option.removeprefix('max_')} cannot be negative")
+
+
+def _disk_refusals(effective: EffectiveRoles, disk_bytes: int | None) -> Iterator[Decision]:
+    limit = limits_held(effective).disk_bytes
+    if limit is None or disk_bytes is None or 0 < disk_bytes <= limit:
+        return
+    largest = max(effective.held, key=lambda held: held.role.max_disk or 0)
+    asked = f"{show_size(disk_bytes)} of disk are" if disk_bytes else "a disk without a size is"
+    yield refuse(largest.rule("max_disk"), f"{asked} more than the {show_size(limit)} permitted")
 
 
 def _name_refusals(

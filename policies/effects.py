@@ -44,7 +44,7 @@ def show_number(name: str, value: float) -> str:
     """Write a number in its unit; infinity is no limit."""
     if math.isinf(value):
         return "no limit"
-    if name == "memory":
+    if name in {"memory", "disk"}:
         return show_size(int(value))
     if name in SPANS:
         return show_duration(int(value))
@@ -169,6 +169,7 @@ def _numbers(effective: EffectiveRoles) -> dict[str, float]:
     }
     if allowance.environments:
         numbers["lifetime"] = _or_infinite(allowance.lifetime_seconds)
+        numbers["disk"] = _or_infinite(allowance.disk_bytes)
         numbers["idle time"] = _or_infinite(allowance.idle_stop_seconds)
     if allowance.gpus:
         numbers["lease"] = _or_infinite(allowance.lease_seconds)

@@ -23,6 +23,7 @@ class Allowance:
 
     environments: int = 0
     memory_bytes: int = 0
+    disk_bytes: int | None = None
     cpus: float = 0.0
     lifetime_seconds: int | None = None
     gpus: int = 0
@@ -50,6 +51,7 @@ def limits_held(effective: EffectiveRoles) -> Allowance:
     return Allowance(
         environments=_largest(roles, lambda role: role.max_environments) or 0,
         memory_bytes=_largest(roles, lambda role: role.max_memory) or 0,
+        disk_bytes=_largest(roles, lambda role: role.max_disk),
         cpus=max((role.max_cpus for role in roles), default=0.0),
         lifetime_seconds=_largest(roles, lambda role: role.max_lifetime),
         gpus=_largest(roles, lambda role: role.max_gpus) or 0,

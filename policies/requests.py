@@ -114,6 +114,7 @@ class CreateRequest:
 
     `gpus_held` counts the GPUs leased to their other environments. `gpu_profiles` names MIG
     profiles, empty for whole GPUs. `image` is a channel, a pin or another name, `image_digest` what it leads to now.
+    `disk_bytes` is 0 for a disk without a size, None where nothing is asked: then it is what the policy gives.
     """
 
     action: ClassVar[str] = "create"
@@ -130,6 +131,7 @@ class CreateRequest:
     egress: str = "none"
     lifetime_seconds: int | None = None
     image_digest: str = ""
+    disk_bytes: int | None = None
 
 
 PageLevel = Literal["none", "user", "auditor", "admin"]

@@ -88,6 +88,8 @@ class Resources(Table):
     """Images by name, pattern or digest: `devgw/env:cuda` (a channel), `devgw/env:cuda@*` (its pins), `sha256:…`."""
     max_memory: Size = 0
     """Memory of one environment."""
+    max_disk: Size | None = None
+    """Disk of one environment, its volumes together; set by no role: no limit. Several roles: the largest."""
     max_cpus: Annotated[float, Field(ge=0)] = 0.0
     """Processors of one environment."""
     max_lifetime: Duration | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.config import Settings, load_settings
 from gateway.disk import BALLAST_BYTES, Ballast
 from gateway.engines.choice import EngineChoice
+from gateway.environments.disks import Disks
 from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
 from gateway.environments.locks import SharedLocks
 from gateway.environments.open_hosts import OpenHosts
@@ -247,6 +248,7 @@ class App:
             drained=lambda: {node: drain.reason for node, drain in self.drains.all().items()},
             image_of=self.image_of,
             shared_locks=SharedLocks(self.database.lock) if self.database.has_locks else None,
+            disks=self.disks,
         )
         return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, chosen, self.journal)
 
@@ -255,6 +257,11 @@ class App:
         found = self.channels.choose(reference)
         self.policy.refuse_denied_image(user, reference, found.digest)
         return found
+
+    @cached_property
+    def disks(self) -> Disks:
+        """The disks of environments; an engine's daemon must see what is mounted."""
+        return Disks(self.settings.state_dir, lambda: self.engine_choice.daemons())  # noqa: PLW0108 - asked when it is needed
 
     def open_hosts(self, user: UserName, egress: Egress) -> OpenHosts:
         """Return what an environment is told of hosts outside."""

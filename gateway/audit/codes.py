@@ -47,6 +47,7 @@ FACTS: Final[dict[str, str]] = {
     "environment.stopped": "An environment was stopped; `reason` says why.",
     "environment.deleted": "An environment was removed.",
     "environment.renamed": "An environment got another name, `to`; its files and all it is went along.",
+    "environment.resized": "The disk of an environment was made larger, or made.",
     "environment.failed": "An environment could not be made, started, kept running, looked after or removed.",
     "environment.orphaned": "The engine has an environment that the store does not know; it was left alone.",
     "environment.reaped": "Such an environment was removed on demand.",

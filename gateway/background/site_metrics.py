@@ -75,6 +75,5 @@ class SiteMetrics:
 
 
 def _volumes(directory: Path) -> Iterator[tuple[str, Path]]:
-    """Name each user's files; a user's name is their directory's."""
-    if directory.is_dir():
-        yield from ((place.name, place) for place in sorted(directory.iterdir()))
+    """Name each environment's files, which may be a file system of their own; a user's name is their directory's."""
+    yield from ((place.parent.name, place) for place in sorted(directory.glob("*/*")))

@@ -28,7 +28,9 @@ def archive(about: Mapping[str, Any], volumes: Path, place: Path) -> str:
         partial = place.with_name(f".partial-{os.getpid()}-{place.name}")
         parts = ["-C", beside, ABOUT]
         if volumes.is_dir():
-            parts += ["-C", str(volumes.absolute().parent), "--", volumes.name]
+            names = [volumes.name]  # and those that are disks of their own: tar stays within a file system
+            names += [f"{volumes.name}/{place.name}" for place in sorted(volumes.iterdir()) if place.is_mount()]
+            parts += ["-C", str(volumes.absolute().parent), "--", *names]
         try:
             os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
             options = ("--numeric-owner", "--xattrs", "--acls", "--sparse", "--one-file-system", "--auto-compress")

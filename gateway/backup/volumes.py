@@ -1,6 +1,7 @@
 """People's files, to a backup's directory and back, by rsync: what has not changed is a link into the one before."""
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from gateway.backup.manifest import VOLUMES
@@ -10,13 +11,17 @@ _VANISHED = 24  # rsync(1): files were removed while they were copied, which is 
 _OPTIONS = ("--archive", "--hard-links", "--xattrs", "--acls", "--numeric-ids", "--sparse", "--one-file-system")
 
 
-def take(volumes: Path, backup: Path, previous: Path | None) -> None:
-    """Copy all volumes; what has not changed since the backup before is linked to it. Raises: BackupError."""
-    link = (f"--link-dest={previous.resolve() / VOLUMES}",) if previous is not None else ()
+def take(volumes: Path, backup: Path, previous: Path | None, disks: Iterable[Path] = ()) -> None:
+    """Copy all volumes; what has not changed since the backup before is linked to it. Raises: BackupError.
+
+    `disks` are those below that are a file system of their own and mounted: rsync stays within each.
+    """
     target = backup / VOLUMES
     target.mkdir(mode=0o700)
-    if volumes.is_dir():
-        _rsync(*link, f"{volumes}/", f"{target}/")
+    for place in (Path(), *disks):
+        link = (f"--link-dest={previous.resolve() / VOLUMES / place}",) if previous is not None else ()
+        if (volumes / place).is_dir():
+            _rsync(*link, f"{volumes / place}/", f"{target / place}/")
     target.chmod(0o700)
 
 

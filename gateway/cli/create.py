@@ -35,6 +35,14 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         str | None,
         typer.Option("--memory", metavar="SIZE", help="Memory, such as 16GiB; default: environments.memory."),
     ] = None,
+    disk: Annotated[
+        str | None,
+        typer.Option(
+            "--disk",
+            metavar="SIZE",
+            help="Size of its volumes together, such as 50GiB; default: the policy's max_disk.",
+        ),
+    ] = None,
     cpus: Annotated[
         float | None, typer.Option("--cpus", metavar="N", help="CPUs, such as 4 or 0.5; default: environments.cpus.")
     ] = None,
@@ -81,7 +89,8 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     from gateway.cli.quantities import host_cpus, limits_from
     from gateway.operations.environments import CreateOrder
 
-    limits = limits_from(settings.environments, memory, cpus)
+    allowance = invocation.app.policy.allowance(ref.user)
+    limits = limits_from(settings.environments, memory, cpus, disk, allowance.disk_bytes)
     if cpus is not None and cpus > host_cpus():
         out.note(f"this host has {host_cpus():g} CPUs; --cpus {cpus:g} is lowered to that")
     keys = read_public_keys(key or [])
@@ -93,7 +102,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         gpu_request=gpu,
         datasets=datasets,
         egress=Egress(egress or settings.environments.egress),
-        lifetime_seconds=invocation.app.policy.allowance(ref.user).lifetime_seconds,
+        lifetime_seconds=allowance.lifetime_seconds,
         node=NodeName(node),
         keys=keys,
         bcrypt_hash=bcrypt_hash,
@@ -142,5 +151,7 @@ def _show(out: Output, invocation: Invocation, made: Environment, password: "New
     out.facts(facts, document)
     if password.was_made:
         out.note(f"the password is shown this once; 'devgw passwd {made.ref}' makes another")
+    if made.limits.disk_bytes and (reason := invocation.app.disks.why_not()):
+        out.note(f"nothing enforces the size of its disk: {reason}; 'devgw doctor' says more")
     if not invocation.app.users.keys(made.ref.user):
         out.note(f"{made.ref.user} has no key and cannot log in yet: 'devgw key add {made.ref.user} FILE'")

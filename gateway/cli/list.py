@@ -1,7 +1,7 @@
 """`devgw list`: every environment, whose it is and what it does. Needs no engine."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from gateway.cli.invocation import invocation_of
 from gateway.cli.options import OutputOption, QuietOption, command_app, complete_users
 from gateway.cli.output import Form, Output
 from gateway.model import Environment, EnvironmentState, parse_user_name
+
+if TYPE_CHECKING:
+    from gateway.environments.disks import Disks
 
 app = command_app()
 
@@ -25,6 +28,7 @@ def list_environments(
     quiet: QuietOption = False,
 ) -> None:
     """List environments."""
+    from gateway.cli.disk import disk_document
     from gateway.cli.observation import document_of, observe
 
     name = None if user is None else parse_user_name(user)
@@ -32,10 +36,19 @@ def list_environments(
     seen = observe(gateway, gateway.table.all(name))
     out = Output(output, quiet=quiet)
     document = {
-        "environments": [document_of(environment) for environment in seen.environments],
+        "environments": [
+            {**document_of(environment), **disk_document(gateway.disks, environment)}
+            for environment in seen.environments
+        ],
         "engine_answers": not seen.silence,
     }
-    out.table(_HEADINGS, [_row(environment) for environment in seen.environments], document)
+    rows = [_row(environment) for environment in seen.environments]
+    disks = [_disk(environment, gateway.disks) for environment in seen.environments]
+    if any(disks):
+        rows = [(*row, disk or "-") for row, disk in zip(rows, disks, strict=True)]
+        out.table((*_HEADINGS, "DISK"), rows, document)
+    else:
+        out.table(_HEADINGS, rows, document)
     for environment in seen.environments:
         if environment.state is EnvironmentState.UNKNOWN:
             out.note(f"{environment.ref}: {environment.detail}")
@@ -46,6 +59,17 @@ def list_environments(
         out.note(seen.note)
     if not seen.environments:
         out.note("there are no environments; 'devgw create USER --key FILE' makes one")
+
+
+def _disk(environment: Environment, disks: "Disks") -> str:
+    """Write size and use: `50GiB 81%`."""
+    from gateway.cli.quantities import size_text
+
+    found = disks.use(environment.ref)
+    size_bytes = disks.size(environment.ref) or environment.limits.disk_bytes
+    if not size_bytes:
+        return ""
+    return f"{size_text(size_bytes)} {found.percent}%" if found else size_text(size_bytes)
 
 
 def _row(environment: Environment) -> tuple[str, ...]:

@@ -11,15 +11,22 @@ MEMORY_BYTES_MIN = 64 * 2**20
 _UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
-def limits_from(defaults: EnvironmentSettings, memory: str | None, cpus: float | None) -> Limits:
+def limits_from(
+    defaults: EnvironmentSettings,
+    memory: str | None,
+    cpus: float | None,
+    disk: str | None = None,
+    largest_disk: int | None = None,
+) -> Limits:
     """Return the limits of a new environment; /dev/shm gets half of the memory.
 
     Raises:
-        UsageError: `memory.bad` or `cpus.bad`.
+        UsageError: `memory.bad`, `cpus.bad` or `disk.bad`.
     """
+    disk_bytes = parse_disk(disk, "--disk") if disk is not None else largest_disk or 0
     memory_bytes = defaults.memory if memory is None else parse_memory(memory)
     wanted = defaults.cpus if cpus is None else require_cpus(cpus)
-    return Limits(memory_bytes, min(wanted, host_cpus()), defaults.pids, memory_bytes // 2)
+    return Limits(memory_bytes, min(wanted, host_cpus()), defaults.pids, memory_bytes // 2, disk_bytes)
 
 
 def parse_memory(text: str) -> int:
@@ -35,6 +42,21 @@ def parse_memory(text: str) -> int:
             f"at least {size_text(MEMORY_BYTES_MIN)}, for example --memory 16GiB",
         )
     return memory_bytes
+
+
+def parse_disk(text: str, option: str) -> int:
+    """Return bytes; a number without a unit is refused. Raises: UsageError `disk.bad`."""
+    from gateway.environments.disk_image import LEAST_BYTES, whole_blocks
+    from policies.quantities import parse_size as parse_with_unit
+
+    try:
+        disk_bytes = whole_blocks(parse_with_unit(text))
+    except ValueError as exc:
+        raise UsageError("disk.bad", f"{option}: {exc}", f"for example {option} 50GiB") from exc
+    if disk_bytes < LEAST_BYTES:
+        message = f"{option}: {text} is too little for a disk"
+        raise UsageError("disk.bad", message, f"at least {size_text(LEAST_BYTES)}, for example {option} 50GiB")
+    return disk_bytes
 
 
 def require_cpus(cpus: float) -> float:

@@ -34,6 +34,7 @@ REGISTRY: dict[str, Entry] = {
     "stop": Entry("stop", ENVIRONMENTS),
     "restart": Entry("restart", ENVIRONMENTS),
     "delete": Entry("delete", ENVIRONMENTS),
+    "disk": Entry("disk", ENVIRONMENTS),
     "extend": Entry("extend", ENVIRONMENTS),
     "passwd": Entry("passwd", ENVIRONMENTS),
     "run": Entry("run", ENVIRONMENTS),

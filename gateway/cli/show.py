@@ -19,6 +19,7 @@ app = command_app()
 @app.command()
 def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
     """Show one environment."""
+    from gateway.cli.disk import disk_document, disk_facts
     from gateway.cli.observation import document_of, observe
     from gateway.environments.connection import Connection
     from gateway.environments.layout import Layout
@@ -32,7 +33,12 @@ def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, 
     outlook = invocation.app.rounds.outlook(environment) if environment.state is EnvironmentState.RUNNING else None
     fingerprint = invocation.app.authority.host_key_fingerprint()
     document = {
-        "environment": {**document_of(environment), "volumes": volumes, **_outlook_document(outlook)},
+        "environment": {
+            **document_of(environment),
+            **disk_document(invocation.app.disks, environment),
+            "volumes": volumes,
+            **_outlook_document(outlook),
+        },
         "ssh_command": reach.ssh_line,
         "notebook_url": reach.notebook_url,
         "host_key_fingerprint": fingerprint,
@@ -41,7 +47,14 @@ def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, 
     }
     out = Output(output, quiet=quiet)
     out.facts(
-        {**_facts(environment, reach), "files": volumes, **_host_key(fingerprint), **_outlook_facts(outlook)}, document
+        {
+            **_facts(environment, reach),
+            **disk_facts(invocation.app.disks, environment),
+            "files": volumes,
+            **_host_key(fingerprint),
+            **_outlook_facts(outlook),
+        },
+        document,
     )
     for note in (seen.note, *seen.caveats):
         if note:

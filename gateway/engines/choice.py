@@ -87,6 +87,15 @@ class EngineChoice:
 
         return RootStore(self.prepared_roots)
 
+    def daemons(self) -> tuple[int, ...]:
+        """Return the processes of this host that mount the directories of environments, beside devgw's own."""
+        if self.kind != "docker":
+            return ()
+        from gateway.engines.docker.connection import daemon_of
+
+        found = daemon_of(self.docker_url)
+        return () if found is None else (found,)
+
     @property
     def prepared_roots(self) -> "PreparedRoots":
         """Where bubblewrap's images lie."""

@@ -16,13 +16,14 @@ from gateway.config import Settings
 from gateway.engines.interface import Engine, Image, Progress, Service, ignore_progress
 from gateway.engines.nodes import unreachable
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
+from gateway.environments.disks import Disks
 from gateway.environments.layout import Layout
 from gateway.environments.leasing import NO_GPU, EnvironmentLeases, Leasing
 from gateway.environments.locks import EnvironmentLocks, Locks
 from gateway.environments.open_hosts import OpenHosts, write_open_hosts
 from gateway.environments.readiness import wait_until_ready
 from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
-from gateway.errors import ConflictError, DevgwError, NotFoundError
+from gateway.errors import ConflictError, DevgwError, NotFoundError, StoreError
 from gateway.gate import Recorder
 from gateway.model import (
     GATEWAY,
@@ -62,6 +63,8 @@ class LifecycleSettings:
     """Returns the nodes that get no new environments, and why."""
     image_of: Callable[[UserName, str], Image] | None = None
     """Says which image a reference leads to now, for this user; None: the engine knows it by that name."""
+    disks: Disks | None = None
+    """None: those of `state_dir`, which no other process must see."""
 
     @classmethod
     def of(
@@ -73,6 +76,7 @@ class LifecycleSettings:
         drained: Callable[[], Mapping[NodeName, str]],
         image_of: Callable[[UserName, str], Image],
         shared_locks: EnvironmentLocks | None,
+        disks: Disks | None = None,
     ) -> "LifecycleSettings":
         """Return what the settings say, with what is not a setting."""
         chosen = settings.environments
@@ -88,6 +92,7 @@ class LifecycleSettings:
             drained=drained,
             image_of=image_of,
             shared_locks=shared_locks,
+            disks=disks,
         )
 
 
@@ -108,6 +113,7 @@ class EnvironmentLifecycle:
         self._engine = engine
         self.leases = EnvironmentLeases(leases, engine, recorder)
         self._settings = settings
+        self.disks = settings.disks or Disks(settings.state_dir)
         self.locks: EnvironmentLocks = settings.shared_locks or Locks(settings.state_dir / "locks")
 
     def create(
@@ -129,13 +135,17 @@ class EnvironmentLifecycle:
             self.require_known(ref)
             self.require_open_node(environment)
             self.clear_remains(ref)
+            if environment.limits.disk_bytes:
+                self.disks.require_no_shrink(ref, environment.limits.disk_bytes)
             self._table.add(environment)
             layout = self._layout(ref)
             with _undo_on_error() as undo:
                 undo.callback(self._table.remove, ref)
                 undo.callback(layout.remove_empty_volumes)
+                undo.callback(self.disks.release, ref)
                 undo.callback(layout.remove)
                 progress("making directories")
+                self.disks.prepare(ref, environment.limits.disk_bytes)
                 layout.make(*self._ids(user))
                 write_password_hash(layout, bcrypt_hash, *self._ids(user))
                 self._start(environment, user, progress, actor)
@@ -198,6 +208,28 @@ class EnvironmentLifecycle:
         self._table.require(ref)
         write_password_hash(self._layout(ref), bcrypt_hash, *self._ids(self._users.require(ref.user)))
         self._engine().refresh(ref)
+
+    def grow_disk(self, ref: EnvironmentRef, size_bytes: int) -> None:
+        """Make an environment's disk larger while it runs; one that has none gets it while it is stopped.
+
+        Raises:
+            ConflictError: `disk.no-shrink`, `disk.no-room`, `disk.too-small`, `environment.running`.
+            StoreError: `disk.unenforced`, `disk.failed`, `disk.damaged`.
+        """
+        with self.locks.hold(ref):
+            environment = self._table.require(ref)
+            _require_not_going(environment)
+            if reason := self.disks.why_not():
+                raise StoreError("disk.unenforced", f"no disk gets a size here: {reason}", "'devgw doctor' says more")
+            self.disks.grow(ref, size_bytes, in_use=self._is_running(environment))
+            self._table.set_disk(ref, size_bytes)
+
+    def mount_disks(self, user: str = "*") -> list[EnvironmentRef]:
+        """Have the files of all environments, or of one user's, where they can be read. Raises: DevgwError."""
+        for ref in (refs := self.disks.all(user)):
+            with self.locks.hold(ref):
+                self.disks.prepare(ref, 0)
+        return refs
 
     def clear_remains(self, ref: EnvironmentRef) -> None:
         """Roll a create back and finish a delete that were cut off; the caller holds the lock, so nobody is at it."""
@@ -301,7 +333,10 @@ class EnvironmentLifecycle:
         self._layout(ref).remove()
         if purge:
             self._engine().remove_volumes(ref)
+            self.disks.remove(ref)
             self._layout(ref).remove_volumes()
+        else:
+            self.disks.release(ref)
 
     def _start(self, environment: Environment, user: User, progress: Progress, actor: Actor) -> None:
         ref, engine, layout = environment.ref, self._engine(), self._layout(environment.ref)
@@ -310,6 +345,7 @@ class EnvironmentLifecycle:
             image = self._image_of(environment)
             engine.delete(ref)
             gpus = self.leases.before_start(environment, undo, progress, actor)
+            self.disks.prepare(ref, environment.limits.disk_bytes)
             layout.make(*self._ids(user))
             account = EnvironmentAccount(
                 ref, *self._ids(user), gpus, self._settings.ca_line(), self._settings.notebook_port

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from gateway.environments.disks import DISKS, Disks
 from gateway.environments.layout import Layout, disk_error
 from gateway.environments.locks import EnvironmentLocks
 from gateway.errors import ConflictError, DevgwError
@@ -20,20 +21,24 @@ _AT_REST = frozenset({EnvironmentState.STOPPED, EnvironmentState.FAILED})
 class Relocation:
     """Moves directories, and has the rows changed in between; either both happen or neither."""
 
-    def __init__(self, state_dir: Path, table: EnvironmentTable, locks: EnvironmentLocks) -> None:
+    def __init__(self, state_dir: Path, table: EnvironmentTable, locks: EnvironmentLocks, disks: Disks) -> None:
         self._state_dir = state_dir
         self._table = table
         self._locks = locks
+        self._disks = disks
 
     def move_user(self, old: UserName, new: UserName, change: Callable[[], None]) -> None:
         """Give all that is a user's another name. Raises: ConflictError, StoreError, and what `change` raises."""
-        places = [(self._state_dir / kind / old, self._state_dir / kind / new) for kind in ("environments", "volumes")]
-        self._move([one.ref for one in self._table.all(old)], places, change)
+        kinds = ("environments", "volumes", DISKS)
+        places = [(self._state_dir / kind / old, self._state_dir / kind / new) for kind in kinds]
+        refs = {*(one.ref for one in self._table.all(old)), *self._disks.all(old), *self._disks.all(new)}
+        self._move(sorted(refs), places, change)
 
     def move_environment(self, old: EnvironmentRef, new: EnvironmentRef, change: Callable[[], None]) -> None:
         """Give one environment another name. Raises: ConflictError, StoreError, and what `change` raises."""
         before, after = Layout.of(self._state_dir, old), Layout.of(self._state_dir, new)
-        self._move([old, new], [(before.root, after.root), (before.volumes, after.volumes)], change)
+        images = (self._disks.image(old).parent, self._disks.image(new).parent)
+        self._move([old, new], [(before.root, after.root), (before.volumes, after.volumes), images], change)
 
     def _move(
         self, refs: Sequence[EnvironmentRef], places: Sequence[tuple[Path, Path]], change: Callable[[], None]
@@ -44,6 +49,8 @@ class Relocation:
                 found = self._table.get(ref)
                 if found is not None:
                     require_at_rest(found)
+            for ref in refs:
+                self._disks.unmount(ref)  # a mount point cannot be renamed; the next start mounts it
             known = [ref for ref in refs if self._table.get(ref) is not None]
             for before, after in places:
                 _require_free(before, after, was_begun=bool(known))

@@ -133,7 +133,8 @@ class Administration:
         from gateway.environments.relocation import Relocation
         from gateway.operations.renaming import RenameOperations
 
-        relocation = Relocation(self._site.settings.state_dir, self._site.table, self._site.environments.locks)
+        lifecycle = self._site.environments
+        relocation = Relocation(self._site.settings.state_dir, self._site.table, lifecycle.locks, lifecycle.disks)
         return RenameOperations(self._site.database, relocation, self._site.recorded)
 
     @cached_property
@@ -146,6 +147,7 @@ class Administration:
             self.users,
             lambda: self.environments,
             self.keys,
+            self._site.environments,
             self._site.settings.state_dir,
         )
         return UserRemoval(parts, self._site.recorded)
@@ -231,10 +233,13 @@ class Administration:
 
     @cached_property
     def backups(self) -> "BackupOperations":
-        from gateway.operations.backup import BackupOperations
+        from gateway.operations.backup import BackupOperations, BackupParts
 
         site = self._site
-        return BackupOperations(site.settings, lambda: site.head_signer, lambda: site.recorded, site.contradictions)
+        parts = BackupParts(
+            lambda: site.head_signer, lambda: site.recorded, site.contradictions, site.environments.mount_disks
+        )
+        return BackupOperations(site.settings, parts)
 
     @cached_property
     def versions(self) -> "VersionOperations":

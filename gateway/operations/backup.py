@@ -19,6 +19,7 @@ from gateway.backup.source import unpack_directory, unpack_stream
 from gateway.backup.target import StreamTarget, directory_target, unwritable
 from gateway.config import Settings
 from gateway.errors import BackupError
+from gateway.model import EnvironmentRef
 from gateway.operations.recorded import Recorded
 
 
@@ -44,20 +45,25 @@ class RestoreOrder:
     unproven: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class BackupParts:
+    """What a backup is made with. `mount_disks` has every disk of an environment where its files can be read."""
+
+    signer: Callable[[], HeadSigner]
+    recorded: Callable[[], Recorded]
+    contradictions: Callable[[], Iterable[Discrepancy]]
+    mount_disks: Callable[[], Iterable[EnvironmentRef]]
+
+
 class BackupOperations:
     """An administrator's acts on all of a gateway."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        signer: Callable[[], HeadSigner],
-        recorded: Callable[[], Recorded],
-        contradictions: Callable[[], Iterable[Discrepancy]],
-    ) -> None:
+    def __init__(self, settings: Settings, parts: BackupParts) -> None:
         self._settings = settings
-        self._signer = signer
-        self._recorded = recorded
-        self._contradictions = contradictions
+        self._signer = parts.signer
+        self._recorded = parts.recorded
+        self._contradictions = parts.contradictions
+        self._mount_disks = parts.mount_disks
 
     def make_directory(self, place: Path, plan: Plan, previous: Path | None, show: Show) -> Made:
         """Back up into a directory that is not there yet. Raises: DevgwError."""
@@ -65,7 +71,8 @@ class BackupOperations:
             manifest = make(self._settings, self._signer(), target, plan, show)
             if plan.volumes:
                 show("volumes")
-                volumes.take(self._settings.state_dir / VOLUMES, partial, previous)
+                disks = [Path(ref.user, ref.name) for ref in self._mount_disks()]
+                volumes.take(self._settings.state_dir / VOLUMES, partial, previous, disks)
             target.finish(manifest)
         return self._note_made(manifest, str(place))
 

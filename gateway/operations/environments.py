@@ -27,6 +27,7 @@ from gateway.operations.keys import KeyOperations
 from gateway.operations.recorded import Recorded
 from gateway.store.environments import EnvironmentTable
 from gateway.store.users import Users
+from policies.quantities import show_size
 from policies.requests import CreateRequest, Subject
 
 
@@ -100,6 +101,8 @@ class EnvironmentOperations:
         digest = self._images.choose(order.image).digest
         self._gate.require(self._create_request(order, digest), self._recorded.actor, str(order.ref))
         detail = {"image": order.image, "gpus": order.gpu_request, "datasets": ",".join(order.datasets)}
+        if order.limits.disk_bytes:
+            detail["disk"] = show_size(order.limits.disk_bytes)
         if order.node != NOWHERE:
             detail["node"] = order.node
         with self._recorded.failing("environment.created", str(order.ref), **detail):
@@ -148,6 +151,27 @@ class EnvironmentOperations:
         self._table.require(ref)
         with self._recorded.act("environment.stopped", str(ref)):
             self._environments.stop(ref, self._recorded.actor)
+
+    def grow_disk(self, ref: EnvironmentRef, size_bytes: int) -> None:
+        """Make an environment's disk larger, also while it runs, within what the policy permits.
+
+        Raises:
+            NotFoundError, DeniedError; ConflictError and StoreError as `EnvironmentLifecycle.grow_disk`.
+        """
+        environment = self._table.require(ref)
+        order = CreateOrder(
+            ref,
+            environment.image,
+            replace(environment.limits, disk_bytes=size_bytes),
+            environment.gpu_request,
+            environment.datasets,
+            environment.egress,
+            bcrypt_hash=str,
+        )
+        digest = self._images.choose(order.image).digest
+        self._gate.require(self._create_request(order, digest), self._recorded.actor, str(ref))
+        with self._recorded.act("environment.resized", str(ref), disk=show_size(size_bytes)):
+            self._environments.grow_disk(ref, size_bytes)
 
     def delete(self, ref: EnvironmentRef, *, force: bool = False, purge: bool = False) -> None:
         """Remove an environment, with `purge` also what its user wrote."""
@@ -201,6 +225,7 @@ class EnvironmentOperations:
             egress=order.egress,
             lifetime_seconds=order.lifetime_seconds,
             image_digest=digest,
+            disk_bytes=order.limits.disk_bytes,
         )
 
     def _row(self, order: CreateOrder) -> Environment:

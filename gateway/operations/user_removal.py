@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gateway.backup.archive import archive
+from gateway.environments.disks import DISKS
 from gateway.environments.layout import disk_error
+from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.relocation import require_at_rest
 from gateway.errors import ConflictError
 from gateway.model import UserName
@@ -27,6 +29,7 @@ class RemovalParts:
     user_operations: UserOperations
     environment_operations: Callable[[], EnvironmentOperations]
     key_operations: KeyOperations
+    lifecycle: EnvironmentLifecycle
     state_dir: Path
 
 
@@ -59,6 +62,7 @@ class UserRemoval:
         digest = ""
         with self._recorded.failing("user.deleted", user=name):
             if archive_at is not None:
+                parts.lifecycle.mount_disks(name)
                 about = {
                     "version": 1,
                     "user": asdict(user),
@@ -72,6 +76,9 @@ class UserRemoval:
             parts.key_operations.remove(name, key.fingerprint)
         with self._recorded.act("user.deleted", user=name, archive=str(archive_at or ""), sha256=digest):
             try:
+                for ref in parts.lifecycle.disks.all(name):
+                    parts.lifecycle.disks.remove(ref)
+                remove_tree(parts.state_dir / DISKS / name)
                 remove_tree(volumes)
                 remove_tree(parts.state_dir / "environments" / name)
             except OSError as exc:

@@ -68,7 +68,7 @@ class EnvironmentTable:
             "gpu_request": environment.gpu_request, "datasets": list(environment.datasets),
             "egress": environment.egress, "should_run": environment.should_run,
             "created_at": environment.created_at, "detail": environment.detail,
-            "node_request": environment.node_request,
+            "node_request": environment.node_request, "disk_bytes": environment.limits.disk_bytes,
         }  # fmt: skip
         try:
             with self._database.transaction(changes_access=True) as connection:
@@ -118,6 +118,11 @@ class EnvironmentTable:
         with self._database.transaction() as connection:
             connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(restart_at=at))
 
+    def set_disk(self, ref: EnvironmentRef, disk_bytes: int) -> None:
+        """Store the size of an environment's disk."""
+        with self._database.transaction() as connection:
+            connection.execute(update(ENVIRONMENTS).where(_is(ref)).values(disk_bytes=disk_bytes))
+
     def touch(self, ref: EnvironmentRef) -> None:
         """Remember that somebody used it just now."""
         with self._database.transaction() as connection:
@@ -155,7 +160,7 @@ def _environment(row: Row[tuple[object, ...]], leases: dict[EnvironmentRef, list
         state=EnvironmentState(row.state),
         engine=row.engine,
         image=row.image,
-        limits=Limits(row.memory_bytes, row.cpus, row.pids, row.shm_bytes),
+        limits=Limits(row.memory_bytes, row.cpus, row.pids, row.shm_bytes, row.disk_bytes),
         gpu_request=row.gpu_request,
         gpus=tuple(sorted(leases.get(ref, []))),
         datasets=tuple(row.datasets),

@@ -84,6 +84,7 @@ ENVIRONMENTS = Table(
     Column("detail", String, nullable=False),
     Column("purges", sqltypes.Boolean, nullable=False, server_default=false()),  # its deletion takes the files
     Column("node_request", String, nullable=False, server_default=""),  # the only node it may be on
+    Column("disk_bytes", sqltypes.BigInteger, nullable=False, server_default="0"),  # of its volumes; 0: no size
     Column("trouble", String, nullable=False, server_default=""),  # what the gateway last failed at, see troubles
     Column("image_digest", String(80), nullable=False, server_default=""),  # what it was last started from
     Column("restart_at", UtcDateTime),  # when it starts anew from its image as that is then

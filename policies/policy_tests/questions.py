@@ -26,13 +26,15 @@ GRAMMAR = """\
 login | shell | exec | sftp | forward [HOST:]PORT | reverse-forward [HOST:]PORT | streamlocal PATH |
 streamlocal-listen PATH | agent-forwarding | variable NAME | dataset NAME | image NAME | gpu [COUNT] | egress WHAT |
 egress-host NAME[:PORT] | page user|auditor|admin |
-create [image=NAME] [memory=SIZE] [cpus=N] [gpus=N] [profile=NAME,...] [dataset=NAME,...] [egress=WHAT]
+create [image=NAME] [memory=SIZE] [disk=SIZE] [cpus=N] [gpus=N] [profile=NAME,...]
+       [dataset=NAME,...] [egress=WHAT]
        [lifetime=DURATION] [environments=N] [gpus-held=N]"""
 
 _Values = dict[str, Any]
 _CREATE_WORDS: dict[str, Callable[[str], _Values]] = {
     "image": lambda text: {"image": text},
     "memory": lambda text: {"memory_bytes": parse_size(text)},
+    "disk": lambda text: {"disk_bytes": parse_size(text)},
     "cpus": lambda text: {"cpus": float(text)},
     "gpus": lambda text: {"gpus": int(text)},
     "profile": lambda text: {"gpu_profiles": tuple(text.split(","))},

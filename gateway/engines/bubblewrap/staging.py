@@ -14,6 +14,7 @@ from gateway.engines.bubblewrap.sandbox import Sandbox, Temporary
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
+_MNT_DETACH = 2
 _STAGE = "/tmp"  # noqa: S108 covered by a file system of our own; every Linux has it
 _STAGE_BYTES = 16 * 2**20
 
@@ -39,6 +40,7 @@ def stage(sandbox: Sandbox) -> dict[str, str]:
     Raises:
         OSError: naming the source.
     """
+    _leave_other_disks({Path(bind.source) for bind in sandbox.binds})
     descriptors = {bind.target: os.open(bind.source, os.O_PATH | os.O_CLOEXEC) for bind in sandbox.binds}
     _mount("tmpfs", _STAGE, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=0755,size={_STAGE_BYTES}")
     staged: dict[str, str] = {}
@@ -50,6 +52,19 @@ def stage(sandbox: Sandbox) -> dict[str, str]:
         staged[temporary.target] = _place(len(staged), is_directory=True)
         _mount_temporary(temporary, staged[temporary.target], sandbox)
     return staged
+
+
+def _leave_other_disks(sources: set[Path]) -> None:
+    """Let go of file systems beside those of the sources: a copy here would keep another environment's disk open.
+
+    Where the host's mounts are shared, their ends come here by themselves; in many containers they are private.
+    """
+    needed = {above for source in sources for above in (source, *source.parents)}
+    beside = {source.parents[2] for source in sources if source.name == "workspace" and len(source.parents) > 3}
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        place = Path(line.split(" ")[4])
+        if place not in needed and len(place.parents) > 2 and place.parents[1] in beside:
+            _libc.umount2(os.fsencode(place), _MNT_DETACH)
 
 
 def _mount_temporary(temporary: Temporary, place: str, sandbox: Sandbox) -> None:

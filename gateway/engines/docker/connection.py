@@ -1,5 +1,7 @@
 """The connection to one Docker Engine at an explicit address: opened when first used, errors translated."""
 
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,19 @@ import requests
 from gateway.engines.docker.errors import translate
 
 _TIMEOUT_SECONDS = 60  # an image layer is unpacked within `create` on a cold disk; everything else takes milliseconds
+
+
+def daemon_of(base_url: str) -> int | None:
+    """Return the process that listens on the engine's Unix socket (SO_PEERCRED of unix(7)); None where none does."""
+    if not base_url.startswith("unix:"):
+        return None
+    with socket.socket(socket.AF_UNIX) as peer:
+        try:
+            peer.connect(base_url.removeprefix("unix://"))
+        except OSError:
+            return None
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[0])
 
 
 class Connection:

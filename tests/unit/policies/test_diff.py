@@ -23,6 +23,11 @@ CHANGES = [
      ["alice, bob gains: forward to db.example.org 5432"]),
     # numbers
     ("max_gpus = 1", "max_gpus = 2", ["alice, bob gains: GPUs: 1 -> 2"]),
+    (
+        'max_environments = 1\nmax_disk = "16GiB"',
+        "max_environments = 1",
+        ["alice, bob gains: disk: 16GiB -> no limit"],
+    ),
     ('max_environments = 1\nidle_stop = "1h"', "max_environments = 1", ["alice, bob gains: idle time: 1h -> no limit"]),
     ('max_memory = "16GiB"', 'max_memory = "512MiB"', ["alice, bob loses: memory: 16GiB -> 512MiB"]),
     # restrictions

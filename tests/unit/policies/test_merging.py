@@ -22,6 +22,7 @@ def both(one: str, other: str) -> Policy:
 LIMITS: list[tuple[str, str, Callable[[Allowance], object], object]] = [
     # the largest maximum
     ("max_environments = 1", "max_environments = 3", lambda a: a.environments, 3),
+    ('max_disk = "8GiB"', 'max_disk = "512MiB"', lambda a: a.disk_bytes, 8 * 2**30),
     ('max_memory = "8GiB"', 'max_memory = "512MiB"', lambda a: a.memory_bytes, 8 * 2**30),
     ("max_cpus = 2", "max_cpus = 0.5", lambda a: a.cpus, 2),
     ("max_gpus = 0", "max_gpus = 2", lambda a: a.gpus, 2),
