@@ -9,7 +9,8 @@ from gateway.config import Settings, load_settings
 from gateway.disk import BALLAST_BYTES, Ballast
 from gateway.engines.choice import EngineChoice
 from gateway.environments.disks import Disks
-from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
+from gateway.environments.lifecycle import EnvironmentLifecycle
+from gateway.environments.lifecycle_settings import LifecycleSettings
 from gateway.environments.locks import SharedLocks
 from gateway.environments.open_hosts import OpenHosts
 from gateway.environments.reconcile import Reconciler

@@ -8,19 +8,18 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
-from gateway.config import Settings
 from gateway.engines.interface import Engine, Image, Progress, Service, ignore_progress
 from gateway.engines.nodes import unreachable
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.disks import Disks
 from gateway.environments.layout import Layout
 from gateway.environments.leasing import NO_GPU, EnvironmentLeases, Leasing
+from gateway.environments.lifecycle_settings import LifecycleSettings
 from gateway.environments.locks import EnvironmentLocks, Locks
-from gateway.environments.open_hosts import OpenHosts, write_open_hosts
+from gateway.environments.open_hosts import write_open_hosts
 from gateway.environments.readiness import wait_until_ready
 from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
 from gateway.errors import ConflictError, DevgwError, NotFoundError, StoreError
@@ -29,71 +28,17 @@ from gateway.model import (
     GATEWAY,
     NOWHERE,
     Actor,
-    Egress,
     Environment,
     EnvironmentRef,
     EnvironmentSpec,
     EnvironmentState,
     NodeName,
     User,
-    UserName,
 )
 from gateway.store.environments import EnvironmentTable
 from gateway.store.users import Users
 
 _LONGEST_DETAIL = 300
-
-
-@dataclass(frozen=True, slots=True)
-class LifecycleSettings:
-    """Settings the lifecycle needs. Times in seconds."""
-
-    state_dir: Path
-    datasets: dict[str, Path]
-    ca_line: Callable[[], str]
-    read_only_root: bool
-    start_timeout: float
-    stop_timeout: float
-    notebook_port: int = 8888
-    open_hosts: Callable[[UserName, Egress], OpenHosts] | None = None
-    """Says which hosts outside are open to an environment by name; None: the environment is not told."""
-    shared_locks: EnvironmentLocks | None = None
-    """Set where gateways of other hosts act on the same environments."""
-    drained: Callable[[], Mapping[NodeName, str]] = dict
-    """Returns the nodes that get no new environments, and why."""
-    image_of: Callable[[UserName, str], Image] | None = None
-    """Says which image a reference leads to now, for this user; None: the engine knows it by that name."""
-    disks: Disks | None = None
-    """None: those of `state_dir`, which no other process must see."""
-
-    @classmethod
-    def of(
-        cls,
-        settings: Settings,
-        *,
-        ca_line: Callable[[], str],
-        open_hosts: Callable[[UserName, Egress], OpenHosts],
-        drained: Callable[[], Mapping[NodeName, str]],
-        image_of: Callable[[UserName, str], Image],
-        shared_locks: EnvironmentLocks | None,
-        disks: Disks | None = None,
-    ) -> "LifecycleSettings":
-        """Return what the settings say, with what is not a setting."""
-        chosen = settings.environments
-        return cls(
-            state_dir=settings.state_dir,
-            datasets={name: dataset.path for name, dataset in settings.datasets.items()},
-            ca_line=ca_line,
-            read_only_root=chosen.read_only_root,
-            start_timeout=chosen.start_timeout,
-            stop_timeout=chosen.stop_timeout,
-            notebook_port=settings.server.notebook_port,
-            open_hosts=open_hosts,
-            drained=drained,
-            image_of=image_of,
-            shared_locks=shared_locks,
-            disks=disks,
-        )
 
 
 class EnvironmentLifecycle:

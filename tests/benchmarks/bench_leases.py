@@ -18,7 +18,8 @@ from typing import Self
 
 from sqlalchemy import insert
 
-from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
+from gateway.environments.lifecycle import EnvironmentLifecycle
+from gateway.environments.lifecycle_settings import LifecycleSettings
 from gateway.environments.reconcile import Reconciler
 from gateway.errors import QueuedError
 from gateway.gpus.leases import Leases, Surroundings

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ def _run(command: list[str]) -> int:
     if os.geteuid() != 0:
         say("error: a cluster needs root: network namespaces and mounts")
         return 1
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # the cluster ends with whoever began it
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: they have the same addresses inside, and much memory
@@ -34,7 +36,7 @@ def _run(command: list[str]) -> int:
             environment = os.environ | {"KUBECONFIG": str(cluster.admin), _PLACE: str(place)}
             entered = [*cluster.enter(), *command]
             return subprocess.run(entered, env=environment, timeout=_LONGEST_SECONDS, check=False).returncode
-        except BaseException:
+        except Exception:
             _say_why(cluster)
             raise
         finally:

@@ -82,7 +82,8 @@ class Node:
             f"mount --bind {self.root}/kubelet /var/lib/kubelet; "
             "mkdir -p /run/containerd; mount -t tmpfs tmpfs /run/containerd; "
             "mkdir -p /run/netns /var/lib/cni; mount -t tmpfs tmpfs /run/netns; mount --make-shared /run/netns; "
-            "mount -t tmpfs tmpfs /var/lib/cni"
+            "mount -t tmpfs tmpfs /var/lib/cni; "
+            "mount -t tmpfs tmpfs /var/log"  # two kubelets of one machine would remove each other's logs of pods
         )
         kinds = ("--net", "--mount", "--uts", "--pid", "--fork", "--kill-child=KILL", "--propagation", "private")
         self.namespaces = Namespaces(*kinds, setup=setup)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-_SOURCE = "deb-src http://deb.debian.org/debian bookworm main\n"
 _PACKAGES = {
     "/usr/lib/go-1.19/bin/go": "golang-1.19-go",
     "/usr/bin/etcd": "etcd-server",
@@ -75,10 +74,17 @@ def _install(packages: list[str]) -> None:
             blocker.unlink()
 
 
+def _sources() -> str:
+    """Return apt lines of sources for what this machine takes its packages from."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    return "".join(f"deb-src {line}\n" for line in sorted(set(found)) if line.endswith(" main"))
+
+
 def _build() -> None:
     source, tree = cache() / "src", cache() / _IMPORT_PATH
     (source / "lists/partial").mkdir(parents=True, exist_ok=True)
-    (source / "sources.list").write_text(_SOURCE)
+    (source / "sources.list").write_text(_sources())
     lists = [
         *("-o", f"Dir::Etc::sourcelist={source}/sources.list", "-o", "Dir::Etc::sourceparts=-"),
         *("-o", f"Dir::State::lists={source}/lists"),

@@ -15,7 +15,8 @@ from typing import ClassVar
 
 from sqlalchemy import Connection, event
 
-from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
+from gateway.environments.lifecycle import EnvironmentLifecycle
+from gateway.environments.lifecycle_settings import LifecycleSettings
 from gateway.environments.locks import Locks
 from gateway.environments.reconcile import Reconciler
 from gateway.errors import ConflictError, DevgwError, EngineError

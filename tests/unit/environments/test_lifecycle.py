@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.environments.lifecycle import EnvironmentLifecycle, LifecycleSettings
+from gateway.environments.lifecycle import EnvironmentLifecycle
+from gateway.environments.lifecycle_settings import LifecycleSettings
 from gateway.environments.reconcile import Reconciler
 from gateway.errors import ConflictError, EngineError, LeaseError
 from gateway.gpus.leases import Leases
