@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test test-cluster test-exact unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
+.PHONY: help setup test test-cluster test-exact docs unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format: $(VENV)/.installed ## Let ruff rewrite the sources
 
 test-cluster: setup ## What `make test` leaves out: the gateway's own image, built, and run as its pod is
 	@DEVGW_TEST_ENGINE=docker tests/setup/with_engine $(PYTHON) -m pytest -q -p no:cacheprovider tests/cluster/test_gateway_image.py
+
+docs: $(VENV)/.installed ## The pages of docs/ as a site in build/site, readable without a server; fails on a dead link
+	@$(PYTHON) -m mkdocs build --strict  # with --quiet a warning would not be counted, and nothing would fail
 
 demo: ## Gateway up, an environment, an SSH tunnel, a notebook login, a cell; on Docker if it answers, else bubblewrap
 	@tests/setup/install demo
