@@ -13,8 +13,8 @@ from gateway.gpus.selection import Situation
 from gateway.model import Egress, Environment, EnvironmentRef, Limits
 from gateway.operations.environments import CreateOrder
 from gateway.page.desk.answers_register import Answers
-from gateway.page.desk.cache import SharedOf
 from gateway.page.desk.site import Asker, Site, acts_of
+from gateway.readings import OfEach, Shared, shared_of
 from gateway.store.sessions import OwnedSession
 from policies.quantities import parse_size
 
@@ -23,15 +23,15 @@ ROWS = 100
 _MEMORY_MIN = 64 << 20
 _REASON_MAX = 200
 _Row = TypeVar("_Row")
-_environments: SharedOf[Site, list[Environment]] = SharedOf(lambda site: site.table.all())
-_connections: SharedOf[Site, list[OwnedSession]] = SharedOf(lambda site: site.live_sessions.all())
-_situation: SharedOf[Site, tuple[Reading, Situation]] = SharedOf(lambda site: site.leases.situation())
+_environments: OfEach[Site, Shared[list[Environment]]] = shared_of(lambda site: site.table.all())
+_connections: OfEach[Site, Shared[list[OwnedSession]]] = shared_of(lambda site: site.live_sessions.all())
+_situation: OfEach[Site, Shared[tuple[Reading, Situation]]] = shared_of(lambda site: site.leases.situation())
 
 
 @answers.to("administration.environments", level="admin")
 def environments(site: Site, asker: Asker, search: str = "", page: int = 1) -> dict[str, Any]:  # noqa: ARG001 - all are given both
     """Return a page of everybody's environments whose handle or state has some text."""
-    found = [one for one in _environments.of(site) if search in str(one.ref) or search == one.state.value]
+    found = [one for one in _environments.of(site).get() if search in str(one.ref) or search == one.state.value]
     rows, place = cut(found, page)
     return place | {
         "rows": [
@@ -51,7 +51,7 @@ def environments(site: Site, asker: Asker, search: str = "", page: int = 1) -> d
 @answers.to("administration.connections", level="admin")
 def connections(site: Site, asker: Asker, search: str = "", page: int = 1) -> dict[str, Any]:  # noqa: ARG001 - all are given both
     """Return a page of who is connected."""
-    found = [one.session for one in _connections.of(site) if search in one.session.user]
+    found = [one.session for one in _connections.of(site).get() if search in one.session.user]
     rows, place = cut(found, page)
     return place | {
         "rows": [
@@ -71,7 +71,7 @@ def connections(site: Site, asker: Asker, search: str = "", page: int = 1) -> di
 @answers.to("administration.gpus", level="admin")
 def gpus(site: Site, asker: Asker) -> list[dict[str, Any]]:  # noqa: ARG001 - all are given both
     """Return every GPU and slice, who holds it and why it is out of use."""
-    reading, now = _situation.of(site)
+    reading, now = _situation.of(site).get()
     return [
         {
             "uuid": gpu.uuid,

@@ -11,9 +11,8 @@ from zlib import crc32
 from gateway.audit.display import printable
 from gateway.gpus.usage import Period, Span, account
 from gateway.page.desk.answers_register import Answers
-from gateway.page.desk.cache import Shared
-from gateway.page.desk.per_site import PerSite
 from gateway.page.desk.site import Asker, Site
+from gateway.readings import OfEach, Shared
 from gateway.store.usage import HOUR, Sample
 
 answers = Answers()
@@ -90,7 +89,7 @@ def _timelines(site: Site) -> dict[int, Shared[dict[str, Any]]]:
     return {days: Shared(partial(_timeline, site, days)) for days in _DAYS}
 
 
-_TIMELINES = PerSite(_timelines)
+_TIMELINES = OfEach(_timelines)
 
 
 def _by_gpu(spans: Sequence[Span], samples: Sequence[Sample], period: Period) -> dict[str, list[Stretch]]:

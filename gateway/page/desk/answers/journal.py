@@ -9,14 +9,14 @@ from gateway.audit.read_newest import newest
 from gateway.audit.record import Record
 from gateway.errors import JournalError, UsageError
 from gateway.page.desk.answers_register import Answers
-from gateway.page.desk.per_site import PerSite
 from gateway.page.desk.proof import Proof
 from gateway.page.desk.site import Asker, Site
 from gateway.page.desk.spans import moment_asked
+from gateway.readings import OfEach
 
 answers = Answers()
 ROWS = 100
-_PROOF = PerSite(lambda site: Proof(site.settings))
+_PROOF: OfEach[Site, Proof] = OfEach(lambda site: Proof(site.settings))
 
 
 @answers.to("journal.records", level="auditor")

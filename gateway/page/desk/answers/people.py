@@ -5,8 +5,8 @@ from typing import Any
 
 from gateway.model import parse_user_name
 from gateway.page.desk.answers_register import Answers
-from gateway.page.desk.cache import SharedOf
 from gateway.page.desk.site import Asker, Site, acts_of
+from gateway.readings import shared_of
 
 answers = Answers()
 _ROWS = 100
@@ -18,13 +18,13 @@ def _count(site: Site) -> tuple[Counter[str], Counter[str]]:
     return keys, Counter(str(one.ref.user) for one in site.table.all())
 
 
-_counts = SharedOf(_count)
+_counts = shared_of(_count)
 
 
 @answers.to("people.list", level="admin")
 def known(site: Site, asker: Asker, search: str = "", page: int = 1) -> dict[str, Any]:  # noqa: ARG001 - both are given
     """Return a page of users whose name has some text."""
-    keys, environments = _counts.of(site)
+    keys, environments = _counts.of(site).get()
     found = [user for user in site.users.all() if search in user.name]
     pages = max(1, -(-len(found) // _ROWS))
     page = min(max(1, page), pages)

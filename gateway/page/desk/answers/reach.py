@@ -10,10 +10,9 @@ from gateway.errors import UsageError
 from gateway.model import User, UserName
 from gateway.operations.reviewing import people_of
 from gateway.page.desk.answers_register import Answers
-from gateway.page.desk.cache import Shared
 from gateway.page.desk.paging import paged
-from gateway.page.desk.per_site import PerSite
 from gateway.page.desk.site import Asker, Site
+from gateway.readings import OfEach, Shared
 from policies.reach import Reach, who_can
 
 answers = Answers()
@@ -78,7 +77,7 @@ def _review(site: Site) -> dict[str, Any]:
     return review_people(site.policy.policy, people, datasets=datasets, at=datetime.now(UTC)).as_dict()
 
 
-_REVIEW = PerSite(lambda site: Shared(lambda: _review(site), _REVIEW_SECONDS))
+_REVIEW: OfEach[Site, Shared[dict[str, Any]]] = OfEach(lambda site: Shared(lambda: _review(site), _REVIEW_SECONDS))
 
 
 def _grant(role: str, grant: str, until: datetime | None) -> dict[str, Any]:

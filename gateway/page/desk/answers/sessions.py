@@ -8,16 +8,15 @@ from gateway.audit.past_connections import PastConnection, past_connections
 from gateway.errors import JournalError
 from gateway.model import UserName
 from gateway.page.desk.answers_register import Answers
-from gateway.page.desk.cache import Shared
 from gateway.page.desk.paging import paged
-from gateway.page.desk.per_site import PerSite
 from gateway.page.desk.site import Asker, Site
 from gateway.page.desk.spans import span_asked
-from gateway.store.sessions import LiveSession
+from gateway.readings import OfEach, Shared, shared_of
+from gateway.store.sessions import LiveSession, OwnedSession
 
 answers = Answers()
 _PAST = timedelta(days=1)
-_CONNECTED = PerSite(lambda site: Shared(site.live_sessions.all))
+_CONNECTED: OfEach[Site, Shared[list[OwnedSession]]] = shared_of(lambda site: site.live_sessions.all())
 
 
 @answers.to("sessions.live", level="auditor")
