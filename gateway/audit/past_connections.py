@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from gateway.audit.presence import last_empty_start
-from gateway.audit.read import of_codes
+from gateway.audit.read import Filter, of_codes, stream
 from gateway.audit.record import Record
 from gateway.model import UserName
 
 _BEGIN = ("session.opened", "forward.opened")
 _WHY = ("session.killed", "session.revoked")
+_WHY_BEFORE = timedelta(hours=1)
+"""A connection ends within seconds of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,35 @@ class _Known:
 def past_connections(
     journal: Path, since: datetime, until: datetime, user: UserName | None = None
 ) -> Iterator[PastConnection]:
-    """Yield connections that were there in a span and have ended before its end. Raises: OSError, ValueError."""
+    """Yield connections that were there in a span and have ended before its end. Raises: OSError, ValueError.
+
+    The record of an end says all of a connection, so the span alone is read. Only where a gateway was lost in it is it
+    read back to the start before: what was open then has no such record.
+    """
     known = _Known()
     codes = (*_BEGIN, *_WHY, "connection.closed", "gateway.started")
-    for record in of_codes(journal, codes, until, after=last_empty_start(journal, since, until)):
+    if _is_lost_within(journal, since, until):
+        records = of_codes(journal, codes, until, after=last_empty_start(journal, since, until))
+    else:
+        wanted = Filter(codes=frozenset({*_WHY, "connection.closed"}), since=since - _WHY_BEFORE, until=until)
+        records = stream(journal, wanted)
+    for record in records:
         for ended in _follow(known, record):
             if ended.until > since and (user is None or ended.user == user):
                 yield ended
+
+
+def _is_lost_within(journal: Path, since: datetime, until: datetime) -> bool:
+    """Say whether a gateway started in a span that had not said before that it ends."""
+    runs: dict[object, str] = {}
+    for record in stream(journal, Filter(codes=frozenset({"gateway.started", "gateway.stopped"}), until=until)):
+        if "worker" in record.detail:
+            continue
+        gateway = record.detail.get("gateway")
+        if record.code == "gateway.started" and runs.get(gateway) != "gateway.stopped" and record.at > since:
+            return True
+        runs[gateway] = record.code
+    return False
 
 
 def _follow(known: _Known, record: Record) -> Iterator[PastConnection]:

@@ -28,14 +28,14 @@ RARE = "visitor"
 _OWN = Actor("gateway", "journal")
 
 
-def write_journal(directory: Path, count: int) -> None:
-    """Write a year of forwards and sessions by a thousand users, and one who came for a day in spring."""
+def write_journal(directory: Path, count: int, end: datetime = END) -> None:
+    """Write a year up to `end` of forwards and sessions by a thousand users, and one who came for a day in spring."""
     directory.mkdir(parents=True)
     bodies = [encode(_act(number)) for number in range(4096)]
     number, digest, file, size = 0, GENESIS, None, SEGMENT_BYTES
     stamp_start = bodies[0].index(b'"time":"') + 8
     for place in range(count):
-        at = END - YEAR + YEAR * (place / count)
+        at = end - YEAR + YEAR * (place / count)
         if count // 2 <= place < count // 2 + 100:
             at += timedelta(days=30)
         text = at.isoformat(timespec="microseconds")[:26].encode()

@@ -79,6 +79,25 @@ def test_what_a_crash_left_ended_when_the_gateway_began_anew(
     assert [(one.since, one.until, one.ended_by) for one in found] == [(minutes(1), minutes(9), "")] * count
 
 
+def test_a_gateway_that_said_that_it_ends_has_closed_everything(directory: Path) -> None:
+    """Nothing before the span is read for it, however long the journal; another one of the site lost what it had."""
+    theirs: events.Detail = {"gateway": "two"}
+    happened = (
+        Event("gateway.started", GATEWAY, at=minutes(-90)),
+        Event("session.opened", ALICE, "alice", detail={"connection": A}, at=minutes(-80)),
+        Event("gateway.stopped", GATEWAY, at=minutes(1)),
+        Event("gateway.started", GATEWAY, at=minutes(2)),
+        closed("later", minutes(5), "closed by the client"),
+    )
+    assert [one.id for one in ended(directory, *happened)] == ["later"]
+    lost = (
+        Event("gateway.started", GATEWAY, detail=theirs, at=minutes(10)),
+        Event("session.opened", ALICE, "alice", detail={"connection": "lost"}, at=minutes(11)),
+        Event("gateway.started", GATEWAY, detail=theirs, at=minutes(12)),
+    )
+    assert "lost" in [one.id for one in ended(directory, *lost)]
+
+
 def test_only_the_span_and_the_user_that_were_asked_for(directory: Path) -> None:
     bob = Actor("user", "bob", "SHA256:b", "192.0.2.8")
     happened = (
