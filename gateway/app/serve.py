@@ -123,14 +123,14 @@ class ServingProcess:
     async def _lead(self, server: SshServer) -> None:
         """Do what one gateway of the site does for all, until cancelled."""
         app = self._app
-        app.duties.gpu_sampling.start()
+        app.duties.start_sampling()
         try:
             async with asyncio.TaskGroup() as group:
                 notify = self._link.everywhere(server.registry.notify) if self._link else server.registry.notify
                 group.create_task(app.duties.environment_monitor.run(notify))
                 group.create_task(app.duties.watchdog.keep("hosts by name", app.egress_child.run))
         finally:
-            app.duties.gpu_sampling.stop()
+            app.duties.stop_sampling()
 
     async def _on_reload(self, _server: SshServer) -> None:
         if self._watch is None:
@@ -144,7 +144,7 @@ class ServingProcess:
     def _end(self) -> None:
         app = self._app
         if self._has_duties:
-            app.duties.gpu_sampling.stop()
+            app.duties.stop_sampling()
             app.duties.metrics_publishing.stop()
         forget(app.live_sessions, this_process(), app.liveness.end if app.liveness else None)
         app.event_budget.flush()

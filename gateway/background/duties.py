@@ -5,22 +5,28 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.background.disk_reserve import DiskReserve
 from gateway.background.environment_monitor import EnvironmentMonitor, HeldGpus
-from gateway.background.gpu_sampling import GpuSampling
 from gateway.background.journal_maintenance import HeadPlan, JournalMaintenance, sinks_of
 from gateway.background.leadership import Leadership
 from gateway.background.policy_reload import PolicyArchive, PolicyReloader
+from gateway.background.sampling import Sampling
 from gateway.background.watchdog import Watchdog
 from gateway.config import Settings
 from gateway.disk import Ballast
 from gateway.duties import DutyBoard
+from gateway.environments.lifecycle import EnvironmentLifecycle
+from gateway.environments.load_sampler import LoadSampler
 from gateway.environments.reconcile import Reconciler
 from gateway.environments.rounds import Rounds
 from gateway.gpus.inventory import Inventory
 from gateway.gpus.quarantine import Quarantines
+from gateway.gpus.sampler import Sampler, holders_of
 from gateway.gpus.sensors import Measuring
+from gateway.model import EnvironmentState
 from gateway.policy import PolicyInForce
 from gateway.store.database import Database
+from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
+from gateway.store.load import LoadTable
 from gateway.store.preallocation import preallocate
 from gateway.store.usage import UsageTable
 
@@ -31,6 +37,9 @@ if TYPE_CHECKING:
     from gateway.background.metrics_publishing import MetricsPublishing
     from gateway.background.site_metrics import SiteMetrics
 
+_LOAD_SECONDS = 60.0
+_LOAD_KEPT_SECONDS = 8 * 86400.0
+
 
 class DutyParts(Protocol):
     """What duties are made from; each part is made on first use."""
@@ -39,6 +48,8 @@ class DutyParts(Protocol):
     def ballast(self) -> Ballast: ...
     @property
     def database(self) -> Database: ...
+    @property
+    def environments(self) -> EnvironmentLifecycle: ...
     @property
     def head_signer(self) -> "HeadSigner": ...
     @property
@@ -61,6 +72,8 @@ class DutyParts(Protocol):
     def sensors(self) -> Measuring: ...
     @property
     def settings(self) -> Settings: ...
+    @property
+    def table(self) -> EnvironmentTable: ...
     @property
     def usage_table(self) -> UsageTable: ...
 
@@ -112,9 +125,32 @@ class Duties:
         return JournalMaintenance(site.journal, plan, site.contradictions, retention_seconds=audit.retention)
 
     @cached_property
-    def gpu_sampling(self) -> GpuSampling:
-        site = self._site
-        return GpuSampling.of(site.settings.gpus, site.sensors, site.lease_table, site.usage_table)
+    def gpu_sampling(self) -> Sampling:
+        """How busy leased GPUs are."""
+        site, chosen = self._site, self._site.settings.gpus
+        held = lambda: holders_of(site.lease_table.held())  # noqa: E731 - one line of joining
+        sampler = Sampler(site.sensors, held, site.usage_table, chosen.sample_interval)
+        every, keep = chosen.sample_interval, chosen.keep_samples
+        return Sampling("GPUs", sampler, site.usage_table, interval_seconds=every, keep_seconds=keep)
+
+    @cached_property
+    def load_sampling(self) -> Sampling:
+        """What environments use of processors and memory."""
+        site, samples = self._site, LoadTable(self._site.database)
+        running = lambda: (one.ref for one in site.table.all() if one.state is EnvironmentState.RUNNING)  # noqa: E731 - one line of joining
+        sampler = LoadSampler(running, site.environments.load, samples, _LOAD_SECONDS)
+        every, keep = _LOAD_SECONDS, _LOAD_KEPT_SECONDS
+        return Sampling("environments' load", sampler, samples, interval_seconds=every, keep_seconds=keep)
+
+    def start_sampling(self) -> None:
+        """Begin to measure."""
+        self.gpu_sampling.start()
+        self.load_sampling.start()
+
+    def stop_sampling(self) -> None:
+        """Begin no other look."""
+        self.gpu_sampling.stop()
+        self.load_sampling.stop()
 
     @cached_property
     def metrics_publishing(self) -> "MetricsPublishing":

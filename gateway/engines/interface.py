@@ -65,6 +65,14 @@ class ObservedEnvironment:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What an environment's processes have used and use: processor seconds since its start, memory without caches."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scheduling:
     """What an engine decides by itself; all else devgw decides (`gpus.deciders`).
 
@@ -193,6 +201,12 @@ class Engine(Protocol):
         """Return what the environment last wrote of itself (`status.json`), at most 4096 bytes; None where nothing is.
 
         Its user wrote it and may have written anything.
+        """
+
+    def load(self, ref: EnvironmentRef) -> Load | None:
+        """Return what the kernel's account of a running environment says; None where it does not run, or nobody counts.
+
+        It is the engine's word, which an environment's user cannot choose.
         """
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from gateway.engines.interface import Engine, Image, Progress, Service, ignore_progress
+from gateway.engines.interface import Engine, Image, Load, Progress, Service, ignore_progress
 from gateway.engines.nodes import unreachable
 from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
 from gateway.environments.disks import Disks
@@ -233,6 +233,10 @@ class EnvironmentLifecycle:
     def status(self, ref: EnvironmentRef, now: datetime) -> Status | None:
         """Return what the environment reports of itself, if it does."""
         return read_status(self._engine().status(ref), now)
+
+    def load(self, ref: EnvironmentRef) -> Load | None:
+        """Return what it uses, by the engine's account. Raises: EngineError."""
+        return self._engine().load(ref)
 
     def tell(self, ref: EnvironmentRef, reason: str, stop_at: datetime, *, save: bool) -> None:
         """Let the environment know that it will stop. Raises: NotFoundError, StoreError."""

@@ -192,6 +192,17 @@ USAGE_SAMPLES = Table(
     Column("memory_peak_bytes", sqltypes.BigInteger, nullable=False),
 )
 
+LOAD_SAMPLES = Table(
+    "load_samples",
+    METADATA,
+    Column("user", String(31), primary_key=True),
+    Column("name", String(31), primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    Column("observed_seconds", sqltypes.Float, nullable=False),
+    Column("cpu_seconds", sqltypes.Float, nullable=False),
+    Column("memory_peak_bytes", sqltypes.BigInteger, nullable=False),
+)
+
 LIVE_SESSIONS = Table(
     "live_sessions",
     METADATA,

@@ -56,6 +56,11 @@ class EngineUnderTest:
         """Whether the engine says that this host lets it limit nothing; one that does not say so must limit."""
         return any("NOT enforced" in note for note in self.engine.report().notes)
 
+    @property
+    def counts_load(self) -> bool:
+        """Whether the engine knows what an environment uses: where it limits; a cluster has an add-on for it."""
+        return not self.unlimited and self.name != "kubernetes"
+
     def spec(self, handle: str = "alice", **changes: Any) -> EnvironmentSpec:
         """Return a spec that works, changed where a test says so."""
         ref = EnvironmentRef.parse(handle)

@@ -13,6 +13,7 @@ from gateway.engines.interface import (
     IMAGE_LABEL_PREFIX,
     EngineReport,
     Image,
+    Load,
     Node,
     ObservedEnvironment,
     Progress,
@@ -46,6 +47,8 @@ class FakeContainer:
     exit_code: int | None = None
     detail: str = ""
     log: list[str] = field(default_factory=list)
+    load: Load = field(default_factory=lambda: Load(0.0, 1 << 20))
+    """What it uses; each look finds half a second more."""
 
 
 _Owner = tuple[str, EnvironmentRef]
@@ -201,6 +204,14 @@ class FakeEngine(OneNode):
     def status(self, ref: EnvironmentRef) -> bytes | None:
         place = self._run_directory(ref)
         return None if place is None else place.status()
+
+    def load(self, ref: EnvironmentRef) -> Load | None:
+        self._require_reachable()
+        container = self._daemon.containers.get(self._owner(ref))
+        if container is None or not container.running:
+            return None
+        container.load = Load(container.load.cpu_seconds + 0.5, container.load.memory_bytes)
+        return container.load
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
         self._require_reachable()

@@ -17,6 +17,8 @@ from gateway.model import Limits
 _MOUNT = Path("/sys/fs/cgroup")
 _PERIOD_MICROSECONDS = 100_000
 _V1 = ("memory", "cpu", "pids")
+_ACCOUNT = "cpuacct"
+"""Of v1; mounted with `cpu` or apart. It limits nothing, and tells what was used."""
 _REMOVE_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 UNLIMITED = (
@@ -71,7 +73,10 @@ def find_cgroups(mount: Path = _MOUNT) -> Cgroups:
         return Cgroups("v2", f"limits by the delegated cgroup {parent}", parent)
     places = tuple((name, place) for name in _V1 if (place := _v1_place(mount, name)) is not None)
     if os.geteuid() == 0 and len(places) == len(_V1):
-        return Cgroups("v1", "limits by cgroup v1", places=places)
+        account = _v1_place(mount, _ACCOUNT)
+        is_apart = account is not None and not any(account.samefile(place) for _, place in places)
+        apart = ((_ACCOUNT, account),) if account is not None and is_apart else ()
+        return Cgroups("v1", "limits by cgroup v1", places=places + apart)
     return Cgroups("none", UNLIMITED)
 
 
@@ -136,6 +141,7 @@ def _v1_limits(name: str, limits: Limits) -> dict[str, str]:
             "cpu.cfs_quota_us": str(round(limits.cpus * _PERIOD_MICROSECONDS)),
         },
         "pids": {"pids.max": str(limits.pids)},
+        _ACCOUNT: {},
     }[name]
 
 

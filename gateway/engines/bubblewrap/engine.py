@@ -16,6 +16,7 @@ from gateway.engines.bubblewrap import network
 from gateway.engines.bubblewrap.cgroups import Cgroups, find_cgroups
 from gateway.engines.bubblewrap.devices import HostDevices
 from gateway.engines.bubblewrap.errors import environment_exists, environment_not_found, failed
+from gateway.engines.bubblewrap.load import load_of
 from gateway.engines.bubblewrap.log import last_lines
 from gateway.engines.bubblewrap.network import Stack
 from gateway.engines.bubblewrap.observe import unreadable, witness_of
@@ -28,6 +29,7 @@ from gateway.engines.bubblewrap.software import PreparedRoots
 from gateway.engines.interface import (
     EngineReport,
     Image,
+    Load,
     ObservedEnvironment,
     Progress,
     Service,
@@ -128,6 +130,13 @@ class BubblewrapEngine(OneNode):
     def status(self, ref: EnvironmentRef) -> bytes | None:
         place = self._run_directory(ref)
         return None if place is None else place.status()
+
+    def load(self, ref: EnvironmentRef) -> Load | None:
+        try:
+            running = self._records.of(ref).running()
+        except (OSError, ValueError, KeyError, TypeError):  # a damaged record, which `observe_all` shows
+            return None
+        return load_of(running.cgroups) if running is not None and running.supervisor.is_alive() else None
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
         record = self._records.of(ref)

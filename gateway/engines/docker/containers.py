@@ -5,11 +5,13 @@ from typing import Any
 
 from gateway.engines.docker import labels
 from gateway.engines.docker.errors import one_line
-from gateway.engines.interface import ObservedEnvironment
+from gateway.engines.interface import Load, ObservedEnvironment
 from gateway.engines.nodes import this_host
 from gateway.model import EnvironmentRef
 
 _NEVER_STARTED = "created"
+_IDLE_FILES = ("total_inactive_file", "inactive_file")
+"""Of cgroup v1 and v2: what of its files the kernel can give up at once."""
 
 
 def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any]) -> ObservedEnvironment:
@@ -44,6 +46,15 @@ def remainder(ref: EnvironmentRef) -> ObservedEnvironment:
         detail="a network without a container",
         node=this_host(),
     )
+
+
+def load_of(told: Mapping[str, Any]) -> Load | None:
+    """Read `GET /containers/{id}/stats`; None where the daemon counts nothing, or the container has just ended."""
+    used, memory = told.get("cpu_stats", {}).get("cpu_usage", {}).get("total_usage"), told.get("memory_stats") or {}
+    if not used or "usage" not in memory:
+        return None
+    cache = next((memory["stats"][name] for name in _IDLE_FILES if name in (memory.get("stats") or {})), 0)
+    return Load(used / 1e9, max(0, memory["usage"] - cache))
 
 
 def _detail(state: Mapping[str, Any], memory_bytes: int) -> str:

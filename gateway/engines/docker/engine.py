@@ -15,7 +15,7 @@ from gateway.engines.docker import labels, names
 from gateway.engines.docker.ceilings import ceilings_behind
 from gateway.engines.docker.compose import compose_of
 from gateway.engines.docker.connection import Connection
-from gateway.engines.docker.containers import remainder, witness_of
+from gateway.engines.docker.containers import load_of, remainder, witness_of
 from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found
 from gateway.engines.docker.facts import Facts, facts_of, report_of
 from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
@@ -25,6 +25,7 @@ from gateway.engines.interface import (
     IMAGE_LABEL_PREFIX,
     EngineReport,
     Image,
+    Load,
     ObservedEnvironment,
     Progress,
     Service,
@@ -137,6 +138,13 @@ class DockerEngine(OneNode):
     def status(self, ref: EnvironmentRef) -> bytes | None:
         place = self._run_directory(ref)
         return None if place is None else place.status()
+
+    def load(self, ref: EnvironmentRef) -> Load | None:
+        with self._connection.asked_to(f"measure {ref}") as api:
+            container = self._inspect(api, ref)
+            if container is None or not container["State"]["Running"]:
+                return None
+            return load_of(api.stats(container["Id"], stream=False, one_shot=True))
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
         with self._connection.asked_to(f"read the log of {ref}") as api:

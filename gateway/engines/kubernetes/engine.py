@@ -16,6 +16,7 @@ from gateway.config.sections import KubernetesSettings
 from gateway.engines.interface import (
     EngineReport,
     Image,
+    Load,
     Node,
     ObservedEnvironment,
     Progress,
@@ -207,6 +208,10 @@ class KubernetesEngine:
         except EngineError as exc:
             _log.info("%s could not be asked how it is: %s", ref, exc.message)
             return None
+
+    def load(self, ref: EnvironmentRef) -> Load | None:  # noqa: ARG002 - of none is anything known
+        """Return nothing: a cluster tells it through an add-on, metrics-server, which not every one has."""
+        return None
 
     def logs(self, ref: EnvironmentRef, lines: int = 50) -> str:
         self._guard(ref)

@@ -11,8 +11,8 @@ import pytest
 from gateway.background.access_watch import AccessWatch, GrantNotice
 from gateway.background.environment_monitor import EnvironmentMonitor, HeldGpus, Notify
 from gateway.background.expiry import GrantExpiry
-from gateway.background.gpu_sampling import GpuSampling
 from gateway.background.policy_reload import PolicyArchive, PolicyReloader
+from gateway.background.sampling import Sampling
 from gateway.background.watchdog import Watchdog
 from gateway.environments.finding import Finding
 from gateway.errors import ConfigError, EngineError
@@ -130,14 +130,14 @@ class Sampled:
         self.forgotten.append(before)
 
 
-def test_gpus_are_measured_again_after_a_failure_and_old_samples_go_once_an_hour() -> None:
+def test_what_is_measured_is_measured_again_after_a_failure_and_old_samples_go_once_an_hour() -> None:
     sampled = Sampled()
-    sampling = GpuSampling(sampled, sampled, interval_seconds=0.01, keep_seconds=60)  # type: ignore[arg-type]
+    sampling = Sampling("GPUs", sampled, sampled, interval_seconds=0.01, keep_seconds=60)
     sampling.start()
     assert sampled.enough.wait(10)
     sampling.stop()
     now = datetime.now(UTC)
-    fresh = GpuSampling(sampled, sampled, interval_seconds=1, keep_seconds=60)  # type: ignore[arg-type]
+    fresh = Sampling("GPUs", sampled, sampled, interval_seconds=1, keep_seconds=60)
     sampled.forgotten.clear()
     for after in (0, 10, 3599, 3600):
         fresh.look(now + timedelta(seconds=after))

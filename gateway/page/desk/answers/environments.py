@@ -11,6 +11,7 @@ from gateway.gpus.waiting import Place, estimate_text
 from gateway.model import Environment, EnvironmentRef, EnvironmentState, UserName, parse_environment_name
 from gateway.page.desk.answers_register import Answers
 from gateway.page.desk.site import Asker, Site, acts_of
+from gateway.store.load import LoadSample, LoadTable
 from gateway.store.usage import HOUR, Sample
 
 answers = Answers()
@@ -25,8 +26,12 @@ def mine(site: Site, asker: Asker) -> list[dict[str, Any]]:
     now = datetime.now(UTC)
     places = {str(place.waiter.ref): place for place in site.waiting.places()} if site.queue_table.waiting(now) else {}
     samples = site.usage_table.between(now - _HOURS * HOUR, now, asker.user)
+    loads = LoadTable(site.database).between(now - _HOURS * HOUR, now, asker.user)
     return [
-        _described(site, one) | _queued(places.get(str(one.ref)), now) | _used(one, samples, now)
+        _described(site, one)
+        | _queued(places.get(str(one.ref)), now)
+        | _used(one, samples, now)
+        | _loaded(one, loads, now)
         for one in site.table.all(asker.user)
     ]
 
@@ -93,6 +98,20 @@ def _used(environment: Environment, samples: Sequence[Sample], now: datetime) ->
             peaks[place] = max(peaks[place], sample.memory_peak_bytes)
             busy[place] = min(1.0, computed[place] / observed[place]) if observed[place] else None
     return {"busy": busy if any(peaks) or any(busy) else [], "memory_peaks": peaks if any(peaks) else []}
+
+
+def _loaded(environment: Environment, samples: Sequence[LoadSample], now: datetime) -> dict[str, Any]:
+    """Return processors used on average and the peak of memory in each hour, oldest first; None where nobody looked."""
+    first = now.replace(minute=0, second=0, microsecond=0) - (_HOURS - 1) * HOUR
+    processors: list[float | None] = [None] * _HOURS
+    memory: list[int | None] = [None] * _HOURS
+    for sample in samples:
+        place = int((sample.hour - first) / HOUR)
+        if sample.ref == environment.ref and 0 <= place < _HOURS:
+            memory[place] = sample.memory_peak_bytes
+            if sample.observed_seconds:
+                processors[place] = round(sample.cpu_seconds / sample.observed_seconds, 3)
+    return {"processors_by_hour": processors, "memory_by_hour": memory}
 
 
 def _load(site: Site, environment: Environment, now: datetime) -> dict[str, Any]:

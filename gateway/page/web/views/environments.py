@@ -1,5 +1,8 @@
 """A user's own environments, and what they may do to them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from starlette.responses import Response
 
 from gateway.page.web.view import Asked, View
@@ -14,7 +17,18 @@ async def mine(asked: Asked) -> Response:
     for one in environments:
         most = max(one["memory_peaks"], default=0) or 1
         one["memory_bars"] = [peak / most for peak in one["memory_peaks"]]
+        one["processor_graph"] = _graph(one["processors_by_hour"], one["cpus"])
+        one["memory_graph"] = _graph(one["memory_by_hour"], one["memory_bytes"])
     return asked.page("environments.html", environments=environments)
+
+
+def _graph(values: Sequence[float | None], limit: float) -> dict[str, Any] | None:
+    """Return bars as shares of the limit, with the most and the last; None where nobody looked."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    bars = [None if value is None else min(1.0, value / limit) for value in values]
+    return {"bars": bars, "most": max(known), "last": known[-1]}
 
 
 @view.post("/environments/{name}/start")

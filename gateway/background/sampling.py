@@ -1,24 +1,36 @@
-"""Has leased GPUs measured while the gateway serves. A failure is logged and never stops serving."""
+"""Has something measured at every interval while the gateway serves. A failure is logged and never stops serving."""
 
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
-from gateway.config.sections import GpuSettings
 from gateway.errors import DevgwError
-from gateway.gpus.sampler import Sampler, holders_of
-from gateway.gpus.sensors import Measuring
-from gateway.store.leases import LeaseTable
-from gateway.store.usage import UsageTable
 
 _log = logging.getLogger(__name__)
 _FORGET_SECONDS = 3600
 
 
-class GpuSampling:
-    """Measures at every interval and forgets old samples once an hour, on a thread of its own."""
+class Looking(Protocol):
+    """Measures once and keeps what it saw. Raises: DevgwError."""
 
-    def __init__(self, sampler: Sampler, samples: UsageTable, *, interval_seconds: float, keep_seconds: float) -> None:
+    def look(self) -> None: ...
+
+
+class Kept(Protocol):
+    """What was seen."""
+
+    def forget(self, before: datetime) -> None:
+        """Remove what is older."""
+
+
+class Sampling:
+    """Looks at every interval and forgets old samples once an hour, on a thread of its own. `what` is for the log."""
+
+    def __init__(
+        self, what: str, sampler: Looking, samples: Kept, *, interval_seconds: float, keep_seconds: float
+    ) -> None:
+        self._what = what
         self._sampler = sampler
         self._samples = samples
         self._interval = interval_seconds
@@ -26,16 +38,10 @@ class GpuSampling:
         self._forgotten_at: datetime | None = None
         self._stop = threading.Event()
 
-    @classmethod
-    def of(cls, chosen: GpuSettings, sensors: Measuring, leases: LeaseTable, samples: UsageTable) -> "GpuSampling":
-        """Measure what is leased, as the settings say."""
-        sampler = Sampler(sensors, lambda: holders_of(leases.held()), samples, chosen.sample_interval)
-        return cls(sampler, samples, interval_seconds=chosen.sample_interval, keep_seconds=chosen.keep_samples)
-
     def start(self) -> None:
         """Begin, also again; ends with the process or by `stop`."""
         self._stop = threading.Event()
-        threading.Thread(target=self.run, name="sample", daemon=True).start()
+        threading.Thread(target=self.run, name=f"sample {self._what}"[:15], daemon=True).start()
 
     def stop(self) -> None:
         """Begin no other look."""
@@ -48,9 +54,9 @@ class GpuSampling:
             try:
                 self.look(datetime.now(UTC))
             except DevgwError as exc:
-                _log.warning("GPUs were not measured: %s", exc.message)
+                _log.warning("%s: not measured: %s", self._what, exc.message)
             except Exception:  # noqa: BLE001 - whatever it was, the next look must come
-                _log.exception("GPUs were not measured")
+                _log.exception("%s: not measured", self._what)
             if stop.wait(self._interval):
                 return
 
