@@ -8,6 +8,7 @@ from gateway.page.claim import Seal
 from gateway.page.connect import PageDoor
 from gateway.process.ownership import this_process
 from gateway.ssh.services import RecordingSettings, Services
+from gateway.top.own_program import own_programs
 from policies.ports import METRICS_PORT, PAGE_PORT
 
 
@@ -27,5 +28,6 @@ def services_of(app: App) -> Services:
         access=app.policy,
         recordings=RecordingSettings(app.settings.recordings_dir, audit.recording_cap, audit.record_input),
         own_ports={METRICS_PORT: lambda _caller: connect(app.settings.metrics_socket), PAGE_PORT: page.connect},
+        own_programs=own_programs(app),
         connections_elsewhere=partial(app.live_sessions.count_of_others, this_process()) if has_others else None,
     )

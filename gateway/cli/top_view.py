@@ -6,17 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli.quantities import size_text
+from gateway.top.graph import LOOKS, graph
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-GRAPH_LOOKS = 30
-"""How many of the last looks a graph shows."""
 ROWS_MAX = 20
 """Connections that are shown; the busiest come first."""
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_ASCII = "_.:-=+*#"
 _GPU_HEADINGS = ("INDEX", "HOLDER", "LOAD", "", "MEMORY", "", "POWER", "TEMP", "NAME")
 _CONNECTION_HEADINGS = ("USER", "ENVIRONMENT", "ADDRESS", "CHANNELS", "TO THE USER", "FROM THE USER")
 
@@ -58,7 +55,7 @@ class History:
         """Take one more look; what is not there any more is forgotten."""
         for kept, share in ((self.load, _load_share), (self.memory, _memory_share)):
             for gpu in look.gpus:
-                kept.setdefault(gpu["uuid"], deque(maxlen=GRAPH_LOOKS)).append(share(gpu))
+                kept.setdefault(gpu["uuid"], deque(maxlen=LOOKS)).append(share(gpu))
             for gone in kept.keys() - {gpu["uuid"] for gpu in look.gpus}:
                 del kept[gone]
         before = {one.id: one for one in self._last.connections} if self._last else {}
@@ -72,14 +69,6 @@ class History:
             if one.id in before and seconds > 0
         }
         self._last = look
-
-
-def graph(shares: Sequence[float | None], *, ascii_only: bool = False) -> str:
-    """Draw shares from 0 to 1, the newest last; what the driver did not tell is a gap."""
-    steps = _ASCII if ascii_only else _BLOCKS
-    return "".join(
-        " " if share is None else steps[min(len(steps) - 1, int(max(share, 0.0) * len(steps)))] for share in shares
-    )
 
 
 def view(look: Look, history: History, *, ascii_only: bool = False) -> "Group":

@@ -232,9 +232,7 @@ class ClientConnection(asyncssh.SSHServer):
 
     def closed(self, channel: LiveChannel, event: Event) -> None:
         if self._live and channel in self._live.channels:
-            self._live.channels.remove(channel)
-            self._live.traffic.sent_bytes += channel.traffic.sent_bytes
-            self._live.traffic.received_bytes += channel.traffic.received_bytes
+            self._live.closed(channel)
         self._submit(event)
 
     def _submit(self, event: Event) -> None:
@@ -248,8 +246,7 @@ class ClientConnection(asyncssh.SSHServer):
         self._closing = (reason, new_reference())
         text = f"{reason} (reference {self._closing[1]})"
         for session in self._sessions:
-            session.exit_reason = reason
-            session.tell(f"your connection is closed: {text}")
+            session.close_with(reason, f"your connection is closed: {text}")
         self.connection.disconnect(asyncssh.DISC_BY_APPLICATION, f"closed by the gateway: {text}")
 
     def connection_lost(self, exc: Exception | None) -> None:

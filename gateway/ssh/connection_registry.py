@@ -49,6 +49,8 @@ class LiveChannel:
     traffic: Traffic = field(default_factory=Traffic)
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     detail: str = ""
+    uses_environment: bool = True
+    """Whether what it moves keeps an environment from being idle; what the gateway answers itself does not."""
 
 
 Activity = tuple[tuple[LiveChannel, ...], int, int]
@@ -66,6 +68,8 @@ class LiveConnection:
     channels: list[LiveChannel] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)
     """Of channels that are closed already."""
+    idle_bytes: int = 0
+    """Of these, what used no environment."""
 
     @property
     def sent_bytes(self) -> int:
@@ -74,6 +78,19 @@ class LiveConnection:
     @property
     def received_bytes(self) -> int:
         return self.traffic.received_bytes + sum(channel.traffic.received_bytes for channel in self.channels)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes both ways that were a use of the environment."""
+        idle = sum(channel.traffic.total for channel in self.channels if not channel.uses_environment)
+        return self.sent_bytes + self.received_bytes - idle - self.idle_bytes
+
+    def closed(self, channel: LiveChannel) -> None:
+        """Keep what a channel moved that is closed now."""
+        self.channels.remove(channel)
+        self.traffic.sent_bytes += channel.traffic.sent_bytes
+        self.traffic.received_bytes += channel.traffic.received_bytes
+        self.idle_bytes += 0 if channel.uses_environment else channel.traffic.total
 
     def activity(self) -> "Activity":
         """Return what can differ between two reports."""
@@ -91,6 +108,7 @@ class LiveConnection:
             channels=tuple(f"{channel.request.action} {channel.detail}".strip() for channel in self.channels),
             sent_bytes=self.sent_bytes,
             received_bytes=self.received_bytes,
+            used_bytes=self.used_bytes,
         )
 
 
@@ -107,6 +125,8 @@ class ConnectionReport:
     channels: tuple[str, ...]
     sent_bytes: int
     received_bytes: int
+    used_bytes: int = 0
+    """Of these, what used the environment."""
 
 
 class ConnectionRegistry:

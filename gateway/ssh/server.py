@@ -138,7 +138,7 @@ class SshServer:
             await asyncio.sleep(self.settings.touch_interval_seconds)
             before, moved = moved, {}
             for report in self.registry.report():
-                moved[report.id] = report.sent_bytes + report.received_bytes
+                moved[report.id] = report.used_bytes
                 if report.channels:
                     await self._touch(report.environment, moved[report.id] - before.get(report.id, 0))
 

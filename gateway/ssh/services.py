@@ -66,6 +66,29 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminal:
+    """What a user's terminal shows."""
+
+    columns: int
+    rows: int
+    is_unicode: bool = True
+
+
+class OwnProgram(Protocol):
+    """A command that the gateway answers itself: it runs nothing in the environment, and reads keys alone."""
+
+    interval_seconds: float | None
+    """Between two pictures on a terminal; None where it is written once there too."""
+
+    async def picture(self, terminal: Terminal | None) -> str:
+        """Return the lines to show now; without a terminal they are written once. Raises: DevgwError."""
+
+
+StartOwnProgram = Callable[[Caller, Sequence[str]], OwnProgram]
+"""From who calls and the words after the command. Raises: UsageError."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingSettings:
     """Where recordings of terminals go, and what they hold."""
 
@@ -112,6 +135,8 @@ class Services:
     """How much a user may have written down; a channel that causes more is not read meanwhile."""
     own_ports: Mapping[int, Callable[[Caller], socket.socket]] = field(default_factory=dict)
     """What answers at ports of the gateway's own name: each call returns a connected, non-blocking Unix socket."""
+    own_programs: Mapping[str, StartOwnProgram] = field(default_factory=dict)
+    """Commands of the gateway's own, by their first word."""
     connections_elsewhere: Callable[[UserName], int] | None = None
     """How many connections a user has in other processes of this gateway; None where there are no others."""
 

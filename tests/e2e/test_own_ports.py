@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -35,7 +36,9 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Labora
     place = root / "metrics.sock"
     metrics = MetricsServer(place, registry)
     metrics.start()
-    gateway = TestGateway(root, monitor_policy, own_ports={9464: lambda _caller: connect(place)})
+    gateway = TestGateway(
+        root, monitor_policy, own_ports={9464: lambda _caller: connect(place)}, touch_interval_seconds=0.1
+    )
     gateway.start()
     try:
         yield Laboratory(gateway, gateway.add_user("alice", running=False), gateway.add_user("bob")), metrics, place
@@ -66,6 +69,36 @@ def test_the_metrics_come_through_a_forward(monitored: tuple[Laboratory, Metrics
     assert (opened.actor.name, opened.detail["destination"]) == ("alice", f"{name}:9464")
     poll(lambda: any(event.detail.get("sent_bytes") for event in gateway.recorder.events[mark:]), "its byte counts")
     assert gateway.environments.starts == 0
+
+
+def test_what_the_gateway_answers_itself_is_no_use_of_an_environment(
+    monitored: tuple[Laboratory, MetricsServer, Path],
+) -> None:
+    """Nobody's environment stays up because its user looks at a page; a command inside is a use."""
+    laboratory, _metrics, _place = monitored
+    gateway, port = laboratory.gateway, free_port()
+    touched = gateway.environments.touched
+
+    def moved(user: str) -> int:
+        return sum(size for ref, size in touched if ref.user == user)
+
+    with tunnel(gateway, "alice", laboratory.alice, "-L", f"{port}:devgw:9464", wait_for=port):
+        before = moved("alice")
+        looks = len(touched)
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as client:  # a channel that stays open
+            for _ in range(20):
+                client.request("GET", "/metrics")
+                client.getresponse().read()
+            poll(lambda: len(touched) >= looks + 3, "three looks at what moved")
+        assert moved("alice") == before
+    bobs = moved("bob")
+    client = subprocess.Popen(gateway.ssh("bob", laboratory.bob, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        client.stdin.write(b"used\n")
+        client.stdin.flush()
+        poll(lambda: moved("bob") > bobs, "bob's use")
+    finally:
+        client.communicate(timeout=60)
 
 
 @pytest.mark.attack("C17", "the gateway's own metrics without the right")

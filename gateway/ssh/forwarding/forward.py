@@ -196,7 +196,8 @@ class Forwarder:
             far.close()
             near.close()
 
-        live = LiveChannel(request, end, traffic, detail=shown)
+        is_own = isinstance(request, ForwardRequest) and request.host.lower() == GATEWAY_HOST
+        live = LiveChannel(request, end, traffic, detail=shown, uses_environment=not is_own)
         identity = self._context.identity
         who, where, kind = identity.actor, str(identity.ref), request.action
         self._context.opened(live, events.forward_opened(who, where, kind, shown))

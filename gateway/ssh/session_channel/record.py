@@ -37,10 +37,10 @@ class SessionRecord:
             self._observer = TerminalRecorder(services.recordings, services.recorder, identity, terminal_size)
             self._tell("this terminal is recorded, as the policy asks")
 
-    def opened(self, request: SessionRequest, command: str) -> None:
+    def opened(self, request: SessionRequest, command: str, *, uses_environment: bool = True) -> None:
         """Note the session as live and journal its opening."""
-        identity = self._context.identity
-        self._live = LiveChannel(request, self._end, detail=f"{request.kind} {command[:_SHOWN_MAX]}".strip())
+        identity, detail = self._context.identity, f"{request.kind} {command[:_SHOWN_MAX]}".strip()
+        self._live = LiveChannel(request, self._end, detail=detail, uses_environment=uses_environment)
         event = events.session_opened(
             identity.actor, str(identity.ref), request.kind, terminal=self._has_terminal, command=command
         )

@@ -13,8 +13,11 @@ import asyncssh
 
 from gateway.errors import DevgwError
 from gateway.ssh.channel_context import ChannelContext
+from gateway.ssh.services import Caller, StartOwnProgram
+from gateway.ssh.services import Terminal as Screen
 from gateway.ssh.session_channel.environment_side import EnvironmentSession
 from gateway.ssh.session_channel.own_keys import adds_a_key, advice
+from gateway.ssh.session_channel.own_program import OwnProgramRun, find_program
 from gateway.ssh.session_channel.record import SessionRecord
 from gateway.ssh.transport.channels import SessionChannel
 from gateway.ssh.upstream.pool import UpstreamConnection
@@ -30,6 +33,9 @@ DEFAULT_LOCALE: Final = b"C.UTF-8"
 """Where the client sends none, or one that the policy does not permit."""
 ASKED_MAX: Final = 200
 """Characters of a refused command in the journal."""
+LOCALES: Final = (b"LC_ALL", b"LC_CTYPE", b"LANG")
+SCREEN_MAX: Final = 1000
+"""Columns and rows that are drawn at most."""
 LOST_TEXT = "the connection to your environment was lost"
 
 _log = logging.getLogger(__name__)
@@ -42,6 +48,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         self._context = context
         self._channel: SessionChannel | None = None
         self._far: EnvironmentSession | None = None
+        self._program: OwnProgramRun | None = None
         self._terminal: Terminal | None = None
         self._early: list[bytes] = []
         self._early_eof = False
@@ -94,8 +101,12 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             self._far.channel.change_terminal_size(width, height, pixwidth, pixheight)
         elif self._terminal:
             self._terminal = (self._terminal[0], (width, height, pixwidth, pixheight), self._terminal[2])
+        if self._program:
+            self._program.resized()
 
     def signal_received(self, signal: str) -> None:
+        if self._program:
+            self._program.end()
         if self._far and self._far.channel:
             self._far.channel.send_signal(signal)
 
@@ -109,7 +120,9 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
 
     def data_received(self, data: bytes, _datatype: int | None) -> None:
         self._record.received(len(data))
-        if self._far and self._far.channel:
+        if self._program:
+            self._program.typed(data)
+        elif self._far and self._far.channel:
             self._record.observe(lambda observer: observer.typed(data))
             self._far.write(data)
             self._wait_for_budget()
@@ -136,6 +149,8 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             self._far.channel.write_eof()
         else:
             self._early_eof = True
+        if self._program:
+            self._program.end()
         return True
 
     def pause_writing(self) -> None:
@@ -150,6 +165,8 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._channel = None
+        if self._program:
+            self._program.end()
         for timer in (self._eof_timer, self._budget_timer):
             if timer:
                 timer.cancel()
@@ -189,7 +206,9 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             self._channel.resume_reading()
 
     def tell(self, line: str) -> None:
-        """Show a line of the gateway's own on the user's stderr."""
+        """Show a line of the gateway's own on the user's stderr; below a picture where one is drawn."""
+        if self._program and self._program.keeps(line):
+            return
         if self._channel and not self._channel.is_closing():
             end = "\r\n" if self._terminal else "\n"
             self._channel.write_stderr(f"devgw: {line}{end}".encode())
@@ -198,15 +217,34 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         """Say whether a person looks at it."""
         return self._terminal is not None
 
+    def terminal(self) -> Screen | None:
+        """Return what the user's terminal is now; one that cannot be drawn on is none."""
+        if self._terminal is None or self._terminal[0] in {"", "dumb"}:
+            return None
+        columns, rows = (max(1, min(size, SCREEN_MAX)) for size in self._terminal[1][:2])
+        variables = self._channel.get_environment_bytes() if self._channel else {}
+        locale = next((variables[name] for name in LOCALES if variables.get(name)), DEFAULT_LOCALE)
+        return Screen(columns, rows, is_unicode=locale.lower().endswith((b"utf-8", b"utf8")))
+
+    def is_held_back(self) -> bool:
+        """Say whether the user takes no output just now."""
+        return self._held_back
+
     def is_open(self) -> bool:
         """Say whether there is still a screen to show anything on."""
         return self._channel is not None and not self._channel.is_closing()
 
     def end(self, reason: str) -> None:
         """End the session from the gateway's side, saying why."""
-        self.exit_reason = reason
-        self.tell(reason)
+        self.close_with(reason, reason)
         self._exit(self._context.runtime.settings.exit_status_on_refusal)
+
+    def close_with(self, reason: str, line: str) -> None:
+        """Say why it is over, on the user's own screen."""
+        self.exit_reason = reason
+        if self._program:
+            self._program.leave()
+        self.tell(line)
 
     def finish(self) -> None:
         """The far side has closed: pass its exit status or signal on and close."""
@@ -246,6 +284,10 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
                 )
                 self.end(advice(self._context.identity.user.name))
                 return
+            program = find_program(self._context.runtime.services.own_programs, command or "")
+            if program is not None and command is not None:
+                await self._run_own(program, request, command)
+                return
             self._context.show_agent_refusal()
             upstream = await self._context.upstream(self.tell)
             if self._channel is None:
@@ -263,6 +305,20 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         except (asyncssh.Error, OSError) as error:
             _log.warning("session of %s failed: %s", self._context.identity.ref, type(error).__name__)
             self.end("your environment did not start the program")
+
+    async def _run_own(self, start: StartOwnProgram, request: SessionRequest, command: str) -> None:
+        """Show a program of the gateway's own: the environment is neither woken nor used by it."""
+        if self._channel is None:
+            return
+        self._record.begin("exec", self._terminal[1][:2] if self._terminal else None)
+        self._record.opened(request, command, uses_environment=False)
+        identity = self._context.identity
+        self._program = OwnProgramRun(self)
+        self._early.clear()
+        self._channel.resume_reading()
+        self._exit(
+            await self._program.run(start, Caller(identity.subject, identity.ref, self._context.connection_id), command)
+        )
 
     async def _connect(self, upstream: UpstreamConnection, kind: Kind, command: str | None) -> None:
         variables = await self._allowed_variables()

@@ -29,6 +29,10 @@ class Traffic:
     sent_bytes: int = 0
     received_bytes: int = 0
 
+    @property
+    def total(self) -> int:
+        return self.sent_bytes + self.received_bytes
+
 
 class End(Protocol):
     """What one end of a relay lets the other do."""

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.cli.top_view import GRAPH_LOOKS, ROWS_MAX, Connection, History, Look, graph, view
+from gateway.cli.top_view import ROWS_MAX, Connection, History, Look, view
+from gateway.top.graph import LOOKS, graph
 
 GIB = 2**30
 
@@ -55,11 +56,11 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 
 
 def test_the_graph_moves_and_forgets() -> None:
-    looks = [Look(float(at), [gpu(load=at % 100)], (), ()) for at in range(GRAPH_LOOKS + 5)]
+    looks = [Look(float(at), [gpu(load=at % 100)], (), ()) for at in range(LOOKS + 5)]
     history = History()
     for look in looks:
         history.add(look)
-    assert list(history.load["GPU-1"]) == [at % 100 / 100 for at in range(5, GRAPH_LOOKS + 5)]
+    assert list(history.load["GPU-1"]) == [at % 100 / 100 for at in range(5, LOOKS + 5)]
     history.add(Look(99.0, [], (), ()))
     assert history.load == {}
     assert history.memory == {}
