@@ -3,10 +3,13 @@
 import html
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gateway.store.database import Database
+from gateway.store.sessions import LiveSessionTable
 from tests.support.gateway_process import GatewayProcess, poll
 from tests.support.page_site import begin, browser, records
 
@@ -96,6 +99,48 @@ def test_a_recording_that_is_cut_off_is_played_up_to_there(gateway: GatewayProce
         gone.unlink()
         answer = bob.get("/recordings/dddddddddd")
         assert (answer.status_code, "there is no recording" in answer.text) == (404, True)
+
+
+def test_a_recording_that_is_removed_while_it_plays_says_so_at_its_end(gateway: GatewayProcess) -> None:
+    """What was given is played; the next piece is asked for long after the first was taken."""
+    directory = gateway.root / "state" / "recordings" / "alice"
+    path = record(directory, "eeeeeeeeee", *(f"{number} {'x' * 1000}" for number in range(40_000)))
+    with browser(gateway, "bob") as bob:
+        bob.get("/")
+        address = f"{bob.origin}/recordings/eeeeeeeeee/cast"
+        with bob.session.get(address, headers={"Sec-Fetch-Site": "same-origin"}, stream=True, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            path.unlink()
+            *played, last = lines
+    assert "0 xxx" in json.loads(played[0])[2]
+    assert 0 < len(played) < 40_000
+    at, kind, said = json.loads(last)
+    assert (at, kind) == (json.loads(played[-1])[0], "o")
+    assert "there is no recording" in said
+
+
+def test_lists_of_ten_thousand_are_cut_and_searched(gateway: GatewayProcess) -> None:
+    """Recordings and live connections: a hundred at a time, the last page is there, and one is found."""
+    directory = gateway.root / "state" / "recordings" / "zoe"
+    directory.mkdir(parents=True)
+    for number in range(10_000):
+        (directory / f"20261001T{number // 3600:02}{number // 60 % 60:02}{number % 60:02}Z-z{number:09}.cast").touch()
+    table = LiveSessionTable(Database(f"sqlite:///{gateway.root / 'state' / 'devgw.db'}"), lambda _owner: True)
+    with browser(gateway, "bob") as bob:
+        bob.get("/")
+        [mine] = poll(lambda: [one for one in table.all() if one.session.user == "bob"], "bob in the list")
+        many = [replace(mine.session, id=f"{number:08x}", user=f"w{number:05}") for number in range(10_000)]
+        table.publish(mine.owner, many, [], [])
+        try:
+            for path, pages in (("/recordings?user=zoe", 100), ("/sessions?", 101)):
+                first = bob.get(path).text
+                assert f"Page 1 of {pages}" in first
+                assert first.count("<tr>") <= 102
+                assert f"Page {pages} of {pages}" in bob.get(f"{path}&page=99999").text
+            assert "w09999" in bob.get("/sessions?search=w09999").text
+        finally:
+            table.publish(mine.owner, [], [one.id for one in many], [])
 
 
 def test_the_journal_is_checked_on_request(gateway: GatewayProcess) -> None:

@@ -1,11 +1,13 @@
 """Recordings of terminals: found by user, time and text shown, and played."""
 
+import json
 from collections.abc import AsyncIterator
 from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
 from gateway.page.web.addresses import address
+from gateway.page.web.desk_line import DeskFault
 from gateway.page.web.view import Asked, View
 
 view = View()
@@ -55,11 +57,16 @@ async def cast(asked: Asked) -> Response:
 
     async def pieces() -> AsyncIterator[str]:
         yield f'{{"version": 2, "width": {int(one["columns"])}, "height": {int(one["rows"])}}}\n'
-        piece = first
+        piece, last = first, "[0.0]"
         while True:
             yield "".join(f"{line}\n" for line in piece["lines"])
             if piece["next"] is None:
                 return
-            piece = await asked.ask("recordings.piece", recording=recording, offset=piece["next"])
+            last = piece["lines"][-1] if piece["lines"] else last
+            try:
+                piece = await asked.ask("recordings.piece", recording=recording, offset=piece["next"])
+            except DeskFault as exc:  # removed meanwhile: what was there is played, and then why it ends
+                yield json.dumps([json.loads(last)[0], "o", f"\r\ndevgw: {exc}\r\n"]) + "\n"
+                return
 
     return StreamingResponse(pieces(), media_type="application/x-asciicast")
