@@ -9,6 +9,7 @@ from threading import Event
 from types import ModuleType
 from typing import Any, Protocol
 
+from gateway.gpus.slice_load import slice_loads
 from gateway.model import GpuUuid
 
 # Faults of the program that ran, not of the GPU: k8s-device-plugin internal/rm/health.go
@@ -23,7 +24,7 @@ class Activity(Protocol):
         """Return the pids of compute processes; a GPU without any, or that cannot be asked, is left out."""
 
     def utilisation(self, uuids: Iterable[GpuUuid]) -> dict[GpuUuid, int]:
-        """Return percent of the last sample period; what cannot be told, as for MIG slices, is left out."""
+        """Return percent of the last sample period; what cannot be told, as for slices before Hopper, is left out."""
 
 
 class NvmlActivity:
@@ -89,7 +90,13 @@ def _processes(nvml: ModuleType, handle: Any) -> tuple[int, ...]:
 
 
 def _utilisation(nvml: ModuleType, handle: Any) -> int:
-    return int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    try:
+        return int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except nvml.NVMLError_NotSupported:
+        [load] = slice_loads(nvml, nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle), [handle])
+        if load is None:
+            raise
+        return load
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
+from gateway.gpus.slice_load import slice_handles, slice_loads
 from gateway.model import GpuUuid
 
 Value = TypeVar("Value")
@@ -31,7 +32,7 @@ class Process:
 class Measurement:
     """One GPU, or one slice, where `parent` is its GPU. None stands for what the driver does not tell.
 
-    A slice has no utilisation and no power of its own (NVML reference, "Multi Instance GPU Management").
+    A slice has no power of its own (NVML reference, "Multi Instance GPU Management"); see `slice_load` for its load.
     """
 
     uuid: GpuUuid
@@ -147,25 +148,21 @@ def _whole(nvml: ModuleType, handle: Any, index: int) -> Measurement:
 
 
 def _slices(nvml: ModuleType, parent: Any, whole: Measurement) -> Iterator[Measurement]:
-    place = 0
-    for candidate in range(nvml.nvmlDeviceGetMaxMigDeviceCount(parent)):
-        try:
-            handle = nvml.nvmlDeviceGetMigDeviceHandleByIndex(parent, candidate)
-        except nvml.NVMLError_NotFound:
-            continue
+    handles = list(slice_handles(nvml, parent))
+    for place, (handle, load) in enumerate(zip(handles, slice_loads(nvml, parent, handles), strict=True)):
         memory = _told(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
         yield Measurement(
             uuid=GpuUuid(nvml.nvmlDeviceGetUUID(handle)),
             name=str(nvml.nvmlDeviceGetName(handle)),
             index=f"{whole.index}:{place}",
             parent=whole.uuid,
+            utilisation_percent=load,
             memory_used_bytes=None if memory is None else int(memory.used),
             memory_total_bytes=None if memory is None else int(memory.total),
             processes=_processes(nvml, handle),
             capability=whole.capability,
             brand=whole.brand,
         )
-        place += 1
 
 
 def _processes(nvml: ModuleType, handle: Any) -> tuple[Process, ...] | None:

@@ -174,6 +174,17 @@ int standing_processes(struct device *d, unsigned *count, struct process *found)
     return OK;
 }
 
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(struct device *slice, struct device **parent) {
+    unsigned gpu, place;
+    for (gpu = 0; gpu < gpu_count; gpu++)
+        for (place = 0; place < PLACES; place++)
+            if (slice && gpus[gpu].slices[place] == slice) {
+                *parent = &gpus[gpu];
+                return OK;
+            }
+    return NOT_SUPPORTED;
+}
+
 int standing_utilisation(struct device *d, struct utilisation *u) {
     u->gpu = d->percent;
     u->memory = 0;

@@ -59,6 +59,13 @@ def test_processes_and_utilisation_are_told_by_uuid(ask: Ask) -> None:
     assert utilisation == {uuid(0): 97}
 
 
+def test_a_slice_that_works_keeps_its_environment_where_its_card_can_tell(ask: Ask) -> None:
+    """From Hopper on: a training in a slice is a use, however little its processor does."""
+    code = ACTIVITY.format(uuids=[uuid(1), uuid(10, "MIG")])
+    _processes, utilisation = ask(code, *TWO, SLICE, f"gpm {uuid(10, 'MIG')} 3 64.4")
+    assert utilisation == {uuid(10, "MIG"): 64}
+
+
 def test_a_gpu_that_is_idle_is_told_as_idle(ask: Ask) -> None:
     """Zero is an answer."""
     assert ask(ACTIVITY.format(uuids=[uuid(0)]), *TWO, f"busy {uuid(0)} 0") == ({}, {uuid(0): 0})

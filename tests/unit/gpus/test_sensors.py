@@ -16,7 +16,9 @@ from dataclasses import asdict
 from gateway.gpus.sensors import NvmlSensors
 print(json.dumps(asdict(NvmlSensors().read())))
 """
-GPU, SECOND, SLICE = (f"{kind}-1111-4222-8333-444444444444" for kind in ("GPU-0", "GPU-1", "MIG-0"))
+GPU, SECOND, SLICE, OTHER_SLICE = (
+    f"{kind}-1111-4222-8333-444444444444" for kind in ("GPU-0", "GPU-1", "MIG-0", "MIG-1")
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,46 @@ def test_slices_stand_behind_their_gpu(read: Read) -> None:
     assert (piece["uuid"], piece["parent"], piece["index"], piece["capability"]) == (SLICE, GPU, "0:0", [9, 0])
     assert piece["processes"] == [{"pid": 4711, "memory_bytes": 100 * 2**20}]
     assert (piece["memory_used_bytes"], piece["utilisation_percent"]) == (120 * 2**20, None)
+
+
+TWO_SLICES = (
+    f"gpu {GPU} 81559 1 NVIDIA H100", f"slice 0 0 {SLICE} 9984 1 1 NVIDIA H100 MIG 1g.10gb",
+    f"slice 0 3 {OTHER_SLICE} 9984 1 1 NVIDIA H100 MIG 1g.10gb",
+)  # fmt: skip
+
+
+def test_a_slice_has_a_load_where_the_card_has_gpm(read: Read) -> None:
+    """Each that of its own GPU instance, measured between two samples of it."""
+    found = read(*TWO_SLICES, f"kind {GPU} 9 0 14 1", f"gpm {SLICE} 7 41.6", f"gpm {OTHER_SLICE} 9 0")
+    assert [device["utilisation_percent"] for device in found["devices"]] == [None, 42, 0]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        (f"kind {GPU} 8 0 14 1", f"gpm {SLICE} 7 50", f"gpm {OTHER_SLICE} 9 50"),
+        (f"kind {GPU} 9 0 14 1", f"gpm {SLICE} 7 nan", f"gpm {OTHER_SLICE} 9 -1"),
+        (f"kind {GPU} 9 0 14 1", f"gpm {SLICE} 7 50"),  # the other one tells no instance
+    ],
+    ids=["before Hopper", "no percentage", "no instance"],
+)
+def test_a_slice_of_which_nothing_is_told_has_no_load(read: Read, facts: tuple[str, ...]) -> None:
+    found = read(*TWO_SLICES, *facts)
+    assert [device["utilisation_percent"] for device in found["devices"]] == [None, None, None]
+
+
+def test_samples_are_given_back(library: Path, tmp_path: Path) -> None:
+    """A gateway reads for months."""
+    facts = tmp_path / "facts"
+    facts.write_text("\n".join([*TWO_SLICES, f"gpm {SLICE} 7 50", f"gpm {OTHER_SLICE} 9 50"]) + "\n")
+    code = """
+import ctypes
+from gateway.gpus.sensors import NvmlSensors
+for _ in range(3):
+    assert NvmlSensors().read().devices[1].utilisation_percent == 50
+print(ctypes.CDLL("libnvidia-ml.so.1").standin_samples_held())
+"""
+    assert run_python(code, library, facts) == "0\n"
 
 
 def test_a_lost_gpu_is_named_and_the_others_are_measured(read: Read) -> None:
