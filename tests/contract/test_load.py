@@ -17,7 +17,7 @@ def test_what_runs_uses_processors_and_memory_and_what_does_not_uses_nothing(sub
     assert (subject.engine.load(ALICE) is not None) == subject.counts_load
     subject.engine.stop(ALICE, 1)
     assert subject.engine.load(ALICE) is None
-    assert subject.engine.load(EnvironmentRef.parse("nobody")) is None
+    assert subject.engine.load(EnvironmentRef.parse("carol")) is None
 
 
 def test_what_processes_do_is_seen(real: EngineUnderTest) -> None:

@@ -236,6 +236,35 @@ def test_promtool_is_content_with_the_rules(verb: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_promtool_is_content_with_where_prometheus_looks() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yml"], cwd=RULES, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("profile", [(), ("--profile", "gpu")], ids=["without GPUs", "with GPUs"])
+def test_compose_takes_the_file_and_nothing_listens_beyond_loopback(profile: tuple[str, ...]) -> None:
+    """Debian's Compose, and so any newer one; what is mounted from here is here; Prometheus looks where they listen."""
+    command = ["docker-compose", "-f", "compose.yaml", *profile, "config"]
+    done = subprocess.run(command, cwd=MONITORING, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert services.keys() >= {"prometheus", "grafana", "node-exporter"} | ({"dcgm-exporter"} if profile else set())
+    shown = yaml.safe_load((RULES / "prometheus.yml").read_text())["scrape_configs"]
+    targets = {target for job in shown for one in job["static_configs"] for target in one["targets"]}
+    for name, service in services.items():
+        assert "ports" not in service
+        words = [*service.get("command", []), *service.get("environment", {}).values()]
+        [listening] = [word for word in map(str, words) if "127.0.0.1" in word]
+        if name.endswith("exporter"):
+            assert f"localhost:{listening.rpartition(':')[2]}" in targets
+        for volume in service.get("volumes", []):
+            source = Path(str(volume).partition(":")[0])
+            assert not source.is_relative_to(MONITORING) or source.is_dir(), source
+
+
 def test_every_alert_is_tested_and_says_what_to_do() -> None:
     rules = [rule for group in yaml.safe_load((RULES / "rules.yml").read_text())["groups"] for rule in group["rules"]]
     alerts = {rule["alert"]: rule for rule in rules if "alert" in rule}
