@@ -102,13 +102,15 @@ class OwnLooks:
     def _look(self, user: str) -> OwnLook:
         parts, now = self._parts, datetime.now(UTC)
         rows = parts.table.all(user)
-        places = {}
+        places: dict[EnvironmentRef, tuple[int, int]] = {}
         if rows and parts.queue_table.waiting(now):
             places = {place.waiter.ref: (place.position, place.length) for place in parts.waiting.places()}
         measured = _SENSORS.of(parts).get().by_uuid() if any(row.gpus for row in rows) else {}
-        environments, error = [], ""
+        environments: list[OwnEnvironment] = []
+        error = ""
         for row in rows:
-            load, stops_at = None, None
+            load: Load | None = None
+            stops_at: datetime | None = None
             if row.state is EnvironmentState.RUNNING:
                 stops_at = parts.rounds.outlook(row).stop_at
                 load, error = self._load(row.ref) if not error else (None, error)

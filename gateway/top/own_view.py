@@ -167,7 +167,7 @@ def _environment_row(one: OwnEnvironment, history: OwnHistory, *, ascii_only: bo
 
 def _gpu_rows(one: OwnEnvironment, history: OwnHistory, *, ascii_only: bool) -> list[tuple[str, ...]]:
     measured = {gpu.uuid: gpu for gpu in one.gpus}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for uuid in one.row.gpus:
         gpu = measured.get(uuid)
         if gpu is None:

@@ -163,6 +163,23 @@ def test_who_is_shut_out_has_their_screen_back_with_the_reason(gateway: GatewayP
     gateway.devgw("user", "enable", "bob")
 
 
+def test_a_right_that_is_taken_away_ends_it_with_the_gateways_own_status(gateway: GatewayProcess) -> None:
+    """The reason stands on the user's own screen; the journal has it too."""
+    policy = gateway.root / "etc" / "policy.toml"
+    before = policy.read_text()
+    with screen(gateway, "alice", "devgw-top") as terminal:
+        poll(lambda: terminal.shows(b"PROCESSORS"), "the first picture")
+        policy.write_text(before.replace('sessions = ["shell", "exec", "sftp"]', 'sessions = ["shell", "sftp"]'))
+        try:
+            assert terminal.ended() == 125
+        finally:
+            policy.write_text(before)
+    assert b"devgw: " in terminal.shown.partition(LEAVE)[2]
+    closed = poll(lambda: [one for one in records(gateway, "session.closed") if one["detail"].get("exit_code") == 125],
+                  "the closing")  # fmt: skip
+    assert closed[-1]["actor"]["name"] == "alice"
+
+
 @pytest.mark.engine
 def test_what_runs_is_measured(served_users: ServedUsers) -> None:
     """Processors and memory by the engine's own account: a process that computes is seen."""

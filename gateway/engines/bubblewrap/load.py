@@ -7,7 +7,8 @@ from gateway.engines.interface import Load
 
 def load_of(groups: tuple[Path, ...]) -> Load | None:
     """Add up the groups of one environment (v2: one, v1: one for each controller); None where something is missing."""
-    cpu_seconds, memory_bytes = None, None
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
     for group in groups:
         try:
             cpu_seconds = _cpu_seconds(group) if cpu_seconds is None else cpu_seconds

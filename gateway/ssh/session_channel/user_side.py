@@ -316,9 +316,10 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         self._program = OwnProgramRun(self)
         self._early.clear()
         self._channel.resume_reading()
-        self._exit(
-            await self._program.run(start, Caller(identity.subject, identity.ref, self._context.connection_id), command)
-        )
+        caller = Caller(identity.subject, identity.ref, self._context.connection_id)
+        code = await self._program.run(start, caller, command)
+        if self.exit_code is None:  # else the gateway has ended it, with its own
+            self._exit(code)
 
     async def _connect(self, upstream: UpstreamConnection, kind: Kind, command: str | None) -> None:
         variables = await self._allowed_variables()
