@@ -47,7 +47,7 @@ def main() -> int:
                 look(page)
             print(f"the gateway's page: http://localhost:{page}")
             if sys.stdout.isatty():
-                stay(gateway, port, password)
+                stay(gateway, port, page, password)
     print("\nall of it worked, and all of it is gone again")
     return 0
 
@@ -88,10 +88,12 @@ def look(page: int) -> None:
         assert "Your environments" in shown.text, shown.text
 
 
-def stay(gateway: GatewayProcess, port: int, password: str) -> None:
+def stay(gateway: GatewayProcess, port: int, page: int, password: str) -> None:
     """Leave everything up for the person at the terminal."""
-    print(f"\nopen http://localhost:{port} with the password {password}, or run\n")
+    print(f"\nopen http://localhost:{port} with the password {password},")
+    print(f"open http://localhost:{page} without one, or run\n")
     print("  " + " ".join(gateway.ssh_command("alice")))
+    print("  " + " ".join(gateway.ssh_command("alice", "-t", "devgw-top")))
     print("\nCtrl-C ends the demo")
     try:
         signal.pause()

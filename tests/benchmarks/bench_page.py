@@ -15,6 +15,7 @@ from time import monotonic, perf_counter
 
 from gateway.audit.event import Event
 from gateway.audit.journal import Journal
+from gateway.audit.journal_index import JournalIndex
 from gateway.model import GATEWAY
 from tests.benchmarks.bench_long_journal import RARE, write_journal
 from tests.support.gateway_process import GatewayProcess
@@ -41,7 +42,10 @@ def main(count: int) -> None:
         journal = Journal(root / "state" / "journal")
         journal.append(Event("gateway.stopped", GATEWAY))
         journal.close()
-        print(f"{count:,} records, written in {perf_counter() - began:.0f} s")
+        print(f"{count:,} records, written in {perf_counter() - began:.0f} s", flush=True)
+        began = perf_counter()
+        made = len(list(JournalIndex(root / "state" / "journal").refresh()))
+        print(f"{made} segments indexed in {perf_counter() - began:.0f} s", flush=True)
         began = perf_counter()
         gateway = begin(root)
         print(f"served after {perf_counter() - began:.1f} s")

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from tests.support.gateway_process import GatewayProcess, poll
-from tests.support.page_site import Browser, add, begin, browser, fill, records
+from tests.support.page_site import Browser, add, begin, browser, fill, records, use
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,22 @@ def test_what_one_may_do_is_what_the_policy_decides(gateway: GatewayProcess) -> 
         refused = alice.get("/may?question=fly")
         assert refused.status_code == 400
         assert "is no question" in refused.text
+
+
+def test_load_over_hours_is_shares_of_the_limits(gateway: GatewayProcess) -> None:
+    """One bar an hour, none where nobody looked, and in words what the bars say; only the viewer's own."""
+    add(gateway, "ivan")
+    use(gateway, "ivan", *[(3.0, 7 << 30)] * 9, *[(0.0, 1)] * 21, (2.0, 1 << 30), (0.5, 6 << 30), (1.25, 3 << 30))
+    with browser(gateway, "ivan") as ivan, browser(gateway, "bob") as bob:
+        shown, others = ivan.get("/").text, bob.get("/").text
+    assert "1.2 of 4 in the last hour seen, at most 2" in shown
+    assert "3 GiB of 8 GiB in the last hour seen, at most 6 GiB" in shown
+    first, second = re.findall(r"<svg.*?</svg>", shown, re.DOTALL)
+    heights = [float(one) for one in re.findall(r'<rect x="[0-9]+" y="[0-9.]+" width="8" height="([0-9.]+)"', first)]
+    assert len(heights) == 24
+    assert [round((one - 1) / 38, 2) for one in heights[-3:]] == [0.5, 0.12, 0.31]
+    assert "Peak of memory of ivan in each hour" in second
+    assert "<svg" not in others
 
 
 def test_a_runs_loss_and_checkpoint_are_what_it_wrote(gateway: GatewayProcess) -> None:

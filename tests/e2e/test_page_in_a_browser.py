@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.e2e.test_page_of_auditors import record
 from tests.support.chromium import barriers, opened
 from tests.support.gateway_process import GatewayProcess
-from tests.support.page_site import begin
+from tests.support.page_site import begin, use
 
 pytestmark = pytest.mark.timeout(300)
 OWN = ("/", "/runs", "/connect", "/account", "/may")
@@ -22,6 +22,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     served = begin(tmp_path_factory.mktemp("gw"))
     try:
         record(served.root / "state" / "recordings" / "alice", "aaaaaaaaaa", "step 1 loss 2.5", "step 2 loss 0.5")
+        use(served, "carol", (0.2, 1 << 30), (3.5, 2 << 30), (1.0, 7 << 30))
         yield served
     finally:
         served.stop()
@@ -58,6 +59,19 @@ def test_on_a_narrow_screen_nothing_is_wider_than_it(gateway: GatewayProcess, br
             page.goto(path)
             widest = page.evaluate("document.documentElement.scrollWidth")
             assert (path, widest <= 360) == (path, True), widest
+
+
+def test_load_is_a_graph_that_is_read_aloud_and_printed(gateway: GatewayProcess, browser: Browser) -> None:
+    """By its name in words; on paper it stays, and what can only be clicked goes."""
+    with gateway.tunnel("carol", "devgw:80") as port, opened(browser, f"http://localhost:{port}") as page:
+        page.goto("/")
+        for name in ("Processors that carol used", "Peak of memory of carol"):
+            graph = page.get_by_role("img", name=name)
+            expect(graph).to_be_visible()
+            page.emulate_media(media="print")
+            expect(graph).to_be_visible()
+            expect(page.get_by_role("button", name="Start carol")).to_be_hidden()
+            page.emulate_media(media="screen")
 
 
 def test_a_recording_is_played(gateway: GatewayProcess, browser: Browser) -> None:

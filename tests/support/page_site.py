@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,20 @@ def add(gateway: GatewayProcess, *handles: str, **columns: object) -> None:
             connection.execute(insert(ENVIRONMENTS).values(**(row | {"user": user, "name": name or "main"} | columns)))
         uid = users.require(user).uid
         Layout.of(gateway.root / "state", EnvironmentRef.parse(handle)).make(uid, uid)
+
+
+def use(gateway: GatewayProcess, handle: str, *hours: tuple[float, int]) -> None:
+    """Write what an environment used in the last hours, oldest first: processors on average, the peak of its memory."""
+    from gateway.model import EnvironmentRef
+    from gateway.store.load import LoadSample, LoadTable
+
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    LoadTable(Database(f"sqlite:///{gateway.root / 'state' / 'devgw.db'}")).add(
+        [
+            LoadSample(EnvironmentRef.parse(handle), now - timedelta(hours=ago), 3600.0, processors * 3600, memory)
+            for ago, (processors, memory) in enumerate(reversed(hours))
+        ]
+    )
 
 
 def records(gateway: GatewayProcess, code: str) -> list[dict[str, Any]]:
