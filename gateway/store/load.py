@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy import Select, case, delete, insert, select, update
 
 from gateway.model import EnvironmentName, EnvironmentRef, UserName
 from gateway.store.database import Database
-from gateway.store.schema import LOAD_SAMPLES
+from gateway.store.schema import ENVIRONMENTS, LOAD_SAMPLES
 from gateway.store.usage import HOUR
 
 
@@ -24,13 +24,13 @@ class LoadSample:
 
 
 class LoadTable:
-    """Rows of samples."""
+    """Rows of samples. They go with their environment."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, samples: Sequence[LoadSample]) -> None:
-        """Add to the rows of the same environment and hour, or begin them."""
+        """Add to the rows of the same environment and hour, or begin them; of one that was deleted there are none."""
         column = LOAD_SAMPLES.c
         with self._database.transaction() as connection:
             for sample in samples:
@@ -45,7 +45,7 @@ class LoadTable:
                         memory_peak_bytes=case((column.memory_peak_bytes < more, more), else_=column.memory_peak_bytes),
                     )
                 )
-                if grown.rowcount == 0:
+                if grown.rowcount == 0 and connection.execute(_known(sample.ref)).first() is not None:
                     first = {"observed_seconds": sample.observed_seconds, "cpu_seconds": sample.cpu_seconds}
                     connection.execute(insert(LOAD_SAMPLES).values(**mine, **first, memory_peak_bytes=more))
 
@@ -73,3 +73,7 @@ class LoadTable:
         """Remove the rows of hours before a moment."""
         with self._database.transaction() as connection:
             connection.execute(delete(LOAD_SAMPLES).where(LOAD_SAMPLES.c.hour < before))
+
+
+def _known(ref: EnvironmentRef) -> Select[tuple[str]]:
+    return select(ENVIRONMENTS.c.name).where(ENVIRONMENTS.c.user == ref.user, ENVIRONMENTS.c.name == ref.name)

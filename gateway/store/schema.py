@@ -201,6 +201,7 @@ LOAD_SAMPLES = Table(
     Column("observed_seconds", sqltypes.Float, nullable=False),
     Column("cpu_seconds", sqltypes.Float, nullable=False),
     Column("memory_peak_bytes", sqltypes.BigInteger, nullable=False),
+    ForeignKeyConstraint(["user", "name"], ["environments.user", "environments.name"], ondelete="CASCADE"),
 )
 
 LIVE_SESSIONS = Table(

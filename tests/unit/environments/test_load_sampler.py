@@ -10,7 +10,10 @@ from gateway.environments.load_sampler import LoadSampler
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
 from gateway.store.database import Database
+from gateway.store.environments import EnvironmentTable
 from gateway.store.load import LoadSample, LoadTable
+from gateway.store.users import Users
+from tests.support.started_environment import started
 
 START = datetime(2026, 11, 1, 12, 30, tzinfo=UTC)
 HOUR = START.replace(minute=0)
@@ -23,7 +26,11 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.now = START
         self.loads: dict[EnvironmentRef, Load | EngineError | None] = {ALICE: Load(100.0, 5)}
-        self.table = LoadTable(Database(f"sqlite:///{directory / 'devgw.db'}"))
+        database = Database(f"sqlite:///{directory / 'devgw.db'}")
+        self.environments, self.table = EnvironmentTable(database), LoadTable(database)
+        for ref in (ALICE, BOB):
+            Users(database).ensure(ref.user, uid_start=200_000)
+            self.environments.add(started(ref))
         self.sampler = LoadSampler(lambda: list(self.loads), self.ask, self.table, 60, now=lambda: self.now)
 
     def ask(self, ref: EnvironmentRef) -> Load | None:
@@ -85,6 +92,16 @@ def test_one_that_cannot_be_asked_costs_no_other_its_count(bench: Bench) -> None
     bench.loads = {BOB: EngineError("engine.unreachable", "away"), ALICE: Load(1.0, 5)}
     with pytest.raises(EngineError, match="away"):
         bench.sampler.look()
+
+
+def test_rows_go_with_their_environment_and_come_with_none(bench: Bench) -> None:
+    """Whoever has the name next sees nothing of the one before; one that is deleted while it is asked costs nobody."""
+    bench.look_after(0, 100.0)
+    bench.environments.remove(ALICE)
+    assert bench.rows() == []
+    bench.loads[BOB] = Load(1.0, 5)
+    bench.look_after(60, 110.0)
+    assert (bench.rows(), [row.ref for row in bench.rows(BOB)]) == ([], [BOB])
 
 
 def test_what_is_old_is_forgotten(bench: Bench) -> None:

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table. Its rows outlive users and environments for some days, so it points at neither."""
+    """Make the table. Its rows go with their environment."""
     op.create_table(
         "load_samples",
         sa.Column("user", sa.String(31), primary_key=True),
@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("observed_seconds", sa.Float, nullable=False),
         sa.Column("cpu_seconds", sa.Float, nullable=False),
         sa.Column("memory_peak_bytes", sa.BigInteger, nullable=False),
+        sa.ForeignKeyConstraint(["user", "name"], ["environments.user", "environments.name"], ondelete="CASCADE"),
     )
 
 
