@@ -55,4 +55,4 @@ def _load(nvml: ModuleType, before: Any, after: Any) -> int | None:
     told = nvml.nvmlGpmMetricsGet(asked).metrics[0]
     if told.nvmlReturn != nvml.NVML_SUCCESS or not 0 <= told.value <= 100:  # it may be no number
         return None
-    return round(told.value)
+    return round(float(told.value))

@@ -92,13 +92,13 @@ def test_what_the_gateway_answers_itself_is_no_use_of_an_environment(
             poll(lambda: len(touched) >= looks + 3, "three looks at what moved")
         assert moved("alice") == before
     bobs = moved("bob")
-    client = subprocess.Popen(gateway.ssh("bob", laboratory.bob, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    typing = subprocess.Popen(gateway.ssh("bob", laboratory.bob, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        client.stdin.write(b"used\n")
-        client.stdin.flush()
+        typing.stdin.write(b"used\n")
+        typing.stdin.flush()
         poll(lambda: moved("bob") > bobs, "bob's use")
     finally:
-        client.communicate(timeout=60)
+        typing.communicate(timeout=60)
 
 
 @pytest.mark.attack("C17", "the gateway's own metrics without the right")
