@@ -3,6 +3,7 @@
 `test_exact_matrix` tries the combinations in one process; here a few go through everything that a process has.
 """
 
+import itertools
 import os
 import random
 import subprocess
@@ -31,14 +32,22 @@ SHARDED = [
 ]
 
 
+USABLE = [name for name in sorted(OPTIMIZERS) if name not in {"Muon", "SparseAdam"}]
+"""What takes each of these models."""
+
+
 def draw(kind: str, index: int) -> tuple[str, str, str, str]:
+    """All: two processes try every pair of model and optimizer, schedules and data by turns. A sample: at random."""
     chooser = random.Random(f"{SEED} {kind} {index}")
-    schedule = chooser.choice(sorted(SCHEDULES))
     if kind == "alone":
-        usable = [name for name in sorted(OPTIMIZERS) if name not in {"Muon", "SparseAdam"}]
-        return chooser.choice(ALONE), chooser.choice(usable), schedule, chooser.choice(DATA)
-    model = "norm-dropout" if index == 0 else chooser.choice(ALONE)
-    return model, chooser.choice(SHARDED), schedule, "map"
+        return chooser.choice(ALONE), chooser.choice(USABLE), chooser.choice(sorted(SCHEDULES)), chooser.choice(DATA)
+    pairs = list(itertools.product(ALONE, SHARDED if kind == "fsdp" else USABLE))
+    random.Random(f"{SEED} {kind}").shuffle(pairs)
+    schedules = random.Random(f"{SEED} {kind}").sample(sorted(SCHEDULES), len(SCHEDULES))
+    model, optimizer = pairs[index % len(pairs)]
+    if not WHOLE and kind == "ddp":
+        model = "norm-dropout"  # the statistics that each process has of its own, in every run of the tests
+    return model, optimizer, schedules[index % len(schedules)], "map"
 
 
 def start(root: Path, kind: str, names, stop: str = "", at: int = 0) -> int:
@@ -68,7 +77,8 @@ def start(root: Path, kind: str, names, stop: str = "", at: int = 0) -> int:
     return done.returncode
 
 
-CASES = [(kind, index) for kind in ("alone", "ddp", "fsdp") for index in range(20 if WHOLE else 1)]
+WHOLE_COUNTS = {"alone": 60, "ddp": len(ALONE) * len(USABLE), "fsdp": len(ALONE) * len(SHARDED)}
+CASES = [(kind, index) for kind, count in WHOLE_COUNTS.items() for index in range(count if WHOLE else 1)]
 # A sample of two processes hears one signal each; `make test-exact` sends both to all.
 STOPS = {"alone": ("KILL", "TERM"), "ddp": ("KILL",), "fsdp": ("TERM",)}
 CODES = {"KILL": {-9, 137}, "TERM": {143}}

@@ -7,10 +7,11 @@ from devgw_runner import run
 from devgw_runner.checkpoint.export import read_weights
 from devgw_runner.checkpoint.store import step_directory
 from devgw_runner.errors import TaskError
-from devgw_runner.optimizers import JointOptimizer, make_optimizer
+from devgw_runner.optimizers import JointOptimizer, make_optimizer, make_schedule
 from devgw_runner.sampler import Position, SampleOrder
 from several import ByName, Gan, SeveralConfig
 from torch import nn
+from torch.optim import lr_scheduler
 
 from conftest import SCRIPTS, RunPaths
 from test_exact_resume import all_tensors
@@ -122,6 +123,53 @@ class WrongSchedule(ByName):
 def test_optimizers_that_cannot_be_are_told(task, message, capsys):
     assert run(task, ["--run-name", "tiny", "--steps", "3"]) == 10
     assert message in capsys.readouterr().err
+
+
+def late(optimizer, inner: str, at: int = 3):
+    """A schedule made of others as the second part of a SequentialLR."""
+    parts = [lr_scheduler.ConstantLR(optimizer, 0.5, 3), lr_scheduler.ExponentialLR(optimizer, 0.9)]
+    made = (
+        lr_scheduler.ChainedScheduler(parts)
+        if inner == "ChainedScheduler"
+        else lr_scheduler.SequentialLR(optimizer, parts, milestones=[2])
+    )
+    return lr_scheduler.SequentialLR(optimizer, [lr_scheduler.LinearLR(optimizer), made], milestones=[at])
+
+
+NESTED = {
+    "alone": lambda schedule: schedule,
+    "in-a-list": lambda schedule: [schedule],
+    "in-a-chain": lambda schedule: lr_scheduler.ChainedScheduler([schedule]),
+    "in-a-sequence": lambda schedule: lr_scheduler.SequentialLR(schedule.optimizer, [schedule], milestones=[]),
+}
+
+
+@pytest.mark.parametrize("inner", ["ChainedScheduler", "SequentialLR"])
+@pytest.mark.parametrize("outer", NESTED)
+def test_a_schedule_that_torch_cannot_begin_in_the_middle_is_refused_before_training(inner, outer, capsys):
+    """Else torch raises NotImplementedError at the milestone, hours into the run."""
+
+    class Late(ByName):
+        def optimizers(self, model, cfg):
+            return torch.optim.SGD(model.parameters(), lr=0.1)
+
+        def schedule(self, optimizer, cfg, total_steps):
+            return NESTED[outer](late(optimizer, inner))
+
+    assert run(Late, ["--run-name", "tiny", "--steps", "5"]) == 10
+    err = capsys.readouterr().err
+    assert f"error: Late.schedule lets SequentialLR begin a {inner} at step 3, which torch cannot do" in err
+    assert f"hint: put {inner} first in SequentialLR" in err
+    assert "Traceback" not in err
+
+
+def test_a_milestone_after_the_end_of_the_run_refuses_nothing():
+    class Never(ByName):
+        def schedule(self, optimizer, cfg, total_steps):
+            return late(optimizer, "ChainedScheduler", at=total_steps + 1)
+
+    optimizer = torch.optim.SGD(ByName().model(None).parameters(), lr=0.1)
+    assert isinstance(make_schedule(Never(), optimizer, SeveralConfig(), 9), lr_scheduler.SequentialLR)
 
 
 def test_a_frozen_parameter_needs_no_optimizer():

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from devgw_runner.errors import TaskError
 
@@ -191,15 +191,19 @@ def make_schedule(task: Any, optimizer: Optimizer, config: Any, total_steps: int
     """Make the task's schedule; several are stepped together.
 
     Raises:
-        TaskError: something else than schedulers came back.
+        TaskError: something else than schedulers came back, or one that torch cannot step to the end.
     """
     own = task.schedule(optimizer, config, total_steps)
     if isinstance(own, list | tuple):
         own = {str(index): member for index, member in enumerate(own)}
     if isinstance(own, Mapping) and own and all(isinstance(member, LRScheduler) for member in own.values()):
+        for member in own.values():
+            _refuse_late_start(task, member, total_steps)
         return JointSchedule(own)
     if own is not None and not isinstance(own, LRScheduler):
         raise _wrong(task, "schedule", own, "a torch.optim.lr_scheduler, or several of them in a list or dict")
+    if own is not None:
+        _refuse_late_start(task, own, total_steps)
     return own
 
 
@@ -239,6 +243,36 @@ def _check_cover(task: Any, model: nn.Module, members: Mapping[str, Optimizer]) 
                 f"{kind}.optimizers gives {name} to two optimizers: {held[0]} and {held[1]}",
                 "each parameter belongs to one optimizer",
             )
+
+
+def _refuse_late_start(task: Any, schedule: LRScheduler, total_steps: int) -> None:
+    """Refuse a schedule made of others that SequentialLR would begin in the middle of the run.
+
+    At a milestone SequentialLR asks the next schedule for the learning rate of its step 0. One that is made of others
+    has no such function, and torch raises NotImplementedError there, which may be hours away.
+
+    Raises:
+        TaskError: it names both schedules and the step.
+    """
+    parts = getattr(schedule, "_schedulers", ())
+    if isinstance(schedule, SequentialLR):
+        for milestone, part in zip(schedule._milestones, parts[1:], strict=True):  # noqa: SLF001 - torch has no public name
+            if 0 < milestone <= total_steps and _has_no_rate_of_its_own(part):
+                inner = type(part).__name__
+                raise TaskError(
+                    f"{type(task).__name__}.schedule lets SequentialLR begin a {inner} at step {milestone}, "
+                    "which torch cannot do",
+                    f"put {inner} first in SequentialLR, write its parts into SequentialLR, "
+                    "or put the SequentialLR into a ChainedScheduler",
+                )
+    for part in parts:
+        _refuse_late_start(task, part, total_steps)
+
+
+def _has_no_rate_of_its_own(schedule: LRScheduler) -> bool:
+    kind = type(schedule)
+    inherits = (getattr(kind, name, None) is getattr(LRScheduler, name, None) for name in ("get_lr", "_update_lr"))
+    return all(inherits)
 
 
 def _refuse_closures(task: Any, optimizers: list[Optimizer]) -> None:

@@ -17,6 +17,7 @@ from devgw_runner.batch_tree import split_batch
 from devgw_runner.graphs import WholeStepGraph, make_capturable
 from devgw_runner.optimizers import JointOptimizer
 from devgw_runner.parallel.sharded_optimizer import sharded_step
+from devgw_runner.parallel.unused import naming_unused, require_all_gradients
 from devgw_runner.state import RunState
 from devgw_runner.task import batch_samples
 from devgw_runner.warmup import shrink_micro_batch
@@ -74,7 +75,7 @@ def update(
     for index, part in enumerate(parts):
         with gradient_sync(run, last=index == len(parts) - 1):
             note_shape(run, part)
-            with run.autocast():
+            with run.autocast(), naming_unused(run.step):
                 loss, metrics = run.step(part) if turn is None else run.step(part, turn)
             share = batch_samples(part) / samples
             loss = loss if len(parts) == 1 else loss * share
@@ -82,6 +83,7 @@ def update(
         add_means(means, {"": loss.detach()}, 1.0)
         add_means(means, metrics, share)
     total = means.pop("")
+    require_all_gradients(run.step)
 
     gradient: Tensor | None = None
     if run.config.grad_clip or run.config.nan == "skip" or run.hooks.see_gradients:

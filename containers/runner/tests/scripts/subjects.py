@@ -207,6 +207,17 @@ def _make_schedules():
         "SWALR": lambda o, total: SWALR(o, 0.005, anneal_epochs=4),
         "ChainedScheduler": chained,
         "SequentialLR": sequential,
+        # Schedules made of schedules made of schedules, where torch can step them.
+        "chain-then-cosine": lambda o, total: lr_scheduler.SequentialLR(
+            o, [chained(o, total), lr_scheduler.CosineAnnealingLR(o, total)], milestones=[4]
+        ),
+        "chained-sequence": lambda o, total: lr_scheduler.ChainedScheduler(
+            [sequential(o, total), lr_scheduler.StepLR(o, 2, 0.9)]
+        ),
+        "plateau-and-steps": lambda o, total: [
+            lr_scheduler.ReduceLROnPlateau(o, factor=0.7, patience=0, threshold=0.5),
+            lr_scheduler.StepLR(o, 3, 0.9),
+        ],
     }
 
 
@@ -216,6 +227,7 @@ def _cycles(optimizer) -> bool:
 
 
 SCHEDULES = _make_schedules()
+FOLLOW_A_METRIC = {"ReduceLROnPlateau", "plateau-and-steps"}
 
 
 def sample(index: int, noise: float) -> tuple[Tensor, Tensor]:
@@ -332,7 +344,7 @@ class Subject(Task):
     def data(self, cfg, split):
         if split == "train":
             return DATA[self.data_name]()
-        return Samples() if self.schedule_name == "ReduceLROnPlateau" else None
+        return Samples() if self.schedule_name in FOLLOW_A_METRIC else None
 
     def optimizer(self, params, cfg):
         kind, options = OPTIMIZERS[self.optimizer_name]

@@ -8,18 +8,18 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
-from torch.nn.parallel import DistributedDataParallel
 
 from devgw_runner.blocks import find_blocks
 from devgw_runner.parallel.sharding import check_sharding
+from devgw_runner.parallel.unused import AttentiveDDP
 from devgw_runner.precision import AUTOCAST_DTYPES
 from devgw_runner.task import LossStep
 
 
-def wrap_ddp(step: LossStep, device: torch.device, *, find_unused: bool = False) -> DistributedDataParallel:
+def wrap_ddp(step: LossStep, device: torch.device, *, find_unused: bool = False) -> AttentiveDDP:
     """Wrap the (already compiled) step; gradients are averaged over processes in its backward pass."""
     device_ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(step, device_ids=device_ids, find_unused_parameters=find_unused)
+    return AttentiveDDP(step, device_ids=device_ids, find_unused_parameters=find_unused)
 
 
 def shard_model(model: nn.Module, precision: str, device: torch.device, *, cpu_offload: bool) -> None:
