@@ -26,7 +26,7 @@ from devgw_runner.errors import (
 from devgw_runner.jobs.registry import registered_run
 from devgw_runner.loop import train
 from devgw_runner.measure import find_device
-from devgw_runner.parallel.world import World, join_world, leave_world
+from devgw_runner.parallel.world import World, join_world, leave_world, lost_another_process, yield_to_first_failure
 from devgw_runner.paths import RunPaths, find_paths, prepare_paths
 from devgw_runner.probe import Prepared, close_data, prepare, script_name
 from devgw_runner.resources import usable_cpus
@@ -122,6 +122,10 @@ def _train(task_type: type[Task[Any]], config: TrainConfig, *, owns_process: boo
     try:
         with counting_samples(task):
             return _train_in_world(task, config, paths, world, device, owns_process=owns_process)
+    except RuntimeError as exc:
+        if not lost_another_process(exc):
+            raise
+        raise yield_to_first_failure() from exc
     finally:
         torch.compiler.set_stance("default")
         leave_world()

@@ -4,11 +4,14 @@ Starting them is left to `launch`; wrapping the model to `wrapping`.
 """
 
 import os
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from devgw_runner.errors import RunnerError
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,24 @@ def join_world(device_kind: str) -> World:
 def leave_world() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
+FIRST_FAILURE_SECONDS = 20.0
+
+
+def lost_another_process(exc: BaseException) -> bool:
+    """Say whether an exchange failed because another process is gone."""
+    return isinstance(exc, RuntimeError) and any(words in str(exc) for words in LOST_PEER)
+
+
+def yield_to_first_failure() -> RunnerError:
+    """Wait for the process that failed first to end, so that its words and its exit code are those of the run.
+
+    torchrun ends this process as soon as it sees that; where it does not, return what to say.
+    """
+    time.sleep(FIRST_FAILURE_SECONDS)
+    return RunnerError("another process of this run is gone", "its own error, or the kernel's log, says why")
 
 
 class StopConsensus:
