@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test test-cluster test-exact docs unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
+.PHONY: help setup test test-cluster test-exact mutants-runner docs unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test-exact: setup ## Every combination that must resume to the same bits, from E
 	@seed=$${EXACT_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "EXACT_SEED=$$seed"; \
 	EXACT=all EXACT_SEED=$$seed $(PYTHON) -m pytest -q -p no:cacheprovider -n $${EXACT_WORKERS:-auto} \
 	  containers/runner/tests/test_exact_matrix.py containers/runner/tests/test_exact_processes.py
+
+mutants-runner: setup ## Plant each bug of a list in save, resume and the parity gate: a named test must fail (or ONLY="name")
+	@$(PYTHON) containers/runner/tests/mutants/mutation.py $(if $(ONLY),"$(ONLY)")
 
 unit: $(VENV)/.installed ## The quick tests alone: no engine, no image
 	@$(PYTHON) -m pytest -q -m "not engine and not gpu and not slow" tests

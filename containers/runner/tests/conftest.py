@@ -16,6 +16,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(SCRIPTS))
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "mutants"))
 
 from exact_seed import SEED  # noqa: E402 - found by the path above
 

@@ -186,6 +186,13 @@ def test_a_gradient_that_is_not_a_number_is_rejected():
         check_parity(lambda: bad, take_reference([1.0, 1.0], lambda: good, lambda: good, "fp32"), "fp32")
 
 
+@pytest.mark.parametrize("losses", [[1.0, 1.0], [1.0, 1.1, 0.9]], ids=["exact", "with dropout"])
+def test_a_loss_that_is_not_a_number_is_rejected(losses):
+    good, bad = Draw(1.0, {"weight": torch.ones(3)}), Draw(float("nan"), {"weight": torch.ones(3)})
+    with pytest.raises(ParityError, match="loss nan differs"):
+        check_parity(lambda: bad, take_reference(losses, lambda: good, lambda: good, "fp32"), "fp32")
+
+
 class Reading(Regression):
     """Reads a value inside a loop that cannot be cut: the compiler leaves the whole step to Python."""
 
