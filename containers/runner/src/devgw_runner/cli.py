@@ -35,6 +35,7 @@ commands:
   checkpoint     ask every live run for a checkpoint now
   checkpoints    list and verify a directory of checkpoints
   find-lr        find a learning rate by a range test
+  sweep          run a task with many settings and name the best
   evaluate       compute loss and metrics of a checkpoint
   predict        write a checkpoint's outputs to a file
   export         write weights as safetensors, or the model as torch.export, ONNX or for Triton
@@ -50,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "checkpoint": ("devgw_runner.commands.jobs", "checkpoint_now"),
     "checkpoints": ("devgw_runner.commands.checkpoints", "list_checkpoints"),
     "find-lr": ("devgw_runner.commands.find_lr", "run"),
+    "sweep": ("devgw_runner.commands.sweep", "run"),
     "evaluate": ("devgw_runner.commands.inference", "evaluate"),
     "predict": ("devgw_runner.commands.inference", "predict"),
     "export": ("devgw_runner.commands.checkpoints", "export"),
