@@ -1,10 +1,11 @@
 """One user's connection from accept to close: login, then every channel asked for, then the record of its end."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import asyncssh
 
@@ -25,6 +26,8 @@ from gateway.ssh.transport.relay import ChannelEnd
 from gateway.ssh.upstream.pool import UpstreamConnection
 from policies.requests import AgentForwardingRequest, Request
 
+SCREEN_SECONDS: Final = 0.25
+"""How long a client has for giving its user's screen back."""
 _log = logging.getLogger(__name__)
 
 
@@ -245,9 +248,18 @@ class ClientConnection(asyncssh.SSHServer):
         """Close from the gateway's side, with the reason on every screen of the connection."""
         self._closing = (reason, new_reference())
         text = f"{reason} (reference {self._closing[1]})"
+        is_drawn_on = any(session.is_drawn_on() for session in self._sessions)
         for session in self._sessions:
             session.close_with(reason, f"your connection is closed: {text}")
-        self.connection.disconnect(asyncssh.DISC_BY_APPLICATION, f"closed by the gateway: {text}")
+        said = f"closed by the gateway: {text}"
+        if is_drawn_on:  # a client that is told DISCONNECT writes nothing further: its user's screen comes first
+            asyncio.get_running_loop().call_later(SCREEN_SECONDS, self._disconnect, said)
+        else:
+            self._disconnect(said)
+
+    def _disconnect(self, said: str) -> None:
+        if not self.connection.is_ending():
+            self.connection.disconnect(asyncssh.DISC_BY_APPLICATION, said)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._admitted.left()

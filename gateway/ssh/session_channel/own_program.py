@@ -42,7 +42,8 @@ class OwnProgramRun:
         self._side = side
         self._over = asyncio.Event()
         self._woken = asyncio.Event()
-        self._is_entered = False
+        self.is_entered = False
+        """Whether it has the user's screen."""
         self._kept: list[str] = []
 
     async def run(self, start: StartOwnProgram, caller: Caller, command: str) -> int:
@@ -78,16 +79,16 @@ class OwnProgramRun:
 
     def keeps(self, line: str) -> bool:
         """Take a line that somebody else says meanwhile: it is drawn below the picture, and stays when that is gone."""
-        if self._is_entered:
+        if self.is_entered:
             self._kept = [*self._kept, line][-_KEPT_LINES:]
             self._woken.set()
-        return self._is_entered
+        return self.is_entered
 
     def leave(self) -> None:
         """Give the user their own screen back, with what was said meanwhile; called again it does nothing."""
         self.end()
-        if self._is_entered:
-            self._is_entered = False
+        if self.is_entered:
+            self.is_entered = False
             self._side.write(LEAVE, None)
             for line in self._kept:
                 self._side.tell(line)
@@ -97,7 +98,7 @@ class OwnProgramRun:
         return (await program.picture(None) + "\n").replace("\n", end).encode()
 
     async def _show_until_over(self, program: OwnProgram, interval_seconds: float) -> None:
-        self._is_entered = True
+        self.is_entered = True
         self._side.write(ENTER, None)
         while not self._over.is_set():
             terminal = self._side.terminal()

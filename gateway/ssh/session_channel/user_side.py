@@ -230,6 +230,10 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         """Say whether the user takes no output just now."""
         return self._held_back
 
+    def is_drawn_on(self) -> bool:
+        """Say whether a program of the gateway's own has the user's screen."""
+        return self._program is not None and self._program.is_entered
+
     def is_open(self) -> bool:
         """Say whether there is still a screen to show anything on."""
         return self._channel is not None and not self._channel.is_closing()
@@ -319,7 +323,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         caller = Caller(identity.subject, identity.ref, self._context.connection_id)
         code = await self._program.run(start, caller, command)
         if self.exit_code is None:  # else the gateway has ended it, with its own
-            self._exit(code)
+            self._exit(self._context.runtime.settings.exit_status_on_refusal if self.exit_reason else code)
 
     async def _connect(self, upstream: UpstreamConnection, kind: Kind, command: str | None) -> None:
         variables = await self._allowed_variables()
