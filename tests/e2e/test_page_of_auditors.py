@@ -62,6 +62,7 @@ def test_every_view_is_an_auditors_and_nobody_elses(path: str, gateway: GatewayP
         shown, refused = bob.get(path), alice.get(path)
     assert (shown.status_code, refused.status_code) == (200, 403)
     assert "<h1>" in shown.text
+    assert "built-in" not in shown.text
     assert "loss" not in refused.text
 
 

@@ -34,6 +34,16 @@ class Notes:
         return self._left.pop(connection, "")
 
 
+class _Templates(Environment):
+    """Templates in which `one.keys` is what the desk called keys, and no method of the mapping that holds it."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return an item of a mapping before an attribute."""
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
 class Rendering:
     """Every template, compiled."""
 
@@ -44,10 +54,10 @@ class Rendering:
             for file in resources.files("gateway.page.web").joinpath("templates").iterdir()
             if file.name.endswith(".html")
         }
-        self._environment = Environment(
+        self._environment = _Templates(
             loader=DictLoader(texts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        self._environment.filters |= {"when": when, "size": size, "age": age, "span": span}
+        self._environment.filters |= {"when": when, "moment": moment_text, "size": size, "age": age, "span": span}
         self._environment.globals |= {"version": VERSION}
         for name in texts:
             self._environment.get_template(name)
@@ -67,11 +77,15 @@ class Rendering:
 
 
 def when(moment: str | None) -> Markup:
-    """Write a moment (ISO 8601) as people read it, in UTC."""
+    """Write a moment (ISO 8601) as people read it, in UTC. It is an element: in an attribute stands `moment_text`."""
     if not moment:
         return Markup("–")  # noqa: RUF001 - a dash stands for nothing
-    text = datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-    return Markup('<time datetime="{}">{} UTC</time>').format(moment, text)
+    return Markup('<time datetime="{}">{}</time>').format(moment, moment_text(moment))
+
+
+def moment_text(moment: str) -> str:
+    """Write a moment (ISO 8601) as text."""
+    return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def age(moment: str | None) -> str:
