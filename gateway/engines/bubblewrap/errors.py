@@ -1,5 +1,6 @@
 """What can go wrong with a sandbox, in words that say what to do."""
 
+from gateway.disk import is_full
 from gateway.errors import ConflictError, EngineError, NotFoundError
 
 _LINE_LENGTH = 300
@@ -12,6 +13,14 @@ def image_not_found(reference: str) -> NotFoundError:
         f"there is no image {one_line(reference)} on this host",
         "'devgw image build' makes one, 'devgw image list' shows what is there",
     )
+
+
+def store_failed(doing: str, exc: OSError) -> EngineError:
+    """Say that the directory of prepared roots did not let us."""
+    if is_full(exc):
+        hint = "make room there, such as with 'devgw image prune'"
+        return EngineError("engine.no-space", f"the engine could not {one_line(doing)}: its disk is full", hint)
+    return EngineError("engine.failed", f"the engine could not {one_line(doing)}: {one_line(str(exc))}", "")
 
 
 def image_outdated(reference: str, what: str) -> NotFoundError:

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from gateway.engines.bubblewrap.errors import image_not_found, one_line
+from gateway.engines.bubblewrap.errors import image_not_found, one_line, store_failed
 from gateway.engines.bubblewrap.host_files import may_lend
 from gateway.engines.bubblewrap.records import read_json
 from gateway.engines.bubblewrap.software import PreparedRoots
@@ -52,10 +52,11 @@ class RootStore:
     def load(self, archive: IO[bytes], progress: Progress) -> Image:
         """Unpack with tar(1), which lets no name or link lead out, and drops owners and set-uid bits."""
         directory = self._roots.directory
-        directory.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".import-", dir=directory))
+        draft: Path | None = None
         progress("unpacking the archive")
         try:
+            directory.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=".import-", dir=directory))
             with tempfile.NamedTemporaryFile(dir=directory, prefix=".archive-") as whole:
                 shutil.copyfileobj(archive, whole)
                 whole.flush()
@@ -69,15 +70,24 @@ class RootStore:
             (draft / "root.json").unlink()
             draft.chmod(0o755)
             draft.rename(directory / place)
-            self._roots.write(place, {**manifest, "digest": digest})
+            try:
+                self._roots.write(place, {**manifest, "digest": digest})
+            except OSError:
+                remove_tree(directory / place)  # nobody could find it to remove it
+                raise
         except OSError as exc:
             raise import_failed(str(exc), "is there room on the disk?") from exc
         finally:
-            remove_tree(draft)
+            if draft is not None:
+                remove_tree(draft)
         return Image(digest, digest, dict(manifest.get("labels", {})))
 
     def name(self, digest: str, reference: str) -> None:
-        self._roots.name(reference, self._place(digest))
+        place = self._place(digest)
+        try:
+            self._roots.name(reference, place)
+        except OSError as exc:
+            raise store_failed(f"name {reference}", exc) from exc
 
     def remove(self, digest: str) -> None:
         """Refuse while a process of this host has the root mounted, whichever gateway started it."""
@@ -85,8 +95,12 @@ class RootStore:
         users = _processes_with(place)
         if users:
             refuse_in_use(digest, f"the processes {', '.join(users[:5])} of a sandbox")
-        self._roots.forget(place)
-        remove_tree(self._roots.directory / place)
+        try:
+            self._roots.hide(place)
+            remove_tree(self._roots.directory / place)  # before anything is written: there may be no room for that
+            self._roots.forget(place)
+        except OSError as exc:
+            raise store_failed(f"remove {digest[:19]}", exc) from exc
 
     def package_files(self, digest: str, is_wanted: Callable[[str], bool]) -> PackageFiles:
         """Yield the root's own files, and of the host's what is lent to it."""

@@ -152,8 +152,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file whole, by rename."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(content, default=str))
-    fresh.replace(path)
+    try:
+        fresh.write_text(json.dumps(content, default=str))
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def ref_of(name: str) -> EnvironmentRef | None:

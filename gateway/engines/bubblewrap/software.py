@@ -83,12 +83,15 @@ class PreparedRoots:
         """Return the references that lead to a directory."""
         return tuple(sorted(reference for reference, name in self._names().items() if name == place))
 
+    def hide(self, place: str) -> None:
+        """Take away a root's manifest: from now on it cannot be found, whatever names lead to it. Raises: OSError."""
+        (self.directory / place / "root.json").unlink(missing_ok=True)
+
     def forget(self, place: str) -> None:
-        """Take all references from a directory, and its manifest: from now on it cannot be found."""
+        """Take all references from a directory. Raises: OSError."""
         with self._held():
             names = {reference: name for reference, name in self._names().items() if name != place}
             write_json(self.directory / "names.json", names)
-            (self.directory / place / "root.json").unlink(missing_ok=True)
 
     def images(self) -> list[Image]:
         """List every name with devgw's labels, outdated roots included."""
