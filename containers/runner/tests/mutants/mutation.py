@@ -1,7 +1,7 @@
 """Plant each bug of `planted` in a copy of the runner, and see the test that it names fail there.
 
-First those tests pass on a copy without a bug; else a failure would prove nothing. Prints a line for each bug and
-a table for docs/reference/runner-mutants.md; exit code 1 if a bug lived. Arguments name single bugs.
+First those tests pass on a copy without a bug; else a failure would prove nothing. Prints the rows of the tables of
+docs/reference/runner-mutants.md; exit code 1 if a bug lived. Arguments name single bugs.
 """
 
 import os
@@ -95,7 +95,7 @@ def main(names: list[str]) -> int:
     lived = []
     for mutant in chosen:
         verdict = try_mutant(mutant)
-        print(f"| {mutant.name} | `{mutant.test}` | {'failed' if verdict.died else 'LIVED'} |", flush=True)
+        print(f"| {mutant.name} | `{mutant.test}` | {'yes' if verdict.died else 'NO'} |", flush=True)
         if not verdict.died:
             lived.append(mutant.name)
             print(verdict.output)
