@@ -6,9 +6,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.test_page_of_auditors import record
+from tests.engine.made_up_gpus import MADE_UP_GPUS, write_cdi_spec
 from tests.support.chromium import barriers, opened
-from tests.support.gateway_process import GatewayProcess
-from tests.support.page_site import begin, use
+from tests.support.gateway_process import GatewayProcess, poll
+from tests.support.page_site import begin, records, use
 
 pytestmark = pytest.mark.timeout(300)
 OWN = ("/", "/runs", "/connect", "/account", "/may")
@@ -19,7 +20,8 @@ ADMINISTRATORS = ("/people", "/administration", "/administration/connections", "
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    served = begin(tmp_path_factory.mktemp("gw"))
+    gpus = write_cdi_spec(tmp_path_factory.mktemp("cdi")).parent
+    served = begin(tmp_path_factory.mktemp("gw"), DEVGW_GPUS_INVENTORY="cdi", DEVGW_GPUS_CDI_SPEC_DIRS=str(gpus))
     try:
         record(served.root / "state" / "recordings" / "alice", "aaaaaaaaaa", "step 1 loss 2.5", "step 2 loss 0.5")
         use(served, "carol", (0.2, 1 << 30), (3.5, 2 << 30), (1.0, 7 << 30))
@@ -72,6 +74,39 @@ def test_load_is_a_graph_that_is_read_aloud_and_printed(gateway: GatewayProcess,
             expect(graph).to_be_visible()
             expect(page.get_by_role("button", name="Start carol")).to_be_hidden()
             page.emulate_media(media="screen")
+
+
+def test_what_an_administrator_does_is_done_by_its_button(gateway: GatewayProcess, browser: Browser) -> None:
+    """A GPU out of use and back, a connection ended with a reason, the journal checked, another notebook password.
+
+    Acts that need an engine are in test_page_on_an_engine.
+    """
+    gpu = MADE_UP_GPUS[0]
+    with gateway.tunnel("carol", "devgw:80") as port, opened(browser, f"http://localhost:{port}") as page:
+        page.goto("/administration/gpus")
+        row = page.locator("tr", has_text=gpu)
+        row.get_by_label("Reason to take").fill("fan")
+        row.get_by_role("button", name="Take out of use").click()
+        expect(page.get_by_role("status")).to_contain_text("is out of use")
+        expect(row).to_contain_text("fan")
+        row.get_by_role("button", name="Put back").click()
+        expect(page.get_by_role("status")).to_contain_text("is in use again")
+        with gateway.tunnel("bob", "devgw:80"):
+            poll(
+                lambda: page.goto("/administration/connections") and page.get_by_text("bob").count(), "bob in the list"
+            )
+            page.get_by_label("Reason, shown to bob").first.fill("lunch")
+            page.get_by_role("button", name="of bob").first.click()
+            expect(page.get_by_role("status")).to_contain_text("ends within a second")
+        page.goto("/journal/proof")
+        page.get_by_role("button", name="Check now").click()
+        poll(lambda: page.goto("/journal/proof") and page.get_by_text("records, from 1 to").count(), "what was found")
+        page.goto("/")
+        page.get_by_role("button", name="New notebook password").click()
+        expect(page.locator("pre code")).not_to_be_empty()
+    for code in ("gpu.quarantined", "gpu.restored", "session.killed", "password.changed"):
+        assert records(gateway, code)[-1]["actor"]["name"] == "carol", code
+    assert records(gateway, "session.killed")[-1]["detail"]["reason"] == "lunch"
 
 
 def test_a_recording_is_played(gateway: GatewayProcess, browser: Browser) -> None:

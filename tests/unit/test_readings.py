@@ -6,7 +6,7 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
-from gateway.readings import OfEach, Shared, shared_of
+from gateway.readings import OfEach, Shared, read_anew, shared_of
 
 
 class Site:
@@ -38,6 +38,20 @@ def test_a_thousand_who_look_cost_one_reading_a_second() -> None:
     assert seen[0] == 1
 
 
+def test_those_who_wait_for_a_slow_reading_share_it() -> None:
+    """Although it took longer than a reading counts: its time begins at its end."""
+    now, site = [0.0], Site()
+
+    def slowly() -> int:
+        now[0] += 10
+        return site.read()
+
+    shared = Shared(slowly, seconds=1, clock=lambda: now[0])
+    assert [shared.get(), shared.get()] == [1, 1]
+    now[0] += 1.1
+    assert shared.get() == 2
+
+
 def test_what_is_too_old_is_read_anew() -> None:
     site = Site()
     shared = Shared(site.read, seconds=0)
@@ -52,6 +66,31 @@ def test_each_owner_has_its_own_and_is_not_kept() -> None:
     del one
     gc.collect()
     assert gone() is None
+
+
+def test_who_changed_something_sees_it_at_once() -> None:
+    """Of every owner; a reading that was begun before the change does not count."""
+    one, other = Site(), Site()
+    shared = shared_of(Site.read)
+    shared.of(one).get()
+    shared.of(other).get()
+    read_anew()
+    assert (shared.of(one).get(), shared.of(other).get()) == (2, 2)
+    begun, go_on, states = threading.Event(), threading.Event(), ["before", "after"]
+
+    def slowly() -> str:
+        begun.set()
+        assert go_on.wait(10)
+        return states.pop(0)
+
+    slow = Shared(slowly)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(slow.get)
+        assert begun.wait(10)
+        read_anew()  # nor does it wait for it
+        go_on.set()
+        assert first.result(timeout=10) == "before"
+    assert slow.get() == "after"
 
 
 def test_what_was_made_stays() -> None:

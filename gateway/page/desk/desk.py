@@ -22,6 +22,7 @@ from gateway.page.claim import Claim, Seal
 from gateway.page.desk.answers_register import Known
 from gateway.page.desk.site import Asker, Site
 from gateway.page.wire import Answer, Fault, Question
+from gateway.readings import read_anew
 from policies.page import level_held
 from policies.requests import PageRequest
 
@@ -76,6 +77,9 @@ class Desk:
             if exc.__traceback__ is not None and exc.__traceback__.tb_next is None:  # not taken by its signature
                 raise UsageError("page.bad-question", f"{question['ask']} is not asked like that") from exc
             raise
+        finally:
+            if known.journaled:  # it may have changed something, also where it failed half-way
+                read_anew()
 
     def _asker(self, claim: Claim, known: Known, act: str, values: Mapping[str, Any]) -> Asker:
         """Hold a claim against users, keys and policy of this moment. Raises: AuthError, DeniedError."""
