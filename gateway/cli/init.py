@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.invocation import invocation_of
+from gateway.cli.next_steps import next_line
 from gateway.cli.options import OutputOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
 from gateway.errors import DevgwError, StoreError
@@ -57,7 +58,7 @@ def init(
     out.done("\n".join(f"{s.what:13}  {s.outcome:12}  {s.place}" for s in steps), document)
     out.note(f"host key: {invocation.app.authority.host_key_fingerprint()}, which users compare with what ssh shows")
     out.note(_engine_line(engine))
-    out.note(_next_line(invocation.app, answers=engine["answers"]))
+    out.note(next_line(invocation.app, ["'devgw create USER --key FILE'", "'devgw serve'"], answers=engine["answers"]))
 
 
 def _steps(settings: "Settings", gateway: "App", *, force: bool) -> Iterator[Step]:
@@ -132,22 +133,6 @@ def _engine(gateway: "App") -> dict[str, Any]:
         "gpu_injection": report.gpu_injection,
         "notes": list(report.notes),
     }
-
-
-def _next_line(gateway: "App", *, answers: bool) -> str:
-    """Name what is still to be done; an image that is there need not be built."""
-    steps = ["'devgw create USER --key FILE'", "'devgw serve'"]
-    if not (answers and _has_image(gateway)):
-        steps.insert(0, "'devgw image build'")
-    return f"next: {', then '.join(steps)}"
-
-
-def _has_image(gateway: "App") -> bool:
-    try:
-        gateway.channels.choose(gateway.settings.environments.image)
-    except DevgwError:
-        return False
-    return True
 
 
 def _engine_line(engine: dict[str, Any]) -> str:

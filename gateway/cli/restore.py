@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.invocation import invocation_of
+from gateway.cli.next_steps import next_line
 from gateway.cli.options import OutputOption, QuietOption, command_app
 from gateway.cli.output import Form, Output
 
@@ -39,7 +40,8 @@ def restore(
     """Restore a gateway onto this machine, which has none: keys, users, journal, policies and settings."""
     from gateway.operations.backup import RestoreOrder
 
-    operations, out = invocation_of(ctx).app.administration.backups, Output(output, quiet=quiet)
+    app, out = invocation_of(ctx).app, Output(output, quiet=quiet)
+    operations = app.administration.backups
     order = RestoreOrder(head, key, force, unproven)
     with out.progress() as show:
         restored = _restore(operations, source, order, show)
@@ -58,6 +60,7 @@ def restore(
     }
     out.done(f"restored the gateway that {manifest.host} had at {manifest.made_at}", document)
     _show_notes(out, restored, differences)
+    out.note(next_line(app, ["'devgw doctor'", "'devgw serve'"]))
 
 
 def _restore(operations: "BackupOperations", source: str, order: "RestoreOrder", show: "Show") -> "Restored":
@@ -82,4 +85,3 @@ def _show_notes(out: Output, restored: "Restored", differences: list[str]) -> No
         out.note(f"database and journal differ, as of the moment of the backup: {one}")
     if restored.manifest.left_out:
         out.note(f"not in the backup: {', '.join(restored.manifest.left_out)}")
-    out.note("next: 'devgw image build', 'devgw doctor', then 'devgw serve'")

@@ -100,12 +100,16 @@ class Admission:
         for address in self.queue.addresses():
             self._serve_waiting(address)
 
-    def enter(self, address: str) -> "Admitted":
+    def has_descriptors(self, address: str, descriptor: int) -> bool:
+        """Say whether a connection from here may keep its own."""
+        return may_accept(descriptor, is_known=self._throttle.is_shared(address))
+
+    def enter(self, address: str, descriptor: int = -1) -> "Admitted":
         """Count a connection until it is closed."""
         self._connections[address] += 1
         self._startups[address] += 1
         self._startups_total += 1
-        return Admitted(self, address)
+        return Admitted(self, address, descriptor)
 
     def logged_in(self, address: str) -> None:
         """Count it no longer as one that has not logged in."""
@@ -127,9 +131,10 @@ def _take(counter: "Counter[str]", address: str) -> None:
 class Admitted:
     """One connection's place; each step is counted once whatever order things end in."""
 
-    def __init__(self, admission: Admission, address: str) -> None:
+    def __init__(self, admission: Admission, address: str, descriptor: int) -> None:
         self._admission = admission
         self.address = address
+        self.descriptor = descriptor
         self._is_startup = True
         self._is_open = True
 
@@ -170,6 +175,7 @@ class AcceptProtocol(asyncio.Protocol):
         self._stream: asyncio.Transport | None = None
         self._heard = b""
         self._peer = ""
+        self._descriptor = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast("asyncio.Transport", transport)
@@ -178,11 +184,9 @@ class AcceptProtocol(asyncio.Protocol):
             stream.abort()
             return
         sock = stream.get_extra_info("socket")
-        if sock is not None and not may_accept(sock.fileno()):
-            self._turn_away(stream, NO_DESCRIPTORS)
-            return
         self._stream = stream
         self._peer = str(peer[0])
+        self._descriptor = sock.fileno() if sock is not None else -1
         if self._balancers and holds(self._balancers, self._peer):
             self._header_timer = asyncio.get_running_loop().call_later(HEADER_SECONDS, stream.abort)
         else:
@@ -190,7 +194,9 @@ class AcceptProtocol(asyncio.Protocol):
 
     def _begin(self, stream: asyncio.Transport, address: str) -> None:
         reason = self._admission.why_not(address)
-        if reason is None:
+        if not self._admission.has_descriptors(address, self._descriptor):
+            self._turn_away(stream, NO_DESCRIPTORS)
+        elif reason is None:
             self._go_on(stream, address)
         elif self._admission.may_wait(address):
             self._waiting = Waiting(
@@ -227,7 +233,7 @@ class AcceptProtocol(asyncio.Protocol):
             self._admission.queue.leave(self._waiting)
 
     def _go_on(self, stream: asyncio.Transport, address: str) -> None:
-        self._hand_over(stream, self._accept(self._admission.enter(address)))
+        self._hand_over(stream, self._accept(self._admission.enter(address, self._descriptor)))
 
     def _turn_away(self, stream: asyncio.Transport, reason: str) -> None:
         self._hand_over(stream, TurnedAway(reason))

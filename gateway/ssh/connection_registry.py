@@ -172,6 +172,10 @@ class ConnectionRegistry:
         """Return how many channels the connections of a user have."""
         return sum(len(live.channels) for live in self._live.values() if live.identity.user.name == user)
 
+    def held(self, user: UserName) -> int:
+        """Return about how many descriptors a user has: one for each connection and each channel."""
+        return self.count(user) + self.channels(user)
+
     def admitting(self, user: UserName) -> Callable[[], None]:
         """Count a connection that is about to be added; return what counts it no longer, to be called once."""
         self._admitting[user] += 1

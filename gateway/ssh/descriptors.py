@@ -30,10 +30,24 @@ def may_keep(descriptor: int, held: int) -> bool:
     return descriptor < limit - min(RESERVED, limit // 8) and held < limit // 8
 
 
-def may_accept(descriptor: int) -> bool:
-    """Say whether a connection that was just accepted may stay: not with one of the last descriptors."""
+def may_serve(descriptor: int, held: int) -> bool:
+    """Say whether a user may keep a connection, or the one into their environment: into the reserve, with little else.
+
+    So whoever logs in while others fill the gateway gets their session; whoever fills it gets no more connections.
+    """
     limit = _limit()
-    return descriptor < limit - min(LAST, limit // 16)
+    if descriptor < limit // 2:
+        return True
+    return descriptor < limit - min(LAST, limit // 16) and held < limit // 8
+
+
+def may_accept(descriptor: int, *, is_known: bool) -> bool:
+    """Say whether a connection that was just accepted may stay: not with one of the last descriptors.
+
+    Where nobody has proved a key yet, half of the reserve is left to the addresses of users.
+    """
+    limit = _limit()
+    return descriptor < limit - (min(LAST, limit // 16) if is_known else min(RESERVED, limit // 8) // 2)
 
 
 def _limit() -> int:

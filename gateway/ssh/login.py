@@ -21,6 +21,7 @@ from gateway.auth.keys import fingerprint_of
 from gateway.errors import DevgwError, UsageError
 from gateway.model import Actor, EnvironmentRef, PublicKey, User, UserName
 from gateway.ssh.connection_registry import ClientIdentity
+from gateway.ssh.descriptors import may_serve
 from gateway.ssh.runtime import Runtime
 from gateway.ssh.transport.log_rate_limiter import LogRateLimiter
 from gateway.ssh.user_certificates import read_certificate
@@ -44,9 +45,11 @@ _troubles = LogRateLimiter(60)
 class Login:
     """The authentication of one connection, from its first request to its end."""
 
-    def __init__(self, runtime: Runtime, address: str) -> None:
+    def __init__(self, runtime: Runtime, address: str, descriptor: int = -1) -> None:
+        """`descriptor` is the connection's own."""
         self._runtime = runtime
         self._address = address
+        self._descriptor = descriptor
         self._name = ""
         self._offered: list[str] = []
         self._certified: tuple[bytes, Certificate, PublicKey] | None = None
@@ -179,6 +182,8 @@ class Login:
         limit = connections_max(self._runtime, identity.user.name)
         if not await self._has_room(identity.user.name, limit):
             return self._refuse(identity.actor, f"you have too many connections open ({limit} are permitted)")
+        if not may_serve(self._descriptor, self._runtime.registry.held(identity.user.name)):
+            return self._refuse(identity.actor, "the gateway has no room for more connections of yours")
         try:
             request = LoginRequest(identity.subject, datetime.now(UTC))
             answer = await services.gate.ask_async(request, identity.actor, str(identity.ref))

@@ -48,7 +48,11 @@ class SshServer:
         self._admission = Admission(settings, services.throttle)
         self.registry = ConnectionRegistry(services.directory, services.environments, self._offload, services.recorder)
         dialer = EnvironmentDialer(
-            services.environments, self._offload, services.recorder, settings.start_timeout_seconds
+            services.environments,
+            self._offload,
+            services.recorder,
+            settings.start_timeout_seconds,
+            self.registry.held,
         )
         authority = CertificateAuthority(services.user_ca_key)
         budgets = UserBudgets(settings.user_buffer_bytes)
@@ -80,7 +84,7 @@ class SshServer:
 
     def _accept(self, admitted: Admitted) -> GuardedServerConnection:
         self._heed_host_keys()
-        login = Login(self._runtime, admitted.address)
+        login = Login(self._runtime, admitted.address, admitted.descriptor)
         client = ClientConnection(self._runtime, admitted, login)
         loop = asyncio.get_running_loop()
         return GuardedServerConnection(loop, self._options, settings=self.settings, owner=client, judge=login)

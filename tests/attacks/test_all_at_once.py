@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -16,6 +17,11 @@ SECONDS = 8.0
 DESCRIPTORS = 512
 ASKED = 90
 """Forwards on each of four connections: more than the descriptors."""
+BURST_DESCRIPTORS = 256
+BURST = 120
+"""Asked for on each of four connections without waiting for an answer."""
+MORE = 40
+"""Connections that she tries to have besides."""
 
 
 @pytest.mark.attack("E33", "every flood of one user at once: memory stays bounded, others work on")
@@ -37,12 +43,12 @@ def test_a_user_who_takes_all_descriptors_leaves_some_to_others(tmp_path: Path) 
 
         async def take() -> tuple[int, int, Felt]:
             alice = Attacker(gateway.port, str(gateway.key("alice")), 60)
-            connections, opened, refused = [], 0, 0
-            for _ in range(4):
-                connections.append(await alice.enter())
+            opened = refused = 0
+            connections = [await alice.enter() for _ in range(4)]
+            for connection in connections:
                 for _ in range(ASKED):
                     try:
-                        await connections[-1].create_connection(Deaf, "localhost", 8888, window=1, encoding=None)
+                        await connection.create_connection(Deaf, "localhost", 8888, window=1, encoding=None)
                         opened += 1
                     except asyncssh.ChannelOpenError:
                         refused += 1
@@ -61,6 +67,55 @@ def test_a_user_who_takes_all_descriptors_leaves_some_to_others(tmp_path: Path) 
         opened, refused, felt = asyncio.run(take())
         assert DESCRIPTORS // 8 <= opened < DESCRIPTORS // 2
         assert opened + refused == 4 * ASKED
+        assert 0 < max(felt.revocations) < 20
+        assert gateway.holds_no_traceback()
+
+
+@pytest.mark.attack("E39", "thousands of forwards and connections asked for at once, where there are 256 descriptors")
+def test_a_burst_of_opens_never_takes_the_last_descriptors(tmp_path: Path) -> None:
+    """Each is answered yes or no; alice's share ends while many are under way, and the last stay free meanwhile."""
+    with gateway_under_fire(tmp_path, **SHIPPED, descriptors=BURST_DESCRIPTORS) as gateway:
+        most = 0
+
+        async def watch(burst: "asyncio.Future[Any]") -> None:
+            nonlocal most
+            while not burst.done():
+                most = max(most, gateway.descriptors())
+                await asyncio.sleep(0.001)
+
+        async def ask(connection: asyncssh.SSHClientConnection) -> bool:
+            try:
+                await connection.create_connection(Deaf, "localhost", 8888, window=1, encoding=None)
+            except asyncssh.ChannelOpenError:
+                return False
+            return True
+
+        async def enter(alice: Attacker) -> "asyncssh.SSHClientConnection | None":
+            try:
+                return await alice.enter()
+            except (asyncssh.Error, OSError):
+                return None
+
+        async def take() -> tuple[list[bool], int, Felt]:
+            alice = Attacker(gateway.port, str(gateway.key("alice")), 120)
+            connections = [await alice.enter() for _ in range(4)]
+            burst = asyncio.gather(*(ask(connection) for connection in connections for _ in range(BURST)))
+            await asyncio.gather(burst, watch(burst))
+            more = [one for one in await asyncio.gather(*(enter(alice) for _ in range(MORE))) if one]
+            done = await asyncio.to_thread(_works, gateway.ssh("bob"))
+            assert done == b"here\n"
+            felt = Felt()
+            await be_shut_out(Attacker(gateway.port, str(gateway.key("carol")), 2, "carol"), felt, gateway.tell)
+            for connection in [*connections, *more]:
+                connection.abort()
+            return burst.result(), len(more), felt
+
+        answers, more, felt = asyncio.run(take())
+        share = BURST_DESCRIPTORS // 8
+        assert len(answers) == 4 * BURST
+        assert share <= sum(answers) < BURST_DESCRIPTORS // 2
+        assert more < MORE // 2
+        assert most <= BURST_DESCRIPTORS - BURST_DESCRIPTORS // 16
         assert 0 < max(felt.revocations) < 20
         assert gateway.holds_no_traceback()
 

@@ -1,7 +1,9 @@
 """What would otherwise go wrong in silence is said to the user."""
 
 import json
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +70,8 @@ def test_nobody_hears_of_it_where_the_port_is_free(laboratory: Laboratory) -> No
         "tee -a .ssh/authorized_keys",
         "echo ssh-ed25519 AAAA alice >> ~/.ssh/authorized_keys",
         'AUTH_KEY_FILE=".ssh/authorized_keys"; mkdir -p .ssh && cat >> "${AUTH_KEY_FILE}"',
+        "cat > .ssh/authorized_keys",
+        "tee .ssh/authorized_keys",
     ],
 )
 def test_adding_a_key_to_a_file_that_nothing_reads_is_answered(laboratory: Laboratory, command: str) -> None:
@@ -79,21 +83,54 @@ def test_adding_a_key_to_a_file_that_nothing_reads_is_answered(laboratory: Labor
     assert refused[-1].detail == {"kind": "authorized-keys", "asked": command}
 
 
-def test_ssh_copy_id_fails_and_says_how_keys_are_added(laboratory: Laboratory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [[], ["-s"]], ids=["by a command", "by sftp"])
+def test_ssh_copy_id_fails_and_says_how_keys_are_added(laboratory: Laboratory, tmp_path: Path, mode: list[str]) -> None:
     """Not `Number of key(s) added: 1` for a key that opens nothing."""
-    key = laboratory.gateway.make_key("another")
-    (tmp_path / ".ssh").mkdir()
+    key = laboratory.gateway.make_key(f"another-{tmp_path.name}")
+    home = Path(tempfile.mkdtemp())  # of a short name: ssh-copy-id keeps a socket in it
+    (home / ".ssh").mkdir()
     options = laboratory.gateway.options(laboratory.alice)[2:]  # it has no -F of its own in every version
     pairs = [word for place, word in enumerate(options) if "-o" in options[max(0, place - 1) : place + 1]]
-    command = ["ssh-copy-id", "-f", "-i", f"{key}.pub", "-p", str(laboratory.gateway.port), *pairs]
+    command = ["ssh-copy-id", *mode, "-f", "-i", f"{key}.pub", "-p", str(laboratory.gateway.port), *pairs]
     command += ["-o", f"IdentityFile={laboratory.alice}", "alice@127.0.0.1"]
-    variables = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
     done = subprocess.run(
         command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
     )
+    shutil.rmtree(home)
     assert done.returncode != 0, done.stdout
-    assert b"devgw key add alice FILE" in done.stderr
+    assert done.stderr.count(b"devgw key add alice FILE") == 1
     assert b"key(s) added" not in done.stdout
+    assert laboratory.gateway.run("alice", laboratory.alice, "cat ~/.ssh/authorized_keys").stdout == b""
+
+
+@pytest.mark.parametrize("copy", [["scp"], ["scp", "-O"], ["rsync", "-e"]], ids=["scp", "scp's old protocol", "rsync"])
+def test_copying_a_key_there_is_answered_too(laboratory: Laboratory, tmp_path: Path, copy: list[str]) -> None:
+    """With nothing written."""
+    (tmp_path / "id.pub").write_text("ssh-ed25519 AAAA alice\n")
+    options, port = laboratory.gateway.options(laboratory.alice), str(laboratory.gateway.port)
+    command = [*copy, f"ssh {' '.join(options)} -p {port}"] if copy[0] == "rsync" else [*copy, *options, "-P", port]
+    command += [str(tmp_path / "id.pub"), "alice@127.0.0.1:.ssh/authorized_keys"]
+    assert laboratory.gateway.run("alice", laboratory.alice, "mkdir -p .ssh").returncode == 0
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert b"devgw key add alice FILE" in done.stderr
+    assert laboratory.gateway.run("alice", laboratory.alice, "cat .ssh/authorized_keys").stdout == b""
+
+
+def test_a_home_that_is_copied_with_such_a_file_in_it_arrives(laboratory: Laboratory, tmp_path: Path) -> None:
+    """The line is said, and everything copied: it is the person's own file beside others."""
+    home = tmp_path / "copied"
+    (home / ".ssh").mkdir(parents=True)
+    (home / "a").write_text("first")
+    (home / ".ssh" / "authorized_keys").write_text("ssh-ed25519 AAAA alice\n")
+    batch = f"put {home / 'a'} a\nmkdir copied\nput -r {home}/.ssh copied\n"
+    options = laboratory.gateway.options(laboratory.alice)
+    command = ["sftp", "-b", "-", *options, "-P", str(laboratory.gateway.port), "alice@127.0.0.1"]
+    done = subprocess.run(command, input=batch.encode(), capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count(b"devgw key add alice FILE")) == (0, 1), done.stderr
+    read = laboratory.gateway.run("alice", laboratory.alice, "cat copied/.ssh/authorized_keys; rm -r copied").stdout
+    assert read == b"ssh-ed25519 AAAA alice\n"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +141,9 @@ def test_ssh_copy_id_fails_and_says_how_keys_are_added(laboratory: Laboratory, t
         "grep x < ~/.ssh/authorized_keys",
         "cat ~/.ssh/authorized_keys >> all_keys",
         "ssh elsewhere 'cat >> ~/.ssh/authorized_keys'",
+        "cp ~/.ssh/authorized_keys kept",
+        "rsync --server --sender -logDtpre.iLsfxCIvu . .ssh/authorized_keys </dev/null",
+        "tee authorized_keys.md </dev/null",
     ],
 )
 def test_reading_that_file_is_nobodys_business(laboratory: Laboratory, command: str) -> None:

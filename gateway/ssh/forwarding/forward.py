@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import NoReturn
 
 import asyncssh
@@ -18,7 +19,6 @@ from gateway.engines.interface import Service
 from gateway.errors import DevgwError
 from gateway.ssh.channel_context import ChannelContext
 from gateway.ssh.connection_registry import LiveChannel
-from gateway.ssh.descriptors import may_keep
 from gateway.ssh.forwarding.environment_port import connect_port
 from gateway.ssh.services import Caller
 from gateway.ssh.transport.relay import ChannelEnd, SocketEnd, Traffic, join
@@ -92,7 +92,8 @@ class Forwarder:
         caller = Caller(identity.subject, identity.ref, self._context.connection_id)
 
         async def join_socket(traffic: Traffic) -> SocketEnd:
-            sock = self._kept(await self._context.runtime.offload.quick(connect, caller))
+            runtime = self._context.runtime
+            sock = await runtime.dialer.own(partial(connect, caller), identity.user.name)
             return await self._socket_end(sock, traffic)
 
         return await self._opened(request, shown, join_socket)
@@ -149,17 +150,9 @@ class Forwarder:
         return far
 
     async def _dial(self, service: Service) -> socket.socket:
-        """Return a socket of the environment's. Raises: DevgwError, ChannelOpenError where descriptors run out."""
+        """Return a socket of the environment's. Raises: DevgwError."""
         identity, runtime = self._context.identity, self._context.runtime
-        return self._kept(await runtime.dialer.dial(identity.ref, service, identity.actor))
-
-    def _kept(self, sock: socket.socket) -> socket.socket:
-        """Return the socket, or close it where the user has too many. Raises: ChannelOpenError."""
-        identity, runtime = self._context.identity, self._context.runtime
-        if may_keep(sock.fileno(), runtime.registry.channels(identity.user.name)):
-            return sock
-        sock.close()
-        raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "the gateway has no room for more forwards")
+        return await runtime.dialer.dial(identity.ref, service, identity.actor)
 
     async def _opened(
         self, request: Request, shown: str, connect: Callable[[Traffic], Awaitable[ChannelEnd | SocketEnd]]

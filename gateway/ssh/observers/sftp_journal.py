@@ -89,8 +89,14 @@ class SftpJournal:
     """The observer of one sftp channel."""
 
     def __init__(
-        self, identity: ClientIdentity, submit: Callable[[Event], object], budget: Budget | None = None
+        self,
+        identity: ClientIdentity,
+        submit: Callable[[Event], object],
+        budget: Budget | None = None,
+        on_write: Callable[[str], None] = lambda _path: None,
     ) -> None:
+        """`on_write` is told the path of each file that is to be opened for writing, before the environment is."""
+        self._on_write = on_write
         self._identity = identity
         self._submit = submit
         self._budget = budget or NoBudget()
@@ -123,6 +129,8 @@ class SftpJournal:
             path = _shown(fields.string())
             mode = "write" if fields.number() & _APPEND_WRITE else "read"
             self._remember(number, _Asked("sftp.opened", file=_File(path, mode)))
+            if mode == "write":
+                self._on_write(path)
         elif packet.kind == _WRITE:
             file = self._files.get(_handle(fields))
             if file:

@@ -27,12 +27,15 @@ class SessionRecord:
         self._kind = ""
         self._has_terminal = False
 
-    def begin(self, kind: str, terminal_size: tuple[int, int] | None) -> None:
-        """Watch file operations, and terminals where the policy asks for that. Raises: JournalError."""
+    def begin(self, kind: str, terminal_size: tuple[int, int] | None, on_write: Callable[[str], None] = lambda _path: None) -> None:
+        """Watch file operations, and terminals where the policy asks for that. Raises: JournalError.
+
+        `on_write` hears of files that are to be written.
+        """
         identity, services = self._context.identity, self._context.runtime.services
         self._kind, self._has_terminal = kind, terminal_size is not None
         if kind == "sftp":
-            self._observer = SftpJournal(identity, services.recorder.submit, services.budget)
+            self._observer = SftpJournal(identity, services.recorder.submit, services.budget, on_write)
         elif terminal_size and services.recordings and services.access.allowance(identity.user.name).record_sessions:
             self._observer = TerminalRecorder(services.recordings, services.recorder, identity, terminal_size)
             self._tell("this terminal is recorded, as the policy asks")

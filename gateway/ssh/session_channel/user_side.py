@@ -16,7 +16,7 @@ from gateway.ssh.channel_context import ChannelContext
 from gateway.ssh.services import Caller, StartOwnProgram
 from gateway.ssh.services import Terminal as Screen
 from gateway.ssh.session_channel.environment_side import EnvironmentSession
-from gateway.ssh.session_channel.own_keys import adds_a_key, advice
+from gateway.ssh.session_channel.own_keys import advice, is_key_file, writes_a_key
 from gateway.ssh.session_channel.own_program import OwnProgramRun, find_program
 from gateway.ssh.session_channel.record import SessionRecord
 from gateway.ssh.transport.channels import SessionChannel
@@ -57,6 +57,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         self._budget_timer: asyncio.TimerHandle | None = None
         self._eof_timer: asyncio.TimerHandle | None = None
         self._is_sftp = False
+        self._has_written = False
         self.exit_code: int | None = None
         self.exit_reason = ""
         self._record = SessionRecord(context, self.end, self.tell)
@@ -123,12 +124,28 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         if self._program:
             self._program.typed(data)
         elif self._far and self._far.channel:
-            self._record.observe(lambda observer: observer.typed(data))
-            self._far.write(data)
+            self._pass_on(self._far, data)
             self._wait_for_budget()
         else:
             self._early.append(data)
             self.pause_reading()
+
+    def _pass_on(self, far: EnvironmentSession, data: bytes) -> None:
+        """Hand input to the observer, then to the environment: unless what was seen has ended the session."""
+        self._record.observe(lambda observer: observer.typed(data))
+        if not self.exit_reason:
+            far.write(data)
+
+    def _file_is_written(self, path: str) -> None:
+        """End an sftp session that begins with the writing of authorized_keys; among other files it is copied along."""
+        is_first, self._has_written = not self._has_written, True
+        if not is_key_file(path):
+            return
+        self._context.refused("authorized-keys", path[:ASKED_MAX])
+        if is_first:
+            self.end(advice(self._context.identity.user.name))
+        else:
+            self.tell(advice(self._context.identity.user.name))
 
     def _wait_for_budget(self) -> None:
         """Read no further while file operations fill the journal faster than this user may."""
@@ -282,7 +299,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             if not answer.allowed:
                 self.end(f"refused: {answer}")
                 return
-            if command is not None and adds_a_key(command):
+            if command is not None and writes_a_key(command):
                 self._context.refused(
                     "authorized-keys", command[:ASKED_MAX].encode("utf-8", "backslashreplace").decode()
                 )
@@ -297,7 +314,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             if self._channel is None:
                 return  # the user left while the environment started
             self._is_sftp = kind == "sftp"
-            self._record.begin(kind, self._terminal[1][:2] if self._terminal else None)
+            self._record.begin(kind, self._terminal[1][:2] if self._terminal else None, self._file_is_written)
             self._record.opened(request, (command or "").encode("utf-8", "backslashreplace").decode())
             if self._terminal:
                 self._context.spawn(self._context.warn_of_taken_port(self.tell))
@@ -348,8 +365,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
             channel.close()
             return
         for data in self._early:
-            self._record.observe(lambda observer, data=data: observer.typed(data))  # type: ignore[misc]  # a default binds it now
-            far.write(data)
+            self._pass_on(far, data)
         self._early.clear()
         if self._early_eof:
             channel.write_eof()

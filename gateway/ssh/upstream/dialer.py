@@ -1,21 +1,27 @@
-"""Reaches an environment's sockets, starting it first where it is stopped; one start serves all who wait."""
+"""Reaches an environment's sockets, starting it first where it is stopped; one start serves all who wait.
+
+A socket is kept where its user's share of the descriptors has room for it.
+"""
 
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from gateway.audit import events
 from gateway.engines.interface import Service
 from gateway.environments.waking import dial_awake
-from gateway.errors import TimedOutError
+from gateway.errors import DevgwError, TimedOutError
 from gateway.gate import Recorder
-from gateway.model import Actor, EnvironmentRef
+from gateway.model import Actor, EnvironmentRef, UserName
+from gateway.ssh.descriptors import may_keep, may_serve
 from gateway.ssh.services import EnvironmentAccess, Offload
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
+DIALS_MAX: Final = 8
+"""At once: their sockets are open before anybody can look whether there is room for them."""
 
 
 def tell_nobody(_line: str) -> None:
@@ -26,8 +32,16 @@ class EnvironmentDialer:
     """Dials environments."""
 
     def __init__(
-        self, environments: EnvironmentAccess, offload: Offload, recorder: Recorder, start_timeout_seconds: float
+        self,
+        environments: EnvironmentAccess,
+        offload: Offload,
+        recorder: Recorder,
+        start_timeout_seconds: float,
+        held: Callable[[UserName], int] = lambda _user: 0,
     ) -> None:
+        """`held` says how many connections and channels a user has."""
+        self._held = held
+        self._dialing = asyncio.Semaphore(DIALS_MAX)
         self._environments = environments
         self._offload = offload
         self._recorder = recorder
@@ -40,11 +54,31 @@ class EnvironmentDialer:
         """Return a connected socket, waking the environment for `actor` if it does not answer.
 
         Raises:
-            DevgwError: what the environment's start says, or `environment.start-timeout`.
+            DevgwError: what the environment's start says, `environment.start-timeout` or `server.full`.
         """
-        return await dial_awake(
-            lambda: self._offload.quick(self._environments.dial, ref, service),
-            lambda: self._wake(ref, Wake(actor, service), tell),
+
+        async def dial_once() -> socket.socket:
+            async with self._dialing:
+                return await self._offload.quick(self._environments.dial, ref, service)
+
+        sock = await dial_awake(dial_once, lambda: self._wake(ref, Wake(actor, service), tell))
+        return self._kept(sock, ref.user, may_serve if service == "ssh" else may_keep)
+
+    async def own(self, connect: Callable[[], socket.socket], user: UserName) -> socket.socket:
+        """Return a socket of the gateway's own, for one user. Raises: DevgwError, as `dial`."""
+        async with self._dialing:
+            sock = await self._offload.quick(connect)
+        return self._kept(sock, user, may_keep)
+
+    def _kept(self, sock: socket.socket, user: UserName, may: Callable[[int, int], bool]) -> socket.socket:
+        """Return the socket, or close it where its user has too many. Raises: DevgwError."""
+        if may(sock.fileno(), self._held(user)):
+            return sock
+        sock.close()
+        raise DevgwError(
+            "server.full",
+            "the gateway has no room for more connections and forwards of yours",
+            "end some of yours; an administrator can raise the limit of open files (LimitNOFILE)",
         )
 
     async def _wake(self, ref: EnvironmentRef, wake: "Wake", tell: Tell) -> None:

@@ -9,7 +9,12 @@ for devgw_default in ${DEVGW_SESSION_DEFAULTS:-}; do
     eval "[ -n \"\${${devgw_default%%=*}+set}\" ]" || export "${devgw_default?}"
 done
 unset devgw_default
-# A person who logs in reads which hosts outside are open, and whom to ask for others.
+# A person who logs in reads which hosts outside are open, and whom to ask for others: once, and when it has changed.
 if [ -t 1 ] && [ ! -e "$HOME/.hushlogin" ] && [ -s /etc/devgw/env/egress_note ]; then
-    cat /etc/devgw/env/egress_note
+    devgw_seen=${XDG_STATE_HOME:-$HOME/.local/state}/devgw
+    if ! cmp -s /etc/devgw/env/egress_note "$devgw_seen/egress_note"; then
+        cat /etc/devgw/env/egress_note
+        mkdir -p "$devgw_seen" && cp -f /etc/devgw/env/egress_note "$devgw_seen/"
+    fi 2>/dev/null
+    unset devgw_seen
 fi
