@@ -1,5 +1,6 @@
 """What a channel asks of the connection it is on; `client_connection` answers."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -56,8 +57,8 @@ class ChannelContext(Protocol):
     def opened(self, channel: LiveChannel, event: Event | None) -> None:
         """Note a channel as live and journal its opening."""
 
-    def closed(self, channel: LiveChannel, event: Event) -> None:
+    def closed(self, channel: LiveChannel, event: Event | None) -> None:
         """Note its end and journal it."""
 
-    def spawn(self, work: Awaitable[None]) -> None:
+    def spawn(self, work: Awaitable[None]) -> "asyncio.Task[None]":
         """Run work that ends with the connection."""

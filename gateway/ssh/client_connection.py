@@ -43,6 +43,7 @@ class ClientConnection(asyncssh.SSHServer):
         self._id = ""
         self._sessions: list[UserSession] = []
         self._private: UpstreamConnection | None = None
+        self._making_private = asyncio.Lock()
         self._agent_allowed = False
         self._agent_refusal = ""
         self._port_was_asked = False
@@ -143,13 +144,14 @@ class ClientConnection(asyncssh.SSHServer):
     async def upstream(self, tell: Callable[[str], None]) -> UpstreamConnection:
         if not self._agent_allowed:
             return await self.runtime.upstreams.acquire(self.identity.ref, self.identity.actor, tell)
-        if self._private is None or self._private.is_ending():
-            # An agent is asked for by connection, so those of two laptops must not share one.
-            identity = self.identity
-            self._private = await self.runtime.upstreams.connect(identity.ref, identity.actor, tell, self._open_agent)
-            if self._live is None:  # the client left meanwhile
-                self._private.close()
-        return self._private
+        async with self._making_private:  # of several sessions that begin at once, one makes it
+            if self._private is None or self._private.is_ending():
+                # An agent is asked for by connection, so those of two laptops must not share one.
+                ref, actor = self.identity.ref, self.identity.actor
+                self._private = await self.runtime.upstreams.connect(ref, actor, tell, self._open_agent)
+                if self._live is None:  # the client left meanwhile
+                    self._private.close()
+            return self._private
 
     async def allow_agent(self) -> bool:
         if not self.connection.check_certificate_permission("agent-forwarding"):
@@ -222,8 +224,8 @@ class ClientConnection(asyncssh.SSHServer):
             if session.has_terminal():
                 session.tell(line)
 
-    def spawn(self, work: Awaitable[None]) -> None:
-        self.connection.create_task(work)
+    def spawn(self, work: Awaitable[None]) -> "asyncio.Task[None]":
+        return self.connection.create_task(work)
 
     def opened(self, channel: LiveChannel, event: Event | None) -> None:
         if event:
@@ -233,10 +235,11 @@ class ClientConnection(asyncssh.SSHServer):
         else:  # the client left while it was being opened: nobody else would ever close its far end
             channel.end("")
 
-    def closed(self, channel: LiveChannel, event: Event) -> None:
+    def closed(self, channel: LiveChannel, event: Event | None) -> None:
         if self._live and channel in self._live.channels:
             self._live.closed(channel)
-        self._submit(event)
+        if event:
+            self._submit(event)
 
     def _submit(self, event: Event) -> None:
         """Journal what happened on a channel, with the id of its connection."""

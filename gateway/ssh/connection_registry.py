@@ -7,7 +7,8 @@ for others to know; what is allowed is said by the decision function it is given
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -141,6 +142,7 @@ class ConnectionRegistry:
         self._recorder = recorder
         self._live: dict[str, LiveConnection] = {}
         self._admitting: Counter[UserName] = Counter()
+        self._opening: Counter[UserName] = Counter()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -173,8 +175,17 @@ class ConnectionRegistry:
         return sum(len(live.channels) for live in self._live.values() if live.identity.user.name == user)
 
     def held(self, user: UserName) -> int:
-        """Return about how many descriptors a user has: one for each connection and each channel."""
-        return self.count(user) + self.channels(user)
+        """Return about how many descriptors a user has: one for each connection, each channel and each that opens."""
+        return self.count(user) + self.channels(user) + self._opening[user]
+
+    @contextmanager
+    def opening(self, user: UserName) -> Iterator[None]:
+        """Count a forward whose far end does not answer yet: it has a socket already."""
+        self._opening[user] += 1
+        try:
+            yield
+        finally:
+            _take(self._opening, user)
 
     def admitting(self, user: UserName) -> Callable[[], None]:
         """Count a connection that is about to be added; return what counts it no longer, to be called once."""

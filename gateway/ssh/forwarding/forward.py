@@ -163,7 +163,8 @@ class Forwarder:
                 self._context.runtime.settings.open_timeout_seconds
                 + self._context.runtime.settings.start_timeout_seconds
             )
-            far = await asyncio.wait_for(connect(traffic), timeout)
+            with self._context.runtime.registry.opening(self._context.identity.user.name):
+                far = await asyncio.wait_for(connect(traffic), timeout)
         except asyncssh.ChannelOpenError as error:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, _plain(error.reason)) from error
         except DevgwError as error:

@@ -1,8 +1,10 @@
 """Listeners inside an environment for `-R` and streamlocal-forward (RFC 4254 §7.1), where the gate allows them."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncssh
 
@@ -15,6 +17,27 @@ from gateway.ssh.upstream.dialer import tell_nobody
 from policies.requests import Request, ReverseForwardRequest, StreamlocalRequest
 
 _log = logging.getLogger(__name__)
+
+
+class KeptListener(asyncssh.SSHListener):
+    """A listener inside, which says when it is closed: by a cancel, by a revocation, with the connection."""
+
+    def __init__(self, inside: asyncssh.SSHListener) -> None:
+        super().__init__()
+        self._inside = inside
+        self.on_close: Callable[[], None] | None = None
+
+    def get_port(self) -> int:
+        return self._inside.get_port()
+
+    def close(self) -> None:
+        on_close, self.on_close = self.on_close, None
+        if on_close:
+            on_close()
+        self._inside.close()
+
+    async def wait_closed(self) -> None:
+        await self._inside.wait_closed()
 
 
 class ReverseForwarder:
@@ -44,6 +67,7 @@ class ReverseForwarder:
 
         async def listen() -> asyncssh.SSHListener:
             upstream = await self._context.upstream(tell_nobody)
+            upstream.require_answers()
             return await upstream.create_server(accepted, listen_host, listen_port)
 
         listener = await self._listen(request, f"{listen_host}:{listen_port}", listen)
@@ -64,6 +88,7 @@ class ReverseForwarder:
 
         async def listen() -> asyncssh.SSHListener:
             upstream = await self._context.upstream(tell_nobody)
+            upstream.require_answers()
             return await upstream.create_unix_server(accepted, path)
 
         return await self._listen(request, path, listen)
@@ -79,16 +104,27 @@ class ReverseForwarder:
             if not answer.allowed:
                 self._context.tell(f"reverse forward refused: {answer}")
                 return None
-            listener = await listen()
+            listener = await self._made(listen())
         except DevgwError as error:
             self._context.tell(error.message)
             return None
         except (asyncssh.Error, OSError):
             self._context.tell(f"your environment cannot listen on {shown}")
             return None
-        live = LiveChannel(request, lambda _reason: listener.close(), detail=f"listen {shown}")
+        kept = KeptListener(listener)
+        live = LiveChannel(request, lambda _reason: kept.close(), detail=f"listen {shown}")
         self._context.opened(live, None)
-        return listener
+        kept.on_close = lambda: self._context.closed(live, None)
+        return kept
+
+    async def _made(self, making: Coroutine[Any, Any, asyncssh.SSHListener]) -> asyncssh.SSHListener:
+        """Wait for a listener; one that comes after nobody waits any more is closed. Raises: TimeoutError."""
+        made = asyncio.ensure_future(making)
+        try:
+            return await asyncio.wait_for(asyncio.shield(made), self._context.runtime.settings.open_timeout_seconds)
+        except (TimeoutError, asyncio.CancelledError):
+            made.add_done_callback(_close_late)
+            raise
 
     async def _accepted(
         self, request: Request, shown: str, open_near: Callable[[ChannelEnd], Awaitable[None]]
@@ -107,3 +143,8 @@ class ReverseForwarder:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "the client is gone") from error
         self._forwarder.record(request, shown, traffic, near, far)
         return far
+
+
+def _close_late(made: "asyncio.Future[asyncssh.SSHListener]") -> None:
+    if not made.cancelled() and not made.exception():
+        made.result().close()

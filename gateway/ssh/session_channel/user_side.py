@@ -56,6 +56,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
         self._far_is_full = False
         self._budget_timer: asyncio.TimerHandle | None = None
         self._eof_timer: asyncio.TimerHandle | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._is_sftp = False
         self._has_written = False
         self.exit_code: int | None = None
@@ -189,6 +190,8 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
                 timer.cancel()
         if self._far and self._far.channel:
             self._far.channel.close()
+        if self._starting and not self._far:
+            self._starting.cancel()  # the user has left: nobody waits for the environment any more
         self._record.closed(self.exit_code, self.exit_reason)
 
     # Bytes to the user, called by the far side and by the connection
@@ -289,7 +292,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
 
     def _start(self, kind: Kind, command: str | None) -> bool:
         """Answer yes at once; whatever is wrong is then said on stderr, where the user sees it."""
-        self._context.spawn(self._run(kind, command))
+        self._starting = self._context.spawn(self._run(kind, command))
         return True
 
     async def _run(self, kind: Kind, command: str | None) -> None:

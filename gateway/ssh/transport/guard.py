@@ -324,6 +324,8 @@ class ConnectionGuard(GlobalRequestQueue, PacketFloor, Wire):
 
     def _cleanup(self, exc: Exception | None) -> None:
         super()._cleanup(exc)
+        for task in self._tasks:  # asyncssh lets them run on: whoever comes and goes would leave more and more
+            task.cancel()
         if self._is_counted:
             self._is_counted = False
             self.budget.give(CONNECTION_BYTES)

@@ -134,9 +134,12 @@ class Attempt(Generic[T]):
     async def join(self, tell: Tell) -> T:
         """Wait for the outcome; one who gives up waiting does not stop it for the others."""
         self._listeners.append(tell)
-        for line in self._lines:
-            tell(line)
-        return await asyncio.shield(self._task)
+        try:
+            for line in self._lines:
+                tell(line)
+            return await asyncio.shield(self._task)
+        finally:
+            self._listeners.remove(tell)
 
     def say(self, line: str) -> None:
         """Show a line to all who wait."""

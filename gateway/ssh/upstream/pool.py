@@ -23,6 +23,7 @@ from gateway.ssh.transport.byte_budget import NO_ROOM, ByteBudget, UserBudgets
 from gateway.ssh.transport.channels import EnvironmentChannel
 from gateway.ssh.transport.guard import ConnectionGuard
 from gateway.ssh.transport.relay import ChannelEnd
+from gateway.ssh.transport.request_queue import GLOBAL_REQUESTS_MAX
 from gateway.ssh.upstream.certificates import CertificateAuthority
 from gateway.ssh.upstream.dialer import Attempt, EnvironmentDialer, Tell, tell_nobody
 from gateway.ssh.upstream.environment_login import log_in, login_options
@@ -37,6 +38,7 @@ UNREAD_MAX_BYTES: Final = 8 << 20
 UNSTARTED = "your environment did not start the program in time"
 UNREAD = "the environment's sshd does not read"
 UNANSWERED = "the environment's sshd does not answer that channels are closed"
+UNANSWERED_REQUESTS = "the environment's sshd does not answer requests for listeners"
 
 
 class UpstreamConnection(ConnectionGuard, SSHClientConnection):
@@ -116,6 +118,11 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
         if self._unanswered.are_overdue():
             self.give_up(UNANSWERED)
 
+    def require_answers(self) -> None:
+        """Before a global request of the gateway's own: cut an environment that has left too many unanswered."""
+        if len(self._global_request_waiters) >= GLOBAL_REQUESTS_MAX:
+            self.give_up(UNANSWERED_REQUESTS)
+
     def add_channel(self, chan: SSHChannel[AnyStr]) -> int:
         """Take one channel more, opened by either side. Raises: asyncssh.ChannelOpenError."""
         self._cut_if_overdue()
@@ -166,6 +173,9 @@ class UpstreamConnection(ConnectionGuard, SSHClientConnection):
         except TimeoutError:
             channel.abort()  # where it is open: its program was not confirmed
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, UNSTARTED) from None
+        except asyncio.CancelledError:
+            channel.abort()  # the user has left meanwhile
+            raise
         return channel
 
     def _process_auth_agent_at_openssh_dot_com_open(self, packet: SSHPacket) -> Any:

@@ -11,6 +11,7 @@ from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_CHANNEL_EOF
 from gateway.ssh.session_channel.environment_side import EnvironmentSession
 from gateway.ssh.transport.channels import SIGNALS, EnvironmentChannel
 from gateway.ssh.transport.relay import ChannelEnd
+from gateway.ssh.transport.request_queue import GLOBAL_REQUESTS_MAX
 from gateway.ssh.upstream import pool, unanswered
 from gateway.ssh.upstream.pool import UpstreamConnection
 from tests.unit.ssh.transport.peers import OpenDoor, until, upstream
@@ -217,5 +218,54 @@ def test_closes_that_are_answered_count_for_nothing() -> None:
                 end.close()
                 await end.closed
             assert len(gateway._unanswered) == 0
+
+    asyncio.run(go())
+
+
+@pytest.mark.attack("E43", "channels into one environment without end")
+def test_the_channels_of_one_environment_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4,096, over all connections of its user; a channel that has ended makes room for another."""
+    monkeypatch.setattr(pool, "CHANNELS_MAX", 20)
+
+    async def go() -> None:
+        async with upstream(lambda: Door([])) as (gateway, _sshd):
+
+            async def open_one() -> Any:
+                return await gateway.create_connection(lambda: ChannelEnd(lambda _size: None), "localhost", 80)
+
+            channels = [(await open_one())[0] for _ in range(20)]
+            with pytest.raises(asyncssh.ChannelOpenError, match="too many channels"):
+                await open_one()
+            assert len(gateway._channels) == 20
+            channels[0].close()
+            await until(lambda: len(gateway._channels) < 20)
+            await open_one()
+
+    asyncio.run(go())
+
+
+@pytest.mark.attack("E44", "an environment's sshd that answers no request for a listener")
+def test_an_environment_that_answers_no_global_request_is_cut() -> None:
+    """Whoever comes, asks for a listener and leaves would otherwise leave one that waits each time."""
+
+    class Mute(OpenDoor):
+        async def server_requested(self, listen_host: str, listen_port: int) -> bool:  # type: ignore[override]  # an awaitable is taken too
+            await asyncio.Event().wait()
+            return False
+
+    async def go() -> None:
+        cuts: list[str] = []
+        async with upstream(Mute, note_cut=cuts.append) as (gateway, _sshd):
+            most = 0
+            for port in range(2 * GLOBAL_REQUESTS_MAX):
+                gateway.require_answers()
+                asked = asyncio.ensure_future(gateway.create_server(lambda *_: None, "localhost", port))
+                await asyncio.sleep(0)
+                asked.cancel()
+                most = max(most, len(gateway._global_request_waiters))
+                if gateway.is_ending():
+                    break
+            assert most <= GLOBAL_REQUESTS_MAX
+            assert cuts == [pool.UNANSWERED_REQUESTS]
 
     asyncio.run(go())
