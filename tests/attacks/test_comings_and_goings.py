@@ -15,6 +15,7 @@ from gateway.model import UserName
 from tests.soak.floods import Attacker
 from tests.support.ssh_clients import poll
 from tests.support.ssh_gateway import TestGateway, allow_all
+from tests.unit.ssh.transport.peers import until
 
 SESSIONS = 150
 ROUNDS, FORWARDS = 4, 25
@@ -101,8 +102,7 @@ def test_forwards_that_are_asked_for_end_with_their_connection(gateway: TestGate
             asyncio.ensure_future(connection.create_connection(asyncssh.SSHTCPSession, "localhost", port))
             for port in range(6000, 6000 + FORWARDS)
         ]
-        while server.registry.held(UserName("alice")) <= FORWARDS:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.02)
+        await until(lambda: server.registry.held(UserName("alice")) > FORWARDS)
         connection.abort()
         with suppress(asyncssh.Error):
             await asyncio.gather(*asked)

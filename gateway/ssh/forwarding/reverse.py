@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import asyncssh
 
@@ -117,7 +116,7 @@ class ReverseForwarder:
         kept.on_close = lambda: self._context.closed(live, None)
         return kept
 
-    async def _made(self, making: Coroutine[Any, Any, asyncssh.SSHListener]) -> asyncssh.SSHListener:
+    async def _made(self, making: Awaitable[asyncssh.SSHListener]) -> asyncssh.SSHListener:
         """Wait for a listener; one that comes after nobody waits any more is closed. Raises: TimeoutError."""
         made = asyncio.ensure_future(making)
         try:

@@ -4,7 +4,9 @@ What may be joined is decided before; a relay only moves bytes and counts them.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
@@ -213,9 +215,22 @@ class SocketEnd(_Half, asyncio.BufferedProtocol):
         if self.other:
             self.other.resume_reading()
 
-    def connection_lost(self, _exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and not self._eof_received:
+            self._deliver_rest()
         self._transport = None
         self._lost()
+
+    def _deliver_rest(self) -> None:
+        """Hand on what the service said before it closed, where writing to it has failed: its last answer.
+
+        A server may answer and close before it has read everything; the event loop then gives up both directions. The
+        socket is still open here, and what it holds is at most the kernel's buffer.
+        """
+        socket = self._transport.get_extra_info("socket") if self._transport else None
+        with suppress(OSError):
+            while socket and (data := os.read(socket.fileno(), READ_MAX_BYTES)):
+                self.data_received(data)
 
     def write(self, data: bytes) -> None:
         if self._transport and not self._transport.is_closing():
