@@ -27,7 +27,9 @@ class SessionRecord:
         self._kind = ""
         self._has_terminal = False
 
-    def begin(self, kind: str, terminal_size: tuple[int, int] | None, on_write: Callable[[str], None] = lambda _path: None) -> None:
+    def begin(
+        self, kind: str, terminal_size: tuple[int, int] | None, on_write: Callable[[str], None] = lambda _path: None
+    ) -> None:
         """Watch file operations, and terminals where the policy asks for that. Raises: JournalError.
 
         `on_write` hears of files that are to be written.

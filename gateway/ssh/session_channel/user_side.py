@@ -190,7 +190,7 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
                 timer.cancel()
         if self._far and self._far.channel:
             self._far.channel.close()
-        if self._starting and not self._far:
+        if self._starting and not self._far and not self._program:
             self._starting.cancel()  # the user has left: nobody waits for the environment any more
         self._record.closed(self.exit_code, self.exit_reason)
 
