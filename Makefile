@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help setup test test-cluster test-exact mutants-runner docs unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
+.PHONY: help setup test test-cluster test-podman test-deb test-exact mutants-runner docs deb unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,18 @@ test-cluster: setup ## What `make test` leaves out: the gateway's own image, bui
 
 docs: $(VENV)/.installed ## The pages of docs/ as a site in build/site, readable without a server; fails on a dead link
 	@$(PYTHON) -m mkdocs build --strict  # with --quiet a warning would not be counted, and nothing would fail
+
+CONTRACT := tests/contract/test_engine.py tests/contract/test_confinement.py tests/contract/test_limits.py \
+  tests/contract/test_create.py tests/contract/test_dial.py
+test-podman: setup ## The engines' contract on Debian 13's Podman, first with root, then without
+	@DEVGW_TEST_ENGINE=podman tests/setup/with_engine $(PYTHON) -m pytest -q -p no:cacheprovider $(CONTRACT)
+	@DEVGW_TEST_ENGINE=podman DEVGW_TEST_ROOTLESS_UID=61234 tests/setup/with_engine $(PYTHON) -m pytest -q -p no:cacheprovider $(CONTRACT)
+
+test-deb: setup ## The Debian package, made and installed in a Debian 12 of its own instead of over this machine's
+	@tests/packages/with_debian $(PYTHON) -m pytest -q -p no:cacheprovider tests/packages/test_deb.py
+
+deb: $(VENV)/.installed ## The Debian package in dist/, for this machine's python3 and architecture
+	@deploy/deb/build
 
 demo: ## Gateway up, an environment, an SSH tunnel, a notebook login, a cell; on Docker if it answers, else bubblewrap
 	@tests/setup/install demo

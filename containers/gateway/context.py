@@ -66,11 +66,11 @@ def part_of_lock(lock: dict[str, str], roots: set[str]) -> str:
     return "".join(lock[name] for name in sorted(taken))
 
 
-def locks() -> dict[str, str]:
-    """Return what is installed to run, and what builds the wheel."""
+def locks(wanted: tuple[str, ...] = EXTRAS) -> dict[str, str]:
+    """Return what is installed to run, with these extras, and what builds the wheel."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    asked = [*project["project"]["dependencies"], *(one for name in EXTRAS for one in extras.get(name, []))]
+    asked = [*project["project"]["dependencies"], *(one for name in wanted for one in extras.get(name, []))]
     lock = read_lock((CHECKOUT / "requirements.lock").read_text())
     return {
         "run.lock": part_of_lock(lock, {name_of(one) for one in asked}),
@@ -127,10 +127,11 @@ def main() -> int:
         "--ca-bundle", type=Path, help="PEM file to trust while building; it does not stay in the image"
     )
     parser.add_argument("--locks", type=Path, help="write the lock files there and nothing else")
+    parser.add_argument("--extras", nargs="*", default=EXTRAS, help="devgw's extras in those lock files")
     given = parser.parse_args()
     if given.locks:
         given.locks.mkdir(parents=True, exist_ok=True)
-        for name, text in locks().items():
+        for name, text in locks(tuple(given.extras)).items():
             (given.locks / name).write_text(text)
         return 0
     if given.wheelhouse and not any(given.wheelhouse.glob("*.whl")):
