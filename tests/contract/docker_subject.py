@@ -16,9 +16,10 @@ import pytest
 
 from gateway.engines.docker.engine import DockerEngine
 from gateway.engines.docker.network import ensure_network
-from gateway.model import EnvironmentRef, EnvironmentSpec, GpuUuid
+from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid
 from tests.contract.inside import Spool
 from tests.contract.subject import EngineUnderTest, probe_script
+from tests.support.engine_variables import engine_kind
 from tests.support.host_resources import turn
 
 REPOSITORY = "devgw-contract"
@@ -42,6 +43,10 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
         pytest.skip("DOCKER_HOST names no engine")
     api = docker.APIClient(base_url=base_url, version="auto")
     image = ensure_image(api)
+    is_rootless = bool(api.info().get("Rootless"))
+    if is_rootless:  # it follows the path of a mount as its own user
+        for folder in (directory, *directory.parents[:-2]):
+            folder.chmod(folder.stat().st_mode | 0o011)
     gateway_id = f"test{secrets.token_hex(4)}"
     engine = DockerEngine(base_url, gateway_id, directory=directory / "run-directories")
     gpus = injectable_gpus(api)
@@ -62,6 +67,7 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
             interrupt_create,
             end,
             *gpus[:2],
+            egress=Egress.NONE if is_rootless else Egress.INTERNET,
         )
     finally:
         for observed in engine.observe_all():
@@ -102,7 +108,10 @@ def injectable_gpus(api: docker.APIClient) -> list[GpuUuid]:
     """Return the UUIDs in the engine's CDI specs; the tests' private engine has made-up ones."""
     from gateway.gpus.cdi import CdiInventory
 
-    directories = tuple(Path(path) for path in api.info().get("CDISpecDirs") or [])
+    told = api.info().get("CDISpecDirs") or []
+    if engine_kind() == "podman":  # it does not say where it looks
+        told = [os.environ["DEVGW_TEST_CDI_DIR"]]
+    directories = tuple(Path(path) for path in told)
     return [gpu.uuid for gpu in CdiInventory(directories).read().gpus]
 
 

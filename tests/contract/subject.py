@@ -15,7 +15,9 @@ from tests.contract.inside import Spool
 from tests.support.host_resources import next_uid
 
 MIB = 2**20
-UID, GID = (next_uid(),) * 2 if os.geteuid() == 0 else (os.getuid(), os.getgid())
+_ROOTLESS = os.environ.get("DEVGW_TEST_ROOTLESS_UID")  # an engine without root makes environments of one user
+UID = int(_ROOTLESS) if _ROOTLESS else next_uid() if os.geteuid() == 0 else os.getuid()
+GID = UID if os.geteuid() == 0 else os.getgid()
 
 
 @dataclass(frozen=True)

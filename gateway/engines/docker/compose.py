@@ -33,6 +33,7 @@ _HOST_WORDS = {
     "PidsLimit": "pids_limit",
     "ShmSize": "shm_size",
     "NetworkMode": "network_mode",
+    "UsernsMode": "userns_mode",
 }
 
 

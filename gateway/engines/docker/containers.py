@@ -12,6 +12,11 @@ from gateway.model import EnvironmentRef
 _NEVER_STARTED = "created"
 _IDLE_FILES = ("total_inactive_file", "inactive_file")
 """Of cgroup v1 and v2: what of its files the kernel can give up at once."""
+UNLIMITED = (
+    "the engine dropped them: limits on memory, processors and processes are NOT enforced; without root it needs "
+    "a host with version 2 of cgroups alone, and their delegation"
+)
+"""Podman without root does so where it cannot use cgroups, and answers as if it had not."""
 
 
 def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any]) -> ObservedEnvironment:
@@ -29,6 +34,7 @@ def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any]) -> ObservedEnv
         spec_digest=written.get(labels.SPEC, ""),
         exit_code=int(state["ExitCode"]) if has_ended else None,
         detail=_detail(state, int(inspected["HostConfig"]["Memory"])),
+        caveats=() if inspected["HostConfig"]["Memory"] else (UNLIMITED,),
         node=this_host(),
     )
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.engines.docker.injection import Injection, injection_of
+from gateway.engines.docker.containers import UNLIMITED
+from gateway.engines.docker.injection import Injection, injection_of, is_podman
 from gateway.engines.interface import EngineReport
 
 
@@ -13,18 +14,29 @@ class Facts:
     """What of an engine shapes a container.
 
     `seccomp` is the daemon's default profile, empty without seccomp. `ceilings` are hard limits it cannot exceed.
+    `is_podman` says that it is Podman's service, which understands a few things otherwise; `maps_users` that it runs
+    without root, so that a user of the host is another inside unless it is told to keep them.
     """
 
     api_version: tuple[int, int]
     injection: Injection
     seccomp: str
     ceilings: Mapping[str, int] = field(default_factory=dict)
+    is_podman: bool = False
+    maps_users: bool = False
 
 
 def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, int]) -> Facts:
     """Read the facts from `/info`, the API's version and the daemon's own limits."""
     major, _, minor = api_version.partition(".")
-    return Facts((int(major), int(minor)), injection_of(info), _security_option(info, "seccomp"), ceilings)
+    return Facts(
+        api_version=(int(major), int(minor)),
+        injection=injection_of(info),
+        seccomp=_security_option(info, "seccomp"),
+        ceilings=ceilings,
+        is_podman=is_podman(info),
+        maps_users=is_podman(info) and bool(info.get("Rootless")),
+    )
 
 
 def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
@@ -42,6 +54,12 @@ def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
     notes += [f"the engine cannot raise {name} above {limit}" for name, limit in facts.ceilings.items()]
     if any(option.startswith("name=userns") for option in info.get("SecurityOptions") or []):
         notes.append("user namespace remapping is on: mounted directories will not belong to the user inside")
+    if facts.is_podman:
+        notes.append("this is Podman, through its service of Docker's API")
+    if facts.maps_users:
+        notes.append("Podman runs without root: environments belong to its own user, and egress is none")
+        if str(info.get("CgroupVersion")) == "1":
+            notes.append(UNLIMITED)
     return EngineReport("docker", str(info.get("ServerVersion", "")), facts.injection.kind, tuple(notes))
 
 

@@ -28,6 +28,8 @@ class Injection:
 
 def injection_of(info: Mapping[str, Any]) -> Injection:
     """Choose from the engine's own `/info`."""
+    if is_podman(info):  # it has CDI always, and says neither where it looks nor what it found
+        return Injection("cdi", "Podman reads CDI specs")
     has_runtime = "nvidia" in (info.get("Runtimes") or {})
     spec_dirs = info.get("CDISpecDirs") or []  # empty where the feature is off; absent below API 1.44
     discovered = info.get("DiscoveredDevices")
@@ -39,6 +41,11 @@ def injection_of(info: Mapping[str, Any]) -> Injection:
         why = "the CDI specs name no GPU" if spec_dirs else "the engine has no CDI"
         return Injection("runtime-hook", f"{why}: GPUs come through the nvidia runtime hook, which can lose them")
     return Injection("none", "the engine has neither CDI nor an nvidia runtime")
+
+
+def is_podman(info: Mapping[str, Any]) -> bool:
+    """Say whether the engine is Podman's service of Docker's API: only that one names its Buildah."""
+    return bool(info.get("BuildahVersion"))
 
 
 def device_requests(gpus: Sequence[GpuUuid], injection: Injection) -> list[dict[str, Any]]:

@@ -27,9 +27,15 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
     """Return the request body that makes this environment.
 
     Raises:
-        EngineError: `gpu.injection`, `variable.reserved`, `engine.unconfined`.
+        EngineError: `gpu.injection`, `variable.reserved`, `engine.unconfined`, `egress.unavailable`.
     """
     refuse_reserved(spec.variables)
+    if facts.maps_users and spec.egress != Egress.NONE:
+        raise EngineError(
+            "egress.unavailable",
+            "this engine runs without root, so its networks are not on this host and nothing here can close them",
+            "create it with egress none, with 'egress_hosts' in its role where it needs hosts outside",
+        )
     variables = {**spec.variables, VISIBLE_DEVICES: visible_devices(spec.gpus, facts.injection)}
     return {
         "Image": spec.image,
@@ -43,13 +49,14 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
         "OpenStdin": False,
         "HostConfig": {
             **_confinement(spec, facts),
+            **({"UsernsMode": "keep-id"} if facts.maps_users else {}),
             **_resources(spec, facts),
             "NetworkMode": network_mode(spec, gateway_id),
             "DeviceRequests": device_requests(spec.gpus, facts.injection),
             "Mounts": [_bind(mount, facts.api_version) for mount in spec.mounts],
-            "Tmpfs": _tmpfs(spec),
+            "Tmpfs": _tmpfs(spec, facts),
             "RestartPolicy": {"Name": "no"},  # the gateway starts environments, after it has seen the GPUs
-            "LogConfig": {"Type": "local", "Config": {"max-size": "20m", "max-file": "3"}},
+            "LogConfig": _log(facts),
         },
     }
 
@@ -101,9 +108,16 @@ def _resources(spec: EnvironmentSpec, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _tmpfs(spec: EnvironmentSpec) -> dict[str, str]:
+def _log(facts: Facts) -> dict[str, Any]:
+    """Return a log of bounded size; Podman knows no `local`, and keeps one file."""
+    if facts.is_podman:
+        return {"Type": "k8s-file", "Config": {"max-size": "20m"}}
+    return {"Type": "local", "Config": {"max-size": "20m", "max-file": "3"}}
+
+
+def _tmpfs(spec: EnvironmentSpec, facts: Facts) -> dict[str, str]:
     """Return mount options. torch.compile and pip build in /tmp and load what they built, so it allows exec."""
-    owner = f"uid={spec.uid},gid={spec.gid}"
+    owner = "U" if facts.is_podman else f"uid={spec.uid},gid={spec.gid}"  # Podman: whoever the container runs as
     return {
         "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={spec.limits.memory_bytes // 2}",  # noqa: S108 a path inside the environment
         "/run": f"rw,noexec,nosuid,nodev,mode=0755,{owner},size={_RUN_TMPFS_BYTES}",

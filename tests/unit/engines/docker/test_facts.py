@@ -5,6 +5,8 @@ import pytest
 from gateway.engines.docker.facts import facts_of, report_of
 from tests.fakes.docker_daemon import HEALTHY_INFO
 
+PODMAN = {"BuildahVersion": "1.39.3", "Rootless": False, "CgroupVersion": "2", "CDISpecDirs": None}
+
 
 @pytest.mark.parametrize(
     ("change", "api", "ceilings", "words"),
@@ -17,6 +19,9 @@ from tests.fakes.docker_daemon import HEALTHY_INFO
         ({"PidsLimit": False}, "1.45", {}, "cannot limit processes"),
         ({}, "1.45", {"memlock": 8388608}, "cannot raise memlock above 8388608"),
         ({"SecurityOptions": ["name=seccomp,profile=builtin", "name=userns"]}, "1.45", {}, "remapping"),
+        (PODMAN, "1.41", {}, "this is Podman"),
+        ({**PODMAN, "Rootless": True}, "1.41", {}, "egress is none"),
+        ({**PODMAN, "Rootless": True, "CgroupVersion": "1"}, "1.41", {}, "NOT enforced"),
     ],
 )
 def test_a_fault_is_noted(change: dict[str, object], api: str, ceilings: dict[str, int], words: str) -> None:
@@ -44,3 +49,14 @@ def test_a_sound_engine_has_only_its_way_of_injection_to_tell() -> None:
 )
 def test_the_default_seccomp_profile_is_read(options: list[str] | None, profile: str) -> None:
     assert facts_of({"SecurityOptions": options}, "1.45", {}).seccomp == profile
+
+
+def test_podman_injects_by_cdi_although_it_names_no_directory() -> None:
+    facts = facts_of({**HEALTHY_INFO, **PODMAN}, "1.41", {})
+    assert (facts.is_podman, facts.maps_users, facts.injection.kind) == (True, False, "cdi")
+
+
+def test_docker_without_root_is_not_taken_for_podman() -> None:
+    """It maps users as well, and knows no `keep-id`."""
+    facts = facts_of({**HEALTHY_INFO, "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}, "1.45", {})
+    assert (facts.is_podman, facts.maps_users) == (False, False)

@@ -136,3 +136,27 @@ def test_a_health_check_of_the_image_is_switched_off() -> None:
 def test_visible_devices_come_last() -> None:
     """Whatever else is set, NVIDIA's runtime reads void."""
     assert container_body(SPEC, "one", FACTS)["Env"] == ["A=1", "NVIDIA_VISIBLE_DEVICES=void"]
+
+
+PODMAN = replace(FACTS, is_podman=True)
+ROOTLESS = replace(PODMAN, maps_users=True)
+
+
+def test_podman_is_asked_in_its_own_words() -> None:
+    """It refuses a uid of a tmpfs and the driver `local`; `U` is whoever the container runs as."""
+    asked = host_config(facts=PODMAN)
+    assert asked["Tmpfs"]["/run"].split(",").count("U") == 1
+    assert "uid=" not in asked["Tmpfs"]["/run"]
+    assert asked["LogConfig"] == {"Type": "k8s-file", "Config": {"max-size": "20m"}}
+    assert "UsernsMode" not in asked
+
+
+def test_podman_without_root_keeps_the_user() -> None:
+    """Else the owner of the mounted directories would be another inside."""
+    assert host_config(facts=ROOTLESS)["UsernsMode"] == "keep-id"
+
+
+def test_podman_without_root_gives_no_network_that_nothing_here_can_close() -> None:
+    with pytest.raises(EngineError) as refusal:
+        container_body(replace(SPEC, egress=Egress.INTERNET), "one", ROOTLESS)
+    assert refusal.value.code == "egress.unavailable"

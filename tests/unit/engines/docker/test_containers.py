@@ -1,0 +1,23 @@
+"""What is read from a container that the engine shows."""
+
+from typing import Any
+
+import pytest
+
+from gateway.engines.docker.containers import witness_of
+from gateway.model import EnvironmentRef
+
+ALICE = EnvironmentRef.parse("alice")
+
+
+def inspected(memory: int) -> dict[str, Any]:
+    """Return the part of `GET /containers/{id}/json` that is read."""
+    state = {"Running": True, "Status": "running", "ExitCode": 0}
+    return {"State": state, "Config": {"Labels": {"devgw.uid": "1000"}}, "HostConfig": {"Memory": memory}}
+
+
+@pytest.mark.parametrize(("memory", "enforced"), [(2**30, True), (0, False)])
+def test_limits_that_the_engine_dropped_are_said(memory: int, enforced: bool) -> None:
+    """Podman without root on version 1 of cgroups answers as if it had taken them; the container shows 0."""
+    caveats = witness_of(ALICE, inspected(memory)).caveats
+    assert any("NOT enforced" in caveat for caveat in caveats) is not enforced
