@@ -67,7 +67,7 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
             interrupt_create,
             end,
             *gpus[:2],
-            egress=Egress.NONE if is_rootless else Egress.INTERNET,
+            egress=Egress.NONE if engine_kind() == "podman" else Egress.INTERNET,
         )
     finally:
         for observed in engine.observe_all():

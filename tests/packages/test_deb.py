@@ -22,9 +22,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if made := os.environ.get("DEVGW_TEST_DEB"):
         return Path(made)
     into = tmp_path_factory.mktemp("deb")
-    built = subprocess.run(
-        [ROOT / "deploy/deb/build", into], capture_output=True, text=True, timeout=900, check=False
-    )
+    built = subprocess.run([ROOT / "deploy/deb/build", into], capture_output=True, text=True, timeout=900, check=False)
     assert built.returncode == 0, built.stderr
     return Path(built.stdout.strip())
 

@@ -18,6 +18,7 @@ from gateway.engines.docker.connection import Connection
 from gateway.engines.docker.containers import load_of, remainder, witness_of
 from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found
 from gateway.engines.docker.facts import Facts, facts_of, report_of
+from gateway.engines.docker.names import familiar
 from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
 from gateway.engines.docker.run_directories import RunDirectories, run_directory_in
 from gateway.engines.docker.spec import container_body
@@ -163,7 +164,7 @@ class DockerEngine(OneNode):
         with self._connection.asked_to("list images") as api:
             listed = api.images(filters={"dangling": False})
         ours = [image for image in listed if any(key.startswith(IMAGE_LABEL_PREFIX) for key in image["Labels"] or {})]
-        return [Image(reference, image["Id"], image["Labels"]) for image in ours for reference in image["RepoTags"]]
+        return [Image(familiar(tag), image["Id"], image["Labels"]) for image in ours for tag in image["RepoTags"]]
 
     def close(self) -> None:
         """Close the connection; a later call opens it again."""

@@ -55,9 +55,9 @@ def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
     if any(option.startswith("name=userns") for option in info.get("SecurityOptions") or []):
         notes.append("user namespace remapping is on: mounted directories will not belong to the user inside")
     if facts.is_podman:
-        notes.append("this is Podman, through its service of Docker's API")
+        notes.append("this is Podman, through its service of Docker's API: egress is none")
     if facts.maps_users:
-        notes.append("Podman runs without root: environments belong to its own user, and egress is none")
+        notes.append("Podman runs without root: environments belong to its own user")
         if str(info.get("CgroupVersion")) == "1":
             notes.append(UNLIMITED)
     return EngineReport("docker", str(info.get("ServerVersion", "")), facts.injection.kind, tuple(notes))

@@ -32,3 +32,9 @@ def bridge_name(gateway_id: str, ref: EnvironmentRef) -> str:
     Every one starts with `dgw-`, which lets a packet filter match them all.
     """
     return "dgw-" + hashlib.sha256(container_name(gateway_id, ref).encode()).hexdigest()[:11]
+
+
+def familiar(reference: str) -> str:
+    """Return an image's name as Docker says it: Podman writes out the registry that a short name stands for."""
+    short = reference.removeprefix("docker.io/")
+    return short if short == reference else short.removeprefix("library/")

@@ -30,11 +30,11 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
         EngineError: `gpu.injection`, `variable.reserved`, `engine.unconfined`, `egress.unavailable`.
     """
     refuse_reserved(spec.variables)
-    if facts.maps_users and spec.egress != Egress.NONE:
+    if facts.is_podman and spec.egress != Egress.NONE:
         raise EngineError(
             "egress.unavailable",
-            "this engine runs without root, so its networks are not on this host and nothing here can close them",
-            "create it with egress none, with 'egress_hosts' in its role where it needs hosts outside",
+            "Podman makes an environment's network only when it starts, too late to close it first",
+            "create it with egress none, and give its role 'egress_hosts' where it needs hosts outside",
         )
     variables = {**spec.variables, VISIBLE_DEVICES: visible_devices(spec.gpus, facts.injection)}
     return {

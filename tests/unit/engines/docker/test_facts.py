@@ -19,8 +19,8 @@ PODMAN = {"BuildahVersion": "1.39.3", "Rootless": False, "CgroupVersion": "2", "
         ({"PidsLimit": False}, "1.45", {}, "cannot limit processes"),
         ({}, "1.45", {"memlock": 8388608}, "cannot raise memlock above 8388608"),
         ({"SecurityOptions": ["name=seccomp,profile=builtin", "name=userns"]}, "1.45", {}, "remapping"),
-        (PODMAN, "1.41", {}, "this is Podman"),
-        ({**PODMAN, "Rootless": True}, "1.41", {}, "egress is none"),
+        (PODMAN, "1.41", {}, "egress is none"),
+        ({**PODMAN, "Rootless": True}, "1.41", {}, "its own user"),
         ({**PODMAN, "Rootless": True, "CgroupVersion": "1"}, "1.41", {}, "NOT enforced"),
     ],
 )

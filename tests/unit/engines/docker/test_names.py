@@ -2,7 +2,9 @@
 
 import itertools
 
-from gateway.engines.docker.names import bridge_name, container_name
+import pytest
+
+from gateway.engines.docker.names import bridge_name, container_name, familiar
 from gateway.model import EnvironmentRef
 
 HANDLES = ["a", "a-b", "a+b", "a-b+c", "a+b-c", "a-main", "b"]
@@ -26,3 +28,19 @@ def test_a_hostname_is_a_dns_label() -> None:
     assert EnvironmentRef.parse("alice").hostname == "alice"
     assert EnvironmentRef.parse("alice+proj-").hostname == "alice-proj"
     assert len(EnvironmentRef.parse("u" * 31 + "+" + "e" * 31).hostname) == 63
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("docker.io/library/debian:12", "debian:12"),
+        ("docker.io/devgw/env:cpu", "devgw/env:cpu"),
+        ("registry.example/library/env:1", "registry.example/library/env:1"),
+        ("localhost/env:1", "localhost/env:1"),
+        ("library/env:1", "library/env:1"),
+        ("devgw/env:cpu", "devgw/env:cpu"),
+    ],
+)
+def test_an_image_is_named_as_docker_names_it(written: str, said: str) -> None:
+    """Podman writes the registry out; a site's own registry stays in the name."""
+    assert familiar(written) == said

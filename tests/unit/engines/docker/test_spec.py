@@ -156,7 +156,8 @@ def test_podman_without_root_keeps_the_user() -> None:
     assert host_config(facts=ROOTLESS)["UsernsMode"] == "keep-id"
 
 
-def test_podman_without_root_gives_no_network_that_nothing_here_can_close() -> None:
+@pytest.mark.parametrize("facts", [PODMAN, ROOTLESS])
+def test_podman_gives_no_network_that_is_made_too_late_to_be_closed(facts: Facts) -> None:
     with pytest.raises(EngineError) as refusal:
-        container_body(replace(SPEC, egress=Egress.INTERNET), "one", ROOTLESS)
+        container_body(replace(SPEC, egress=Egress.INTERNET), "one", facts)
     assert refusal.value.code == "egress.unavailable"
