@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.support.chromium import opened
 from tests.support.engine_variables import engine_variables
 from tests.support.gateway_process import GatewayProcess, poll
 from tests.support.notebook_client import NotebookClient
-from tests.support.page_site import Browser, browser, records
+from tests.support.page_site import browser as opened_page
+from tests.support.page_site import records
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
 
@@ -57,6 +58,11 @@ def state(gateway: GatewayProcess, handle: str) -> str:
     return str(gateway.devgw_json("show", handle)["environment"]["state"])
 
 
+def state_of_all(gateway: GatewayProcess) -> dict[str, str]:
+    """Return every environment's state."""
+    return {one["handle"]: one["state"] for one in gateway.devgw_json("list")["environments"]}
+
+
 def first_process(gateway: GatewayProcess, handle: str) -> bytes:
     """Return when the environment's first process began."""
     return gateway.ssh(handle, "cut -d' ' -f22 /proc/1/stat").stdout
@@ -65,7 +71,7 @@ def first_process(gateway: GatewayProcess, handle: str) -> bytes:
 def test_a_user_stops_starts_and_restarts_their_own(gateway: GatewayProcess) -> None:
     """Each act is over when the page says so; what is done already is no failure; files stay."""
     gateway.ssh("alice", "echo kept > /workspace/kept")
-    with browser(gateway, "alice") as alice:
+    with opened_page(gateway, "alice") as alice:
         stopped = alice.post("/environments/main/stop")
         assert "main is stopped" in stopped.text
         assert state(gateway, "alice") == "stopped"
@@ -86,25 +92,30 @@ def test_a_user_stops_starts_and_restarts_their_own(gateway: GatewayProcess) -> 
 
 
 def test_another_notebook_password_opens_the_notebook(gateway: GatewayProcess) -> None:
-    with browser(gateway, "alice") as alice:
+    with opened_page(gateway, "alice") as alice:
         shown = alice.post("/environments/main/password").text
     [password] = _CODE.findall(shown)
     with gateway.tunnel("alice") as port:
         NotebookClient(f"http://localhost:{port}").login(html.unescape(password))
 
 
-def test_an_administrator_makes_one_with_a_gpu_and_its_user_keeps_the_gpu_longer(gateway: GatewayProcess) -> None:
-    """A user who was not there before logs in with the key of the form; the end of the lease moves."""
+def test_an_administrator_makes_one_with_a_gpu_and_its_user_keeps_the_gpu_longer(
+    gateway: GatewayProcess, browser: Chromium
+) -> None:
+    """In a browser: who was not there before logs in with the key of the form; the end of the lease moves."""
     public = gateway.make_key("dora").with_suffix(".pub").read_text()
-    with browser(gateway, "carol") as carol:
-        made = carol.post("/administration/create", handle="dora", gpu="1", memory="1GiB", key=public)
-        assert made.status_code == 200, made.text
-        line, password = (html.unescape(one) for one in _CODE.findall(made.text)[:2])
-        twice = carol.post("/administration/create", handle="dora", memory="1GiB")
-        assert twice.status_code == 409
-        too_much = carol.post("/administration/create", handle="dora+second", memory="64GiB")
-        assert too_much.status_code == 403
-        assert "memory" in too_much.text
+    with gateway.tunnel("carol", "devgw:80") as port, opened(browser, f"http://localhost:{port}") as page:
+        page.goto("/administration")
+        fill_in(page, "dora", memory="64GiB")
+        expect(page.get_by_text("memory").first).to_be_visible()
+        assert state_of_all(gateway).keys() == {"alice", "carol"}
+        page.goto("/administration")
+        fill_in(page, "dora", gpu="1", memory="1GiB", key=public)
+        expect(page.get_by_role("heading", name="dora runs")).to_be_visible()
+        line, password = page.locator("dd code").all_inner_texts()
+        page.goto("/administration")
+        fill_in(page, "dora")
+        expect(page.get_by_text("exists").first).to_be_visible()
     assert line == gateway.devgw_json("show", "dora")["ssh_command"]
     assert gateway.ssh("dora", "id -un").stdout == b"dora\n"
     with gateway.tunnel("dora") as port:
@@ -113,21 +124,35 @@ def test_an_administrator_makes_one_with_a_gpu_and_its_user_keeps_the_gpu_longer
     mark = len(records(gateway, "policy.loaded"))
     (gateway.root / "etc" / "policy.toml").write_text(longer)
     poll(lambda: len(records(gateway, "policy.loaded")) > mark, "the policy")
-    with browser(gateway, "dora") as dora:
-        extended = poll(lambda: accepted(dora), "the longer lease")
-        assert "The GPUs of main are yours until" in extended
-        assert dora.post("/environments/main/extend", hours="24").status_code == 403
-    assert records(gateway, "lease.extended")[-1]["actor"]["name"] == "dora"
+    with gateway.tunnel("dora", "devgw:80") as port, opened(browser, f"http://localhost:{port}") as page:
+        poll(lambda: is_extended(page), "the longer lease")
+        page.get_by_label("Keep the GPUs").select_option("1 day")
+        page.get_by_role("button", name="Extend").click()
+        expect(page.get_by_text("max_lease")).to_be_visible()
+    extended = records(gateway, "lease.extended")
+    assert [one["actor"]["name"] for one in extended] == ["dora"]
 
 
-def accepted(dora: Browser) -> str:
+def fill_in(page: Page, handle: str, gpu: str = "0", memory: str = "", key: str = "") -> None:
+    """Fill in the form for another environment and send it."""
+    page.get_by_label("User, or user+name").fill(handle)
+    page.get_by_label("GPUs", exact=True).fill(gpu)
+    page.get_by_label("Memory").fill(memory)
+    page.get_by_label("Public key").fill(key)
+    page.get_by_role("button", name="Make it").click()
+
+
+def is_extended(page: Page) -> bool:
     """Ask for four hours more; the page's process hears of a policy a moment after the gateway."""
-    answer = dora.post("/environments/main/extend", hours="4")
-    return answer.text if answer.status_code == 200 else ""
+    page.goto("/")
+    page.get_by_label("Keep the GPUs").select_option("4 hours")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Extend").click()
+    return page.get_by_text("The GPUs of main are yours until").count() == 1
 
 
 def test_an_administrator_stops_and_starts_somebody_elses(gateway: GatewayProcess) -> None:
-    with browser(gateway, "carol") as carol:
+    with opened_page(gateway, "carol") as carol:
         assert carol.post("/administration/environments/alice/stop").status_code == 200
         assert state(gateway, "alice") == "stopped"
         assert carol.post("/administration/environments/alice/start").status_code == 200
@@ -135,11 +160,12 @@ def test_an_administrator_stops_and_starts_somebody_elses(gateway: GatewayProces
 
 
 def test_in_a_browser_the_buttons_do_it(gateway: GatewayProcess, browser: Chromium) -> None:
-    """By the keyboard alone: stop, and start again."""
+    """By the keyboard alone: stop, start, restart."""
     with gateway.tunnel("alice", "devgw:80") as port, opened(browser, f"http://localhost:{port}") as page:
         page.goto("/")
         page.get_by_role("button", name="Stop alice").press("Enter")
         expect(page.get_by_role("status")).to_contain_text("main is stopped")
         page.get_by_role("button", name="Start alice").press("Enter")
         expect(page.get_by_role("status")).to_contain_text("main runs.")
-        expect(page.get_by_role("button", name="Restart alice")).to_be_visible()
+        page.get_by_role("button", name="Restart alice").press("Enter")
+        expect(page.get_by_role("status")).to_contain_text("main runs again.")
