@@ -7,6 +7,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.audit import events
@@ -56,19 +57,26 @@ class EnvironmentDialer:
         Raises:
             DevgwError: what the environment's start says, `environment.start-timeout` or `server.full`.
         """
-
-        async def dial_once() -> socket.socket:
-            async with self._dialing:
-                return await self._offload.quick(self._environments.dial, ref, service)
-
-        sock = await dial_awake(dial_once, lambda: self._wake(ref, Wake(actor, service), tell))
+        sock = await dial_awake(
+            lambda: self._connected(partial(self._environments.dial, ref, service)),
+            lambda: self._wake(ref, Wake(actor, service), tell),
+        )
         return self._kept(sock, ref.user, may_serve if service == "ssh" else may_keep)
 
     async def own(self, connect: Callable[[], socket.socket], user: UserName) -> socket.socket:
         """Return a socket of the gateway's own, for one user. Raises: DevgwError, as `dial`."""
-        async with self._dialing:
-            sock = await self._offload.quick(connect)
-        return self._kept(sock, user, may_keep)
+        return self._kept(await self._connected(connect), user, may_keep)
+
+    async def _connected(self, connect: Callable[[], socket.socket]) -> socket.socket:
+        """Connect off the event loop, a few at a time; where nobody waits any more, the socket is closed."""
+        await self._dialing.acquire()
+        connecting = asyncio.ensure_future(self._offload.quick(connect))
+        connecting.add_done_callback(lambda _done: self._dialing.release())
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(_close_late)
+            raise
 
     def _kept(self, sock: socket.socket, user: UserName, may: Callable[[int, int], bool]) -> socket.socket:
         """Return the socket, or close it where its user has too many. Raises: DevgwError."""
@@ -150,6 +158,11 @@ class Attempt(Generic[T]):
     def cancel(self) -> None:
         """Give up for all who wait."""
         self._task.cancel()
+
+
+def _close_late(connecting: "asyncio.Future[socket.socket]") -> None:
+    if not connecting.cancelled() and not connecting.exception():
+        connecting.result().close()
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:
