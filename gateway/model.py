@@ -160,6 +160,8 @@ class EnvironmentSpec:
     """The only node it may be on, where one was asked for."""
     avoided_nodes: tuple[NodeName, ...] = ()
     """Nodes it must not be put on."""
+    groups: tuple[int, ...] = ()
+    """Groups its processes are in beside `gid`: those of shared volumes."""
 
 
 @dataclass(frozen=True, slots=True)

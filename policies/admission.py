@@ -9,9 +9,20 @@ from policies.addresses import holds, parse_network
 from policies.effective_roles import EffectiveRoles
 from policies.keys import HARDWARE_KEY_TYPES, CertificateAuthority, key_type_of
 from policies.model import Policy
-from policies.requests import Certificate, CreateRequest, Decision, EgressHostRequest, LoginRequest, Request, Subject
+from policies.requests import (
+    Certificate,
+    CreateRequest,
+    Decision,
+    EgressHostRequest,
+    LoginRequest,
+    Request,
+    SharedRequest,
+    Subject,
+)
 from policies.wording import quote
 
+WITHOUT_HOURS = (CreateRequest, EgressHostRequest, SharedRequest)
+"""What an administrator or an environment asks for: it has neither hours nor a key nor an address."""
 DEFAULT_DENY = "default deny"
 _CLOCK_SKEW = timedelta(seconds=60)
 
@@ -33,7 +44,7 @@ def admission_refusal(policy: Policy, effective: EffectiveRoles, request: Reques
         return refuse(denying.rule("deny.login"), f"the role {denying.name!r} denies access")
     if subject.key_fingerprint and subject.key_fingerprint in policy.revoked_keys:
         return refuse(policy.rule("revoked_keys"), "this key is revoked")
-    if not effective.in_force and not isinstance(request, CreateRequest | EgressHostRequest):
+    if not effective.in_force and not isinstance(request, WITHOUT_HOURS):
         spans = ", ".join(f"{held.name}: {'; '.join(map(str, held.role.hours))}" for held in effective.held)
         return refuse(effective.held[0].rule("hours"), f"outside the hours of access ({spans})")
     is_login = isinstance(request, LoginRequest)

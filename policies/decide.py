@@ -25,9 +25,11 @@ from policies.requests import (
     Request,
     ReverseForwardRequest,
     SessionRequest,
+    SharedRequest,
     StreamlocalRequest,
     VariableRequest,
 )
+from policies.sharing import decide_shared
 from policies.variables import is_refused_always, is_variable_name
 from policies.wording import quote
 
@@ -161,5 +163,6 @@ _DECIDERS: dict[type[Any], Callable[[Policy, EffectiveRoles, Any], Decision]] = 
     VariableRequest: _variable,
     CreateRequest: decide_create,
     EgressHostRequest: decide_egress_host,
+    SharedRequest: decide_shared,
     PageRequest: decide_page,
 }

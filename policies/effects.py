@@ -69,6 +69,8 @@ def _permissions(held: HeldRole) -> set[str]:
     names |= {f"use the image {name}" for name in role.images}
     names |= {f"use the GPU profile {name}" for name in role.gpu_profiles}
     names |= {f"mount the dataset {name}" for name in role.datasets}
+    names |= {f"read the shared volume {volume.name}" for volume in role.shared}
+    names |= {f"write to the shared volume {volume.name}" for volume in role.shared if volume.is_writable}
     names |= {f"log in with certificates of {name}" for name in role.certificate_authorities}
     names |= {f"have the page of {whose(level)}" for level in LEVELS[1 : LEVELS.index(level_of_role(role)) + 1]}
     if role.allow_stream_local_forwarding in {"local", "yes"}:
@@ -90,6 +92,7 @@ def _denied(held: HeldRole) -> set[str]:
     names |= {f"use the image {name}" for name in deny.images}
     names |= {f"use the GPU profile {name}" for name in deny.gpu_profiles}
     names |= {f"mount the dataset {name}" for name in deny.datasets}
+    names |= {f"{act} the shared volume {name}" for act in ("read", "write to") for name in deny.shared}
     if PAGE_PORT in deny.permit_open.host_ports(GATEWAY_HOST):
         names |= {f"have the page of {whose(level)}" for level in LEVELS[1:]}
     if deny.allow_stream_local_forwarding:
@@ -108,6 +111,7 @@ def _denials(effective: EffectiveRoles) -> set[str]:
         names |= {f"never the image {name}" for name in deny.images}
         names |= {f"never the GPU profile {name}" for name in deny.gpu_profiles}
         names |= {f"never the dataset {name}" for name in deny.datasets}
+        names |= {f"never the shared volume {name}" for name in deny.shared}
         names |= {f"never from {network}" for network in deny.networks}
         names |= {f"never {kind} keys" for kind in deny.key_types}
         names |= {"never connections to the outside"} if deny.egress else set()

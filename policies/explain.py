@@ -9,7 +9,7 @@ from policies.effective_roles import Holding
 from policies.limits import limits_of
 from policies.model import Policy
 from policies.policy_tests.questions import parse_question
-from policies.requests import CreateRequest, Decision, EgressHostRequest, Request, Subject
+from policies.requests import CreateRequest, Decision, EgressHostRequest, Request, SharedRequest, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def request_for(policy: Policy, question: str, subject: Subject, at: datetime) -
     image = next(iter(allowance.images), "").replace("*", "").replace("?", "x")
     defaults = {"image": image, "lifetime_seconds": allowance.lifetime_seconds}
     request = parse_question(question, subject, at, defaults=defaults)
-    if isinstance(request, EgressHostRequest):
+    if isinstance(request, EgressHostRequest | SharedRequest):
         return replace(request, subject=Subject(subject.user))
     if not isinstance(request, CreateRequest):
         return request

@@ -15,6 +15,8 @@ from policies.egress_hosts import HostTarget
 from policies.matching import first_match
 from policies.model import Policy
 from policies.role import Role
+from policies.shared import SharedVolume
+from policies.sharing import shared_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Allowance:
     datasets: tuple[str, ...] = ()
     egress: EgressRule = field(default_factory=EgressRule)
     egress_hosts: tuple[HostTarget, ...] = ()
+    shared: tuple[SharedVolume, ...] = ()
 
 
 def limits_of(policy: Policy, user: str, at: datetime) -> Allowance:
@@ -65,6 +68,7 @@ def limits_held(effective: EffectiveRoles) -> Allowance:
         datasets=_names(role.datasets for role in roles),
         egress=egress_of(effective),
         egress_hosts=hosts_of(effective),
+        shared=shared_of(effective),
     )
 
 

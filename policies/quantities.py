@@ -47,5 +47,11 @@ def show_size(size_bytes: int) -> str:
     return f"{size_bytes // _BYTES[unit]}{unit}" if unit else f"{size_bytes}B"
 
 
+def show_about(size_bytes: int) -> str:
+    """Write bytes as people write them, rounded: `16GiB`, `1.5GiB`."""
+    unit = next((unit for unit in ("TiB", "GiB", "MiB", "KiB") if size_bytes >= _BYTES[unit]), "")
+    return f"{size_bytes / _BYTES[unit]:.1f}".removesuffix(".0") + unit if unit else f"{size_bytes}B"
+
+
 Duration = Annotated[int, BeforeValidator(parse_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]

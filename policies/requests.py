@@ -161,6 +161,17 @@ class EgressHostRequest:
     port: int
 
 
+@dataclass(frozen=True, slots=True)
+class SharedRequest:
+    """May this user's environments have this shared volume, and write to it?"""
+
+    action: ClassVar[str] = "shared"
+    subject: Subject
+    at: datetime
+    name: str
+    writes: bool = False
+
+
 Request = (
     LoginRequest
     | SessionRequest
@@ -172,6 +183,7 @@ Request = (
     | CreateRequest
     | EgressHostRequest
     | PageRequest
+    | SharedRequest
 )
 
 

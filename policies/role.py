@@ -17,6 +17,7 @@ from policies.keys import SAFE_KEY_TYPES, KeyType
 from policies.ports import Destinations, ForwardTo, ListenOn
 from policies.quantities import Duration, Size
 from policies.requests import PageLevel
+from policies.shared import Shared
 from policies.variables import VariablePattern
 
 SessionKind = Literal["shell", "exec", "sftp"]
@@ -106,6 +107,8 @@ class Resources(Table):
     """Where environments may connect to: none, internet (public addresses only) or a list of addresses."""
     egress_hosts: Hosts = ()
     """Hosts outside that they may connect to by name, whatever `egress` says; a name without ports means 443."""
+    shared: Shared = ()
+    """Volumes shared with others, by name: `{project-x = "rw"}`. Several roles: all of them, `rw` before `ro`."""
     idle_stop: Duration | None = None
     """Stop an environment that nobody used for this long. Several roles: the shortest."""
     record_sessions: bool = False
@@ -129,6 +132,7 @@ class Denials(Table):
     datasets: tuple[Pattern, ...] = ()
     egress: bool = False
     egress_hosts: Hosts = ()
+    shared: tuple[Pattern, ...] = ()
 
 
 class Role(Restrictions, Channels, Resources):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.config import Settings, load_settings
 from gateway.disk import BALLAST_BYTES, Ballast
 from gateway.engines.choice import EngineChoice
+from gateway.environments.disk_warnings import DiskWarnings
 from gateway.environments.disks import Disks
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.lifecycle_settings import LifecycleSettings
@@ -15,6 +16,7 @@ from gateway.environments.locks import SharedLocks
 from gateway.environments.open_hosts import OpenHosts
 from gateway.environments.reconcile import Reconciler
 from gateway.environments.rounds import Records, Rounds
+from gateway.environments.shared_volumes import SharedDirectory, SharedVolumes
 from gateway.environments.warning_schedule import WarningSchedule
 from gateway.gate import Gate
 from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
@@ -246,6 +248,7 @@ class App:
             self.settings,
             ca_line=lambda: self.authority.user_ca_line(),  # noqa: PLW0108 - the authority is made when a start needs it
             open_hosts=self.open_hosts,
+            shared=self.shared_directories,
             drained=lambda: {node: drain.reason for node, drain in self.drains.all().items()},
             image_of=self.image_of,
             shared_locks=SharedLocks(self.database.lock) if self.database.has_locks else None,
@@ -270,6 +273,11 @@ class App:
         hosts = [str(target) for target in self.policy.allowance(user).egress_hosts]
         return OpenHosts(hosts, chosen.port, chosen.contact, has_network=egress != Egress.NONE)
 
+    def shared_directories(self, user: UserName) -> tuple[SharedDirectory, ...]:
+        """Return the shared volumes that the policy gives a user now."""
+        volumes = SharedVolumes(self.settings.state_dir, self.settings.environments.uid_start)
+        return volumes.have(self.policy.allowance(user).shared)
+
     @cached_property
     def reconciler(self) -> Reconciler:
         return Reconciler(self.table, self.lease_table, self.engine, self.environments)
@@ -284,6 +292,14 @@ class App:
             self.policy.allowance,
             WarningSchedule(chosen.early_warning, chosen.late_warning, chosen.stop_grace, chosen.save_time),
             drains=self.drains.all,
+        )
+
+    @cached_property
+    def disk_warnings(self) -> DiskWarnings:
+        chosen = self.settings
+        owner = self.environments.owner
+        return DiskWarnings(
+            chosen.state_dir, self.table, self.disks.uses, lambda: self.engine, owner, chosen.egress.contact
         )
 
     @cached_property
@@ -312,7 +328,7 @@ class App:
             lambda: self.engine_diagnostics,
             self.sensors,
             self.policy,
-            Held(self.database, self.lease_table, self.table, self.drains, lambda: self.engine.nodes()),  # noqa: PLW0108 - it is asked for when it is needed
+            Held(self.database, self.lease_table, self.table, self.drains, lambda: self.engine.nodes(), self.disks),  # noqa: PLW0108 - it is asked for when it is needed
             Inside(self.environments, lambda: self.authority.user_ca_key),
         )
 
@@ -356,7 +372,16 @@ class App:
         )
         bans = lambda: len(self.throttle.bans())  # noqa: E731 - one line of joining
         return SiteMetrics(
-            MetricsSite(self.settings, tables, self.journal, self.inventory, self.sensors, bans, self.doctor_sources)
+            MetricsSite(
+                self.settings,
+                tables,
+                self.journal,
+                self.disks,
+                self.inventory,
+                self.sensors,
+                bans,
+                self.doctor_sources,
+            )
         )
 
     def with_server(self, **changed: object) -> "App":

@@ -87,6 +87,7 @@ FACTS: Final[dict[str, str]] = {
     "store.contradicted": "The database holds what no record explains, or lacks what one says; `kind` says which.",
     "gateway.started": "The gateway began to accept connections.",
     "gateway.stopped": "The gateway stopped, after a drain.",
+    "disk.warned": "A user was told that their environment's disk is nearly full; `reason` says how full.",
     "disk.filled": "The gateway's disk is full; what must be written is, from the room that was set aside.",
     "disk.freed": "It has room again, and that room is set aside anew.",
     "source.banned": "An address, or one user name from it, was shut out for a time; `reason` says why.",

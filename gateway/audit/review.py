@@ -166,6 +166,8 @@ def _may(policy: Policy, user: str, datasets: Sequence[str], at: datetime) -> It
         hosts += [f"{host}:{ports}" for host, ports in role.permit_open.hosts]
     yield "forwards", ", ".join(dict.fromkeys(loopback + hosts)) or "none"
     yield "datasets", ", ".join(datasets_of(policy, user, datasets, at)) or "none"
+    if limits.shared:
+        yield "shared volumes", ", ".join(map(str, limits.shared))
     yield "GPUs", f"{limits.gpus} ({', '.join(limits.gpu_profiles)})" if limits.gpus else "none"
     size = f"{show_size(limits.memory_bytes)}, {limits.cpus:g} processors"
     yield "environments", f"{limits.environments} of {size}" if limits.environments else "none"

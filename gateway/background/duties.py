@@ -13,6 +13,7 @@ from gateway.background.watchdog import Watchdog
 from gateway.config import Settings
 from gateway.disk import Ballast
 from gateway.duties import DutyBoard
+from gateway.environments.disk_warnings import DiskWarnings
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.load_sampler import LoadSampler
 from gateway.environments.reconcile import Reconciler
@@ -48,6 +49,8 @@ class DutyParts(Protocol):
     def ballast(self) -> Ballast: ...
     @property
     def database(self) -> Database: ...
+    @property
+    def disk_warnings(self) -> DiskWarnings: ...
     @property
     def environments(self) -> EnvironmentLifecycle: ...
     @property
@@ -107,9 +110,8 @@ class Duties:
         held = lambda: {lease.gpu for lease in site.lease_table.held()}  # noqa: E731 - one line of joining
         gpus = HeldGpus(held, site.inventory.read, site.settings.gpus.start_wait)
         # the engine is asked for when a round needs it: one that is away must not keep the gateway from starting
-        return EnvironmentMonitor(
-            lambda: site.reconciler, lambda: site.rounds, gpus, site.quarantines, site.journal, self.watchdog
-        )
+        rounds = (lambda: site.rounds, lambda: site.disk_warnings)
+        return EnvironmentMonitor(lambda: site.reconciler, rounds, gpus, site.quarantines, site.journal, self.watchdog)
 
     @cached_property
     def policy_reloader(self) -> PolicyReloader:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -41,7 +41,7 @@ class Reconciling(Protocol):
 
 
 class Round(Protocol):
-    """One look at every running environment; see `environments.rounds`."""
+    """One look at every running environment; see `environments.rounds` and `environments.disk_warnings`."""
 
     def walk(self, tell: Notify) -> Iterator[Finding]: ...
 
@@ -80,7 +80,7 @@ class EnvironmentMonitor:
     def __init__(
         self,
         reconciler: Callable[[], Reconciling],
-        rounds: Callable[[], Round],
+        rounds: Sequence[Callable[[], Round]],
         gpus: HeldGpus,
         quarantines: XidQuarantine,
         recorder: Recorder,
@@ -131,7 +131,8 @@ class EnvironmentMonitor:
     def go_round(self, *, tidies: bool) -> list[tuple[EnvironmentRef, str]]:
         """Go round once and return the lines for terminals; a failure must not end all later rounds."""
         said: list[tuple[EnvironmentRef, str]] = []
-        self._do(lambda: self._rounds().walk(lambda ref, line: said.append((ref, line))))
+        for one in self._rounds:
+            self._do(partial(_walk, one, lambda ref, line: said.append((ref, line))))
         if tidies:
             self._do(lambda: self._reconciler().tidy())
         return said
@@ -161,3 +162,7 @@ class EnvironmentMonitor:
 
     def _write(self, event: Event) -> None:
         self._recorder.submit(event).result()
+
+
+def _walk(one: Callable[[], Round], tell: Notify) -> Iterator[Finding]:
+    return one().walk(tell)

@@ -13,6 +13,7 @@ from gateway.config import Settings
 from gateway.doctor.doctor import Doctor
 from gateway.doctor.doctor import Sources as DoctorSources
 from gateway.duties import last_runs
+from gateway.environments.disks import Disks
 from gateway.gpus.inventory import Inventory
 from gateway.gpus.sensors import Measuring
 from gateway.metrics.collection import Collection, Sources, Tables
@@ -28,6 +29,7 @@ class MetricsSite:
     settings: Settings
     tables: Tables
     journal: Journal
+    disks: Disks
     inventory: Inventory
     sensors: Measuring
     bans: Callable[[], int]
@@ -44,6 +46,7 @@ class SiteMetrics:
             last_head_file=settings.last_head_file,
             journal_lag=site.journal.lag_seconds,
             directories={"state": settings.state_dir, "run": settings.run_dir, "cache": settings.cache_dir},
+            disks=site.disks.uses,
             inventory=site.inventory.read,
             sensors=site.sensors,
             bans=site.bans,

@@ -1,7 +1,7 @@
 """`devgw list`: every environment, whose it is and what it does. Needs no engine."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -9,9 +9,6 @@ from gateway.cli.invocation import invocation_of
 from gateway.cli.options import OutputOption, QuietOption, command_app, complete_users
 from gateway.cli.output import Form, Output
 from gateway.model import Environment, EnvironmentState, parse_user_name
-
-if TYPE_CHECKING:
-    from gateway.environments.disks import Disks
 
 app = command_app()
 
@@ -28,24 +25,23 @@ def list_environments(
     quiet: QuietOption = False,
 ) -> None:
     """List environments."""
-    from gateway.cli.disk import disk_document
     from gateway.cli.observation import document_of, observe
 
     name = None if user is None else parse_user_name(user)
     gateway = invocation_of(ctx).app
     seen = observe(gateway, gateway.table.all(name))
     out = Output(output, quiet=quiet)
+    disks = [gateway.disks.state(environment.ref, environment.limits.disk_bytes) for environment in seen.environments]
     document = {
         "environments": [
-            {**document_of(environment), **disk_document(gateway.disks, environment)}
-            for environment in seen.environments
+            {**document_of(environment), **disk.document}
+            for environment, disk in zip(seen.environments, disks, strict=True)
         ],
         "engine_answers": not seen.silence,
     }
     rows = [_row(environment) for environment in seen.environments]
-    disks = [_disk(environment, gateway.disks) for environment in seen.environments]
-    if any(disks):
-        rows = [(*row, disk or "-") for row, disk in zip(rows, disks, strict=True)]
+    if any(disk.size_bytes for disk in disks):
+        rows = [(*row, disk.short) for row, disk in zip(rows, disks, strict=True)]
         out.table((*_HEADINGS, "DISK"), rows, document)
     else:
         out.table(_HEADINGS, rows, document)
@@ -59,17 +55,6 @@ def list_environments(
         out.note(seen.note)
     if not seen.environments:
         out.note("there are no environments; 'devgw create USER --key FILE' makes one")
-
-
-def _disk(environment: Environment, disks: "Disks") -> str:
-    """Write size and use: `50GiB 81%`."""
-    from gateway.cli.quantities import size_text
-
-    found = disks.use(environment.ref)
-    size_bytes = disks.size(environment.ref) or environment.limits.disk_bytes
-    if not size_bytes:
-        return ""
-    return f"{size_text(size_bytes)} {found.percent}%" if found else size_text(size_bytes)
 
 
 def _row(environment: Environment) -> tuple[str, ...]:

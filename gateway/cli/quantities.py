@@ -8,7 +8,6 @@ from gateway.errors import UsageError
 from gateway.model import Limits
 
 MEMORY_BYTES_MIN = 64 * 2**20
-_UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
 def limits_from(
@@ -73,10 +72,9 @@ def host_cpus() -> float:
 
 def size_text(size_bytes: int) -> str:
     """Write a size as people write it: `16GiB`, `1.5GiB`."""
-    for unit, factor in _UNITS:
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f}".removesuffix(".0") + unit
-    return f"{size_bytes}B"
+    from policies.quantities import show_about
+
+    return show_about(size_bytes)
 
 
 def age_text(seconds: float) -> str:

@@ -19,7 +19,6 @@ app = command_app()
 @app.command()
 def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
     """Show one environment."""
-    from gateway.cli.disk import disk_document, disk_facts
     from gateway.cli.observation import document_of, observe
     from gateway.environments.connection import Connection
     from gateway.environments.layout import Layout
@@ -30,12 +29,13 @@ def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, 
     environment = seen.environments[0]
     reach = Connection.of(invocation.settings, ref)
     volumes = str(Layout.of(invocation.settings.state_dir, ref).volumes)
+    disk = invocation.app.disks.state(ref, environment.limits.disk_bytes)
     outlook = invocation.app.rounds.outlook(environment) if environment.state is EnvironmentState.RUNNING else None
     fingerprint = invocation.app.authority.host_key_fingerprint()
     document = {
         "environment": {
             **document_of(environment),
-            **disk_document(invocation.app.disks, environment),
+            **disk.document,
             "volumes": volumes,
             **_outlook_document(outlook),
         },
@@ -49,7 +49,7 @@ def show(ctx: typer.Context, handle: Handle, output: OutputOption = Form.TABLE, 
     out.facts(
         {
             **_facts(environment, reach),
-            **disk_facts(invocation.app.disks, environment),
+            "disk": disk.text,
             "files": volumes,
             **_host_key(fingerprint),
             **_outlook_facts(outlook),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 app = command_app()
 
 _HEADINGS = ("INDEX", "HOLDER", "LOAD", "MEMORY", "POWER", "TEMP", "PROCESSES", "NAME")
+_DISKS_MAX = 5
+"""Disks that are shown; the fullest come first."""
 
 
 @app.command()
@@ -36,6 +38,8 @@ def top(
     out.table(_HEADINGS, [_row(one) for one in documents], document)
     if document["error"]:
         out.note(f"NVML: {document['error']}")
+    for disk in document["disks"]:
+        out.note(_disk_line(disk))
 
 
 def _watch(gateway: Any, interval: float) -> None:
@@ -74,7 +78,8 @@ def _live_look(gateway: Any) -> "Look":
         for one in gateway.live_sessions.all()
     ]
     waiting = [f"{place.waiter.ref} ({place.waiter.gpu_request})" for place in gateway.waiting.places()]
-    return Look(time.monotonic(), gpus, connections, waiting, document["error"] or "")
+    disks = [_disk_line(disk) for disk in document["disks"]]
+    return Look(time.monotonic(), gpus, connections, waiting, document["error"] or "", disks)
 
 
 def _look(gateway: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -92,7 +97,21 @@ def _look(gateway: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         }
         for device in sensors.devices
     ]
-    return gpus, {"gpus": gpus, "driver": sensors.driver, "error": sensors.error or None}
+    error = sensors.error or None
+    return gpus, {"gpus": gpus, "driver": sensors.driver, "error": error, "disks": _disks(gateway)}
+
+
+def _disks(gateway: Any) -> list[dict[str, Any]]:
+    """Return the fullest disks that environments have of their own; those that nothing keeps come last."""
+    states = [(str(one.ref), gateway.disks.state(one.ref, one.limits.disk_bytes)) for one in gateway.table.all()]
+    sized = [(handle, state) for handle, state in states if state.size_bytes]
+    sized.sort(key=lambda pair: pair[1].use.percent if pair[1].use else -1, reverse=True)
+    return [{"handle": handle, "text": state.text, **state.document} for handle, state in sized[:_DISKS_MAX]]
+
+
+def _disk_line(document: dict[str, Any]) -> str:
+    percent = document["disk_used_percent"]
+    return f"disk of {document['handle']}: {'' if percent is None else f'{percent} % full; '}{document['text']}"
 
 
 def _row(document: dict[str, Any]) -> tuple[str, ...]:

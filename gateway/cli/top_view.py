@@ -40,6 +40,7 @@ class Look:
     connections: Sequence[Connection]
     waiting: Sequence[str]
     error: str = ""
+    disks: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -84,7 +85,8 @@ def view(look: Look, history: History, *, ascii_only: bool = False) -> "Group":
     if len(shown) > ROWS_MAX:
         parts.append(Text(f"and {len(shown) - ROWS_MAX} more connections: devgw sessions list"))
     waiting = ", ".join(look.waiting) or "nobody"
-    parts += [Text(""), Text(f"waiting for a GPU: {waiting}"), Text("Ctrl-C ends it", style="dim")]
+    parts += [Text(""), Text(f"waiting for a GPU: {waiting}"), *map(Text, look.disks)]
+    parts.append(Text("Ctrl-C ends it", style="dim"))
     return Group(*parts)
 
 

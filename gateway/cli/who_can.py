@@ -33,6 +33,9 @@ def who_can(
         str | None, typer.Option("--forward", metavar="[HOST:]PORT", help="May open this port (-L).")
     ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="May mount this dataset.")] = None,
+    shared: Annotated[
+        str | None, typer.Option("--shared", metavar="NAME[:rw]", help="May read this shared volume; :rw: write to it.")
+    ] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="May have a GPU.")] = False,
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,
@@ -41,7 +44,7 @@ def who_can(
     gateway, out, now = invocation_of(ctx).app, Output(output, quiet=quiet), datetime.now(UTC)
     policy, people = gateway.policy.policy, _people(gateway)
     name = parse_user_name(user) if user else None
-    questions = tuple(_questions(forward, dataset, gpu=gpu))
+    questions = tuple(_questions(forward, dataset, shared, gpu=gpu))
     if name and not questions:
         _show_person(out, gateway, name, people.get(name, ()), now)
         return
@@ -63,11 +66,13 @@ def _people(gateway: "App") -> Mapping[str, Sequence[PublicKey]]:
     return {} if path is not None and not path.exists() else gateway.users.keys_by_user()
 
 
-def _questions(forward: str | None, dataset: str | None, *, gpu: bool) -> Iterator[str]:
+def _questions(forward: str | None, dataset: str | None, shared: str | None, *, gpu: bool) -> Iterator[str]:
     if forward is not None:
         yield f"forward {forward}" if ":" in forward else f"forward localhost:{forward}"
     if dataset is not None:
         yield f"dataset {dataset}"
+    if shared is not None:
+        yield f"shared {shared.replace(':', ' ', 1)}"
     if gpu:
         yield "gpu"
 

@@ -17,7 +17,7 @@ def diagnose(facts: Facts) -> Iterator[Finding]:
     """Judge site, host, engine, image and GPUs. A host without a GPU is told so once, and is not ill for it."""
     yield from judge_site(facts.site)
     yield from judge_host(facts.host, facts.wish)
-    yield from judge_engine(facts.engine)
+    yield from judge_engine(facts.engine, facts.wish)
     yield from judge_nodes(facts.nodes)
     yield judge_image_contract(facts.image, facts.wish)
     if not facts.gpus_are_wanted:

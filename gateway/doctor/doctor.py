@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.config import Settings
 from gateway.doctor.diagnostics import diagnose
-from gateway.doctor.facts import Facts, HostFacts, Wish
+from gateway.doctor.facts import DiskFacts, Facts, HostFacts, Wish
 from gateway.doctor.finding import Fact, Finding, Report, Unasked, report_of
 from gateway.doctor.gather.machine import machine_facts
 from gateway.doctor.gather.nvidia import cdi_facts, driver_facts, gpu_processes, toolkit_facts
@@ -31,6 +31,7 @@ class Sources:
     load_policy: Callable[[], object]
     ask_inside: Callable[[EnvironmentRef, Sequence[str]], Answer]
     troubles: Callable[[], tuple[str, ...]] = tuple
+    disks: Callable[[], DiskFacts] = DiskFacts
     nodes: Callable[[], tuple[Node, ...]] = tuple
     machine: Callable[[Iterable[tuple[str, Path]]], HostFacts] = machine_facts
     port_holder: Callable[[str, int], str] = port_holder
@@ -70,6 +71,7 @@ class Doctor:
             site=replace(
                 site_facts(settings, sources.policy_file, sources.load_policy, sources.port_holder),
                 troubles=_asked(sources.troubles),
+                disks=_asked(sources.disks),
             ),
             wish=wish,
             processes=engine if isinstance(engine, Unasked) else gpu_processes(sensors, engine.marks, sources.root),
@@ -83,12 +85,13 @@ class Doctor:
         return () if isinstance(nodes, Unasked) else nodes
 
     def _wish(self, environment: Environment | None) -> Wish:
-        if environment is not None:
-            return Wish(_image_of(environment), environment.limits, environment.gpu_request not in {"", "0"})
         defaults = self._sources.settings.environments
-        return Wish(
-            defaults.image, Limits(defaults.memory, defaults.cpus, defaults.pids, shm_bytes=defaults.memory // 2)
-        )
+        is_read_only = defaults.read_only_root
+        if environment is not None:
+            wants_gpu = environment.gpu_request not in {"", "0"}
+            return Wish(_image_of(environment), environment.limits, wants_gpu, is_read_only)
+        limits = Limits(defaults.memory, defaults.cpus, defaults.pids, shm_bytes=defaults.memory // 2)
+        return Wish(defaults.image, limits, read_only_root=is_read_only)
 
     def _image(self, engine: EngineFacts | Unasked, reference: str) -> ImageFacts | Unasked:
         return engine if isinstance(engine, Unasked) else _asked(lambda: self._sources.engine().image(reference))

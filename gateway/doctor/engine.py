@@ -12,7 +12,7 @@ _OLDEST_DOCKER = (25,)
 _SMALL_MEMLOCK_BYTES = 2**30
 
 
-def judge_engine(engine: EngineFacts | Unasked) -> Iterator[Finding]:
+def judge_engine(engine: EngineFacts | Unasked, wish: Wish) -> Iterator[Finding]:
     """Judge what the engine says of itself; silence is one failure, not ten."""
     if isinstance(engine, Unasked):
         yield failure("engine.answers", f"no engine answers: {engine.why}", _ASK_ENGINE)
@@ -21,6 +21,7 @@ def judge_engine(engine: EngineFacts | Unasked) -> Iterator[Finding]:
     api = f", API {major}.{minor}" if engine.is_daemon else ""
     yield ok("engine.answers", f"{engine.name} {engine.version} answers{api}")
     yield judge_limits(engine)
+    yield judge_root(wish)
     if not engine.is_daemon:
         return
     yield judge_version(engine)
@@ -28,6 +29,18 @@ def judge_engine(engine: EngineFacts | Unasked) -> Iterator[Finding]:
     yield judge_memlock(engine)
     yield judge_live_restore(engine)
     yield judge_user_namespaces(engine)
+
+
+def judge_root(wish: Wish) -> Finding:
+    """No engine bounds what is written into an environment's own copy of its image; a read-only one needs no bound."""
+    check = "engine.root"
+    if not wish.read_only_root:
+        return warning(
+            check,
+            "the root of environments can be written to, and what is written there has no size",
+            "set environments.read_only_root to true",
+        )
+    return ok(check, "the root of environments is read-only: they write to volumes, and to memory of theirs")
 
 
 def judge_version(engine: EngineFacts) -> Finding:

@@ -80,6 +80,18 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """The disks that environments have of their own. `why_not` says why this host keeps no sizes."""
+
+    why_not: str = ""
+    kept: int = 0
+    unkept: tuple[str, ...] = ()
+    """Environments that have a size which nothing keeps, each with the reason."""
+    nearly_full: tuple[str, ...] = ()
+    unsized: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SiteFacts:
     """The gateway's own state. Errors are messages, empty where there is none."""
 
@@ -100,6 +112,7 @@ class SiteFacts:
     """Of server.macs, those that are checked after decryption."""
     troubles: tuple[str, ...] | Unasked = ()
     """What the gateway last failed at in its care for environments, one each."""
+    disks: DiskFacts | Unasked = field(default_factory=DiskFacts)
     duties: str = ""
     """Which loop of the serving gateway died or stands still."""
 
@@ -111,6 +124,7 @@ class Wish:
     image: str
     limits: Limits
     wants_gpu: bool = True
+    read_only_root: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gateway.doctor.facts import FileFacts, SiteFacts
+from gateway.doctor.facts import DiskFacts, FileFacts, SiteFacts
 from gateway.doctor.finding import Finding, failure, judged, ok, warning
 
 _OTHERS = 0o077
@@ -17,6 +17,7 @@ def judge_site(site: SiteFacts) -> Iterator[Finding]:
         yield judged("site.database", site.database, judge_database, "run 'devgw doctor' as the gateway's account")
         yield judged("site.journal", site.journal, judge_journal, "run 'devgw doctor' as the gateway's account")
         yield judged("site.environments", site.troubles, judge_troubles, "run 'devgw doctor' as the gateway's account")
+        yield judged("site.disks", site.disks, judge_disks, "run 'devgw doctor' as the gateway's account")
         yield judge_duties(site.duties)
     else:
         yield warning("site.state", "devgw is not initialised on this host", "'devgw init'")
@@ -123,3 +124,21 @@ def judge_port(site: SiteFacts) -> Finding:
             check, f"port {site.port} cannot be had: {site.port_holder}", "stop what is there, or set server.port"
         )
     return ok(check, f"port {site.port} is free for 'devgw serve'")
+
+
+def judge_disks(disks: DiskFacts) -> Finding:
+    """A size that nothing keeps is a promise to nobody; a disk that is nearly full soon fails its user's writes."""
+    check = "site.disks"
+    if disks.unkept:
+        more = f", and {len(disks.unkept) - 1} more" if len(disks.unkept) > 1 else ""
+        return warning(
+            check, f"nothing keeps the size of a disk: {disks.unkept[0]}{more}", "mend that, then stop and start them"
+        )
+    if disks.nearly_full:
+        more = f", and {len(disks.nearly_full) - 1} more" if len(disks.nearly_full) > 1 else ""
+        return warning(check, f"nearly full: {disks.nearly_full[0]}{more}", "'devgw disk USER --size' makes one larger")
+    without = f"{disks.unsized} without a size, which may fill the state directory" if disks.unsized else ""
+    if disks.why_not:
+        return ok(check, f"no disk gets a size here, for {disks.why_not}; {without or 'none is asked for'}")
+    kept = f"{disks.kept} {'disk' if disks.kept == 1 else 'disks'} of a size that is kept"
+    return ok(check, f"{kept}; {without}" if without else kept)

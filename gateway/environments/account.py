@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway.auth.authority import make_host_key
 from gateway.environments.layout import Layout, disk_error
+from gateway.environments.shared_volumes import SharedDirectory
 from gateway.model import EnvironmentRef, GpuUuid
 
 HOST_KEY = "ssh_host_ed25519_key"
@@ -27,6 +28,7 @@ class EnvironmentAccount:
     gpus: Sequence[GpuUuid]
     ca_line: str
     notebook_port: int
+    shared: Sequence[SharedDirectory] = ()
 
 
 def write_account(layout: Layout, account: EnvironmentAccount) -> None:
@@ -77,7 +79,9 @@ def _passwd(account: EnvironmentAccount) -> str:
 
 def _group(account: EnvironmentAccount) -> str:
     # no group tty: sshd would give it each terminal, which a user may do only where /dev/pts is mounted for that group
-    return f"root:x:0:\n{account.ref.user}:x:{account.gid}:\nnogroup:x:65534:\n"
+    user = account.ref.user
+    shared = "".join(f"shared-{one.name}:x:{one.gid}:{user}\n" for one in account.shared)
+    return f"root:x:0:\n{user}:x:{account.gid}:\n{shared}nogroup:x:65534:\n"
 
 
 def _keep_or_write(path: Path, text: str, uid: int, gid: int) -> None:

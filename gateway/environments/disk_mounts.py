@@ -30,6 +30,10 @@ class DiskMounts:
         """Return the loop device that is mounted at a place as this process sees it; empty where none is."""
         return _mounted(os.getpid(), place)
 
+    def places(self) -> set[Path]:
+        """Return where anything is mounted, as this process sees it."""
+        return {place for place, _device in _mounts_of(os.getpid())}
+
     def mount(self, image: Path, place: Path) -> str:
         """Mount an image wherever it is not yet, checked where nothing has it open; returns its device.
 
@@ -110,17 +114,18 @@ def _enter(pid: int) -> tuple[str, ...]:
 
 
 def _mounted(pid: int, place: Path) -> str:
-    """Return what a process sees mounted at a place, the topmost (proc_pid_mountinfo(5))."""
+    """Return what a process sees mounted at a place, the topmost."""
+    return next((device for found, device in reversed(_mounts_of(pid)) if found == place), "")
+
+
+def _mounts_of(pid: int) -> list[tuple[Path, str]]:
+    """Return place and device of each mount that a process sees, in their order (proc_pid_mountinfo(5))."""
     try:
         text = Path(f"/proc/{pid}/mountinfo").read_text(errors="surrogateescape")
     except OSError:
-        return ""
-    wanted, device = str(place), ""
-    for line in text.splitlines():
-        fields = line.split(" ")
-        if _unescaped(fields[4]) == wanted:
-            device = _unescaped(fields[fields.index("-") + 2])
-    return device
+        return []
+    lines = (line.split(" ") for line in text.splitlines())
+    return [(Path(_unescaped(fields[4])), _unescaped(fields[fields.index("-") + 2])) for fields in lines]
 
 
 def _loop_of(image: Path) -> str:

@@ -1,52 +1,19 @@
-"""The disk of one environment: its volumes together in one file system of a fixed size, where this host can have it.
+"""The disk of one environment: its volumes together of a fixed size, kept by the best way that this host has.
 
-The image in `disks/USER/NAME` says that an environment has one; it outlives `delete`, as plain volumes do. Every call
-is made under the environment's lock, and does again what an earlier one was cut off in.
+That is an ext4 image, or nothing. `disk_limit` says what another way would have to do.
 """
 
-import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.environments.disk_image import (
-    LEAST_BYTES,
-    check_image,
-    grow_image,
-    make_image,
-    may_grow_mounted,
-    run_program,
-    whole_blocks,
-    why_no_images,
-)
-from gateway.environments.disk_mounts import DiskMounts
-from gateway.environments.layout import VOLUMES, Layout, disk_error
-from gateway.errors import ConflictError, StoreError
+from gateway.environments.disk_image import why_no_images
+from gateway.environments.disk_limit import DiskLimit, DiskState, DiskUse
+from gateway.environments.image_disks import ImageDisks
 from gateway.model import EnvironmentRef
-from gateway.removal import remove_tree
-from policies.quantities import show_size
-
-DISKS = "disks"
-_IMAGE, _BEFORE, _COPY = "image", "before", "copy"
-
-
-@dataclass(frozen=True, slots=True)
-class DiskUse:
-    """What of a disk is used: bytes and inodes, and how many there are."""
-
-    size_bytes: int
-    used_bytes: int
-    inodes: int
-    used_inodes: int
-
-    @property
-    def percent(self) -> int:
-        """Of bytes or inodes, whatever is nearer to its end; rounded down."""
-        return max(100 * self.used_bytes // max(1, self.size_bytes), 100 * self.used_inodes // max(1, self.inodes))
 
 
 class Disks:
-    """The disks of one gateway. `viewers` are processes of engines that must see what is mounted."""
+    """The disks of one gateway."""
 
     def __init__(
         self,
@@ -54,214 +21,82 @@ class Disks:
         viewers: Callable[[], Iterable[int]] = tuple,
         why_not: Callable[[], str] = why_no_images,
     ) -> None:
-        self._state_dir = state_dir
-        self._mounts = DiskMounts(viewers)
-        self.why_not = why_not
-        """Says why this host enforces no sizes; empty where it does."""
+        """`viewers` are processes of engines that must see what is mounted."""
+        self._images = ImageDisks(state_dir, viewers, why_not)
+        self._limit: DiskLimit = self._images
+
+    def why_not(self) -> str:
+        """Say why this host keeps no sizes; empty where it does."""
+        return self._limit.why_not()
 
     def prepare(self, ref: EnvironmentRef, size_bytes: int) -> None:
-        """Have the environment's volumes where they must be before it starts: made, moved in, checked, mounted.
+        """Have the environment's volumes as they must be before it starts: made, moved in, checked, mounted.
 
-        Nothing is done for one without a size and without an image, or where no size can be enforced.
+        Nothing is done for one without a size, or where no size can be kept.
 
         Raises:
             StoreError: `disk.damaged`, `disk.failed`, `disk.not-root`.
             ConflictError: `disk.no-room`, `disk.too-small`.
         """
-        image = self.image(ref)
-        if self._directory(ref).exists() and not self.why_not():
-            self._settle(ref)
-        if not image.exists() and (not size_bytes or self.why_not()):
-            return
-        if reason := self.why_not():
-            raise StoreError("disk.not-root", f"the files of {ref} are in {image}: {reason}", "run the gateway as root")
-        try:
-            if not image.exists():
-                self._make(ref, whole_blocks(size_bytes))
-            place = self._place(ref)
-            place.mkdir(parents=True, exist_ok=True, mode=0o755)
-            if whole_blocks(size_bytes) > image.stat().st_size:
-                self._grow_at_rest(ref, size_bytes)
-            self._mounts.mount(image, place)
-        except OSError as exc:
-            raise disk_error(exc, image) from exc
+        self._limit.prepare(ref, size_bytes)
 
     def grow(self, ref: EnvironmentRef, size_bytes: int, *, in_use: bool) -> None:
-        """Make a disk larger, or make it where there was none; what is `in_use` stays mounted.
+        """Make a disk larger, or make it where there was none; what is `in_use` stays in use.
 
         Raises:
             ConflictError: `environment.running`, for what cannot be done while it is in use; `disk.no-shrink`.
             DevgwError: as `prepare`.
         """
-        image = self.image(ref)
-        if not image.exists() and in_use:
-            raise _stop_first(ref, "its files move onto a disk of their own")
-        if image.exists():
-            self.require_no_shrink(ref, size_bytes)
-            if in_use and not may_grow_mounted():
-                raise _stop_first(ref, "this process may not grow a disk that is mounted (CAP_SYS_RESOURCE)")
-        if in_use:
-            self.prepare(ref, 0)
-            grow_image(image, whole_blocks(size_bytes), self._mounts.device(self._place(ref)))
-            return
-        self.prepare(ref, 0)
-        if image.exists():  # also what a growth that was cut off has not finished
-            self._grow_at_rest(ref, size_bytes)
-        self.prepare(ref, size_bytes)
+        self._limit.grow(ref, size_bytes, in_use=in_use)
 
     def require_no_shrink(self, ref: EnvironmentRef, size_bytes: int) -> None:
         """Raises: ConflictError `disk.no-shrink`, with the numbers."""
-        size_now = self.size(ref)
-        if whole_blocks(size_bytes) >= size_now:
-            return
-        found = self.use(ref)
-        used = f", {show_size(found.used_bytes - found.used_bytes % 2**20)} of them used" if found else ""
-        raise ConflictError(
-            "disk.no-shrink",
-            f"the disk of {ref} has {show_size(size_now)}{used}: it cannot be made {show_size(size_bytes)}",
-            "disks only grow; 'devgw backup --volumes', purge and create make a smaller one",
-        )
+        self._limit.require_no_shrink(ref, size_bytes)
 
     def size(self, ref: EnvironmentRef) -> int:
-        """Return the size of its image; 0 where it has none."""
-        image = self.image(ref)
-        return image.stat().st_size if image.exists() else 0
+        """Return the size that is kept; 0 where it has none."""
+        return self._limit.size(ref)
+
+    def state(self, ref: EnvironmentRef, size_bytes: int) -> DiskState:
+        """Say what there is to say; `size_bytes` is what the store has, which may be ahead of what is there."""
+        limit = self._limit
+        kept = limit.size(ref)
+        why_not = "" if kept or not size_bytes else self.why_not() or "from its next start on"
+        use, kept_by = (limit.use(ref), limit.kept_by) if kept else (None, "")
+        return DiskState(kept or size_bytes, use, kept_by, why_not)
 
     def use(self, ref: EnvironmentRef) -> DiskUse | None:
-        """Return what is used of a disk that is mounted."""
-        place = self._place(ref)
-        if not self._mounts.device(place):
-            return None
-        found = os.statvfs(place)
-        used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        size = used + found.f_bavail * found.f_frsize  # as df counts: what the kernel keeps is nobody's
-        return DiskUse(size, used, found.f_files, found.f_files - found.f_ffree)
+        """Return what is used of a disk, where that is known."""
+        return self._limit.use(ref)
 
-    def is_nearly_full(self, ref: EnvironmentRef, percent: int) -> bool:
-        """Say whether so much of it is used."""
-        found = self.use(ref)
-        return found is not None and found.percent >= percent
+    def uses(self) -> dict[EnvironmentRef, DiskUse]:
+        """Return what is used of each."""
+        return self._limit.uses()
 
     def release(self, ref: EnvironmentRef) -> None:
-        """Unmount it; an image that nothing was ever written to goes, one with files stays. Raises: StoreError."""
-        if not self._directory(ref).exists():
-            return
-        if not self.image(ref).exists():
-            self._settle(ref)
-        is_empty = self._is_empty(ref)
-        self.unmount(ref)
-        if is_empty:
-            self._remove_directory(ref)
-            _remove_empty(self._place(ref), self._place(ref).parent)
+        """Let go of it with its environment; files stay, what nothing was written to goes. Raises: StoreError."""
+        self._limit.release(ref)
 
     def unmount(self, ref: EnvironmentRef) -> None:
-        """Unmount it; its files stay. Raises: StoreError."""
-        if not self._directory(ref).exists():
-            return
-        self._mounts.unmount(self._place(ref))
-        self._mounts.unmount(self._directory(ref) / _COPY)
+        """Leave nothing that keeps its directory from being renamed; its files stay. Raises: StoreError."""
+        self._limit.unmount(ref)
 
     def remove(self, ref: EnvironmentRef) -> None:
-        """Unmount it and remove it for good. Raises: StoreError."""
-        if self._directory(ref).exists():
-            self.unmount(ref)
-            self._remove_directory(ref)
-            _remove_empty(self._place(ref), self._place(ref).parent)
+        """Remove it for good; what files it leaves, the caller removes. Raises: StoreError."""
+        self._limit.remove(ref)
 
     def all(self, user: str = "*") -> list[EnvironmentRef]:
-        """Return whose images there are, those of deleted environments too."""
-        images = sorted((self._state_dir / DISKS).glob(f"{user}/*/{_IMAGE}"))
-        return [EnvironmentRef.parse("+".join(image.parent.parts[-2:])) for image in images]
+        """Return whose disks there are, those of deleted environments too."""
+        return self._limit.all(user)
 
-    def is_mounted(self, ref: EnvironmentRef) -> bool:
-        """Say whether this process sees it mounted."""
-        return bool(self._mounts.device(self._place(ref)))
+    def to_mount(self, user: str = "*") -> list[EnvironmentRef]:
+        """Return whose files can be read only where their disk is mounted."""
+        return self._images.all(user)
 
     def image(self, ref: EnvironmentRef) -> Path:
         """Return where its image is, or would be."""
-        return self._directory(ref) / _IMAGE
+        return self._images.image(ref)
 
-    def _make(self, ref: EnvironmentRef, size_bytes: int) -> None:
-        """Make the image, with the files in it that the environment has already."""
-        if size_bytes < LEAST_BYTES:
-            message = f"{show_size(size_bytes)} are too little for a disk"
-            raise ConflictError("disk.too-small", message, f"at least {show_size(LEAST_BYTES)}")
-        directory, place = self._directory(ref), self._place(ref)
-        directory.parent.parent.mkdir(exist_ok=True, mode=0o700)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not place.is_dir() or not any(place.iterdir()):
-            make_image(self.image(ref), size_bytes)
-            return
-        used = int(run_program("du", "-sx", "--block-size=1", "--", str(place)).split("\t", 1)[0])
-        if used > size_bytes * 9 // 10:
-            has = show_size(used - used % 2**20)
-            message = f"{ref} has files of {has}, which do not fit a disk of {show_size(size_bytes)}"
-            raise ConflictError("disk.too-small", message, "ask for more with --disk, or remove some first")
-        partial, copy = directory / f"{_IMAGE}.whole", directory / _COPY
-        make_image(partial, size_bytes)
-        copy.mkdir(exist_ok=True, mode=0o700)
-        self._mounts.mount(partial, copy)
-        run_program("cp", "-a", "--", f"{place}/.", str(copy))
-        self._mounts.unmount(copy)
-        check_image(partial)
-        place.rename(directory / _BEFORE)
-        partial.rename(self.image(ref))
-        self._settle(ref)
-
-    def _grow_at_rest(self, ref: EnvironmentRef, size_bytes: int) -> None:
-        """Grow what nothing uses, where it is not mounted: that asks for no capability."""
-        self.unmount(ref)
-        if not self._mounts.is_closed(self.image(ref)):
-            message = f"files of {ref} are open on this host, so its disk cannot be grown now"
-            raise ConflictError("disk.busy", message, f"'fuser -vm {self._place(ref)}' may say who has them")
-        grow_image(self.image(ref), whole_blocks(size_bytes), "")
-
-    def _settle(self, ref: EnvironmentRef) -> None:
-        """Finish or undo a move of files into an image that was cut off at any step."""
-        directory, before = self._directory(ref), self._directory(ref) / _BEFORE
-        remains = [directory / name for name in (_BEFORE, _COPY, f"{_IMAGE}.whole", f"{_IMAGE}.new")]
-        try:
-            if (directory / _COPY).exists():
-                self._mounts.unmount(directory / _COPY)
-            if before.exists() and not self.image(ref).exists():
-                if self._place(ref).exists():
-                    self._place(ref).rmdir()
-                before.rename(self._place(ref))
-            for place in remains:
-                if os.path.lexists(place):
-                    remove_tree(place)
-        except OSError as exc:
-            raise disk_error(exc, directory) from exc
-
-    def _is_empty(self, ref: EnvironmentRef) -> bool:
-        if not self.image(ref).exists():
-            return True  # what was cut off in its making
-        if not self._mounts.device(self._place(ref)):
-            return False
-        volumes = (self._place(ref) / name for name in VOLUMES)
-        return not any(any(volume.iterdir()) for volume in volumes if volume.is_dir())
-
-    def _remove_directory(self, ref: EnvironmentRef) -> None:
-        try:
-            remove_tree(self._directory(ref))
-        except OSError as exc:
-            raise disk_error(exc, self._directory(ref)) from exc
-        _remove_empty(self._directory(ref).parent)
-
-    def _directory(self, ref: EnvironmentRef) -> Path:
-        return self._state_dir / DISKS / ref.user / ref.name
-
-    def _place(self, ref: EnvironmentRef) -> Path:
-        return Layout.of(self._state_dir, ref).volumes
-
-
-def _stop_first(ref: EnvironmentRef, why: str) -> ConflictError:
-    return ConflictError("environment.running", f"{ref} runs, and {why}", f"'devgw stop {ref}' first")
-
-
-def _remove_empty(*places: Path) -> None:
-    for place in places:
-        try:
-            place.rmdir()
-        except OSError:
-            return
+    def is_mounted(self, ref: EnvironmentRef) -> bool:
+        """Say whether this process sees its image mounted."""
+        return self._images.is_mounted(ref)

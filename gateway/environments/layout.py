@@ -1,6 +1,7 @@
 """Where an environment's files lie on the host, who owns them and how they are mounted. `identity` fills them."""
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class Layout:
         except OSError as exc:
             raise disk_error(exc, self.root) from exc
 
-    def mounts(self, datasets: dict[str, Path]) -> tuple[Mount, ...]:
+    def mounts(self, datasets: dict[str, Path], shared: Iterable[Mount] = ()) -> tuple[Mount, ...]:
         """Return what the engine mounts, outermost targets first."""
         home, workspace, checkpoints, logs = (self.volumes / name for name in VOLUMES)
         return (
@@ -62,6 +63,7 @@ class Layout:
             Mount(workspace, "/workspace"),
             Mount(checkpoints, "/checkpoints"),
             Mount(logs, "/logs"),
+            *shared,
             *(Mount(path, f"/datasets/{name}", read_only=True) for name, path in sorted(datasets.items())),
         )
 

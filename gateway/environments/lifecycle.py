@@ -21,6 +21,7 @@ from gateway.environments.lifecycle_settings import LifecycleSettings
 from gateway.environments.locks import EnvironmentLocks, Locks
 from gateway.environments.open_hosts import write_open_hosts
 from gateway.environments.readiness import wait_until_ready
+from gateway.environments.shared_volumes import groups_of
 from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
 from gateway.errors import ConflictError, DevgwError, NotFoundError, StoreError
 from gateway.gate import Recorder
@@ -145,13 +146,14 @@ class EnvironmentLifecycle:
         """Return what the engine would be told at a start now, with the GPUs it holds. Raises: NotFoundError."""
         environment = self._table.require(ref)
         ids = self._ids(self._users.require(ref.user))
-        account = EnvironmentAccount(ref, *ids, environment.gpus, "", self._settings.notebook_port)
+        shared = self._settings.shared(ref.user)
+        account = EnvironmentAccount(ref, *ids, environment.gpus, "", self._settings.notebook_port, shared)
         return self._spec(environment, self._image_of(environment), account, self._layout(ref))
 
     def set_password(self, ref: EnvironmentRef, bcrypt_hash: str) -> None:
         """Give the notebook another password, effective at the next login. Raises: NotFoundError, StoreError."""
         self._table.require(ref)
-        write_password_hash(self._layout(ref), bcrypt_hash, *self._ids(self._users.require(ref.user)))
+        write_password_hash(self._layout(ref), bcrypt_hash, *self.owner(ref))
         self._engine().refresh(ref)
 
     def grow_disk(self, ref: EnvironmentRef, size_bytes: int) -> None:
@@ -171,7 +173,7 @@ class EnvironmentLifecycle:
 
     def mount_disks(self, user: str = "*") -> list[EnvironmentRef]:
         """Have the files of all environments, or of one user's, where they can be read. Raises: DevgwError."""
-        for ref in (refs := self.disks.all(user)):
+        for ref in (refs := self.disks.to_mount(user)):
             with self.locks.hold(ref):
                 self.disks.prepare(ref, 0)
         return refs
@@ -240,7 +242,7 @@ class EnvironmentLifecycle:
 
     def tell(self, ref: EnvironmentRef, reason: str, stop_at: datetime, *, save: bool) -> None:
         """Let the environment know that it will stop. Raises: NotFoundError, StoreError."""
-        uid, gid = self._ids(self._users.require(ref.user))
+        uid, gid = self.owner(ref)
         write_notice(self._layout(ref), uid, gid, reason=reason, stop_at=stop_at, save=save)
         self._engine().refresh(ref)
 
@@ -273,6 +275,10 @@ class EnvironmentLifecycle:
         if moved_bytes:
             self._table.touch(ref)
 
+    def owner(self, ref: EnvironmentRef) -> tuple[int, int]:
+        """Return uid and gid of an environment's files. Raises: NotFoundError."""
+        return self._ids(self._users.require(ref.user))
+
     def host_key(self, ref: EnvironmentRef) -> str:
         """Return the environment's pinned public host key."""
         return host_key_line(self._layout(ref))
@@ -296,9 +302,8 @@ class EnvironmentLifecycle:
             gpus = self.leases.before_start(environment, undo, progress, actor)
             self.disks.prepare(ref, environment.limits.disk_bytes)
             layout.make(*self._ids(user))
-            account = EnvironmentAccount(
-                ref, *self._ids(user), gpus, self._settings.ca_line(), self._settings.notebook_port
-            )
+            shared, port = self._settings.shared(ref.user), self._settings.notebook_port
+            account = EnvironmentAccount(ref, *self._ids(user), gpus, self._settings.ca_line(), port, shared)
             write_account(layout, account)
             if self._settings.open_hosts is not None:
                 hosts = self._settings.open_hosts(ref.user, environment.egress)
@@ -342,7 +347,8 @@ class EnvironmentLifecycle:
             gid=account.gid,
             image=image.digest or image.reference,  # an engine that keeps no images knows no digests
             limits=environment.limits,
-            mounts=layout.mounts(datasets),
+            mounts=layout.mounts(datasets, [one.mount for one in account.shared]),
+            groups=groups_of(account.shared),
             variables={"DEVGW_USER": ref.user, "DEVGW_ENVIRONMENT": str(ref), "HOME": f"/home/{ref.user}"},
             gpus=tuple(account.gpus),
             gpu_request=self._wish(environment),

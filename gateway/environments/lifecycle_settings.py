@@ -1,6 +1,6 @@
 """What the lifecycle of environments is set to, and whom it asks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from gateway.engines.interface import Image
 from gateway.environments.disks import Disks
 from gateway.environments.locks import EnvironmentLocks
 from gateway.environments.open_hosts import OpenHosts
+from gateway.environments.shared_volumes import SharedDirectory
 from gateway.model import Egress, NodeName, UserName
 
 
@@ -25,6 +26,8 @@ class LifecycleSettings:
     notebook_port: int = 8888
     open_hosts: Callable[[UserName, Egress], OpenHosts] | None = None
     """Says which hosts outside are open to an environment by name; None: the environment is not told."""
+    shared: Callable[[UserName], Sequence[SharedDirectory]] = lambda _user: ()
+    """Returns the shared volumes that the policy gives a user now, which are there."""
     shared_locks: EnvironmentLocks | None = None
     """Set where gateways of other hosts act on the same environments."""
     drained: Callable[[], Mapping[NodeName, str]] = dict
@@ -41,6 +44,7 @@ class LifecycleSettings:
         *,
         ca_line: Callable[[], str],
         open_hosts: Callable[[UserName, Egress], OpenHosts],
+        shared: Callable[[UserName], Sequence[SharedDirectory]],
         drained: Callable[[], Mapping[NodeName, str]],
         image_of: Callable[[UserName, str], Image],
         shared_locks: EnvironmentLocks | None,
@@ -57,6 +61,7 @@ class LifecycleSettings:
             stop_timeout=chosen.stop_timeout,
             notebook_port=settings.server.notebook_port,
             open_hosts=open_hosts,
+            shared=shared,
             drained=drained,
             image_of=image_of,
             shared_locks=shared_locks,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from gateway.environments.disks import DISKS, Disks
+from gateway.environments.disks import Disks
+from gateway.environments.image_disks import DISKS
 from gateway.environments.layout import Layout, disk_error
 from gateway.environments.locks import EnvironmentLocks
 from gateway.errors import ConflictError, DevgwError

@@ -14,6 +14,7 @@ from pathlib import Path
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from gateway.doctor.finding import Report
+from gateway.environments.disk_limit import DiskUse
 from gateway.errors import DevgwError
 from gateway.gpus.reading import Reading
 from gateway.gpus.sensors import Measuring, Sensors
@@ -23,7 +24,7 @@ from gateway.metrics.families import AnyFamily
 from gateway.metrics.gpu_readings import GpuNames
 from gateway.metrics.gpu_seconds import GpuSeconds
 from gateway.metrics.user_disk import UserDisk
-from gateway.model import GpuUuid
+from gateway.model import EnvironmentRef, GpuUuid
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.queue import QueueTable
@@ -57,6 +58,7 @@ class Sources:
     last_head_file: Path
     journal_lag: Callable[[], float]
     directories: Mapping[str, Path]
+    disks: Callable[[], Mapping[EnvironmentRef, DiskUse]]
     inventory: Callable[[], Reading]
     sensors: Measuring
     bans: Callable[[], int]
@@ -144,6 +146,7 @@ class Collection(Collector):
             ("gpus", self._gpus),
             ("journal", lambda: site.journal(sources.journal_dir, sources.last_head_file, sources.journal_lag())),
             ("disk", lambda: (*site.disks(sources.directories), self._disk.family())),
+            ("environments' disks", lambda: site.environment_disks(sources.disks())),
             ("doctor", lambda: site.doctor(*self._report) if self._report else ()),
         )
 

@@ -187,6 +187,20 @@ DISK_SIZE = Family(_DISK, "devgw_disk_size_bytes", "gauge", "Size of the file sy
 USER_DISK = Family(
     _DISK, "devgw_user_disk_bytes", "gauge", "Disk that a user's files take, as of the last count.", ("user",)
 )
+_OF_ENVIRONMENT = ("user", "environment")
+ENVIRONMENT_DISK_SIZE = Family(
+    _DISK, "devgw_environment_disk_size_bytes", "gauge", "Size of an environment's own disk (the 500 fullest).",
+    _OF_ENVIRONMENT,
+)  # fmt: skip
+ENVIRONMENT_DISK_USED = Family(
+    _DISK, "devgw_environment_disk_used_bytes", "gauge", "What of it is used.", _OF_ENVIRONMENT
+)
+ENVIRONMENT_DISK_INODES = Family(
+    _DISK, "devgw_environment_disk_inodes", "gauge", "How many files and directories it can hold.", _OF_ENVIRONMENT
+)
+ENVIRONMENT_DISK_USED_INODES = Family(
+    _DISK, "devgw_environment_disk_used_inodes", "gauge", "How many it holds.", _OF_ENVIRONMENT
+)
 
 FAMILIES: tuple[Family, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 

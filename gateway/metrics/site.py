@@ -7,9 +7,10 @@ from pathlib import Path
 
 from gateway.audit.segments import last_written_at, segments
 from gateway.doctor.finding import Level, Report
+from gateway.environments.disk_limit import DiskUse
 from gateway.metrics import families
 from gateway.metrics.families import AnyFamily
-from gateway.model import EnvironmentState
+from gateway.model import EnvironmentRef, EnvironmentState
 from gateway.store.sessions import SessionTraffic
 
 
@@ -54,6 +55,17 @@ def disks(directories: Mapping[str, Path]) -> Iterator[AnyFamily]:
     yield from (free, size)
 
 
+def environment_disks(uses: Mapping[EnvironmentRef, DiskUse]) -> Iterator[AnyFamily]:
+    """Yield size and use of the disks that environments have of their own; of very many the fullest alone."""
+    made = [family.new() for family in _OF_DISKS]
+    fullest = sorted(uses.items(), key=lambda pair: pair[1].percent, reverse=True)[:_MOST_DISKS]
+    for ref, use in sorted(fullest):
+        numbers = (use.size_bytes, use.used_bytes, use.inodes, use.used_inodes)
+        for family, number in zip(made, numbers, strict=True):
+            family.add_metric([ref.user, str(ref)], number)
+    yield from made
+
+
 def doctor(report: Report, at: float) -> Iterator[AnyFamily]:
     """Yield the last round's findings."""
     yield _counted(families.DOCTOR_FINDINGS, report.counts())
@@ -68,6 +80,13 @@ def doctor(report: Report, at: float) -> Iterator[AnyFamily]:
     yield families.DOCTOR_ROUND.of(at)
 
 
+_MOST_DISKS = 500
+_OF_DISKS = (
+    families.ENVIRONMENT_DISK_SIZE,
+    families.ENVIRONMENT_DISK_USED,
+    families.ENVIRONMENT_DISK_INODES,
+    families.ENVIRONMENT_DISK_USED_INODES,
+)
 _RANK = {Level.OK: 0, Level.UNKNOWN: 1, Level.WARNING: 2, Level.FAILURE: 3}
 
 

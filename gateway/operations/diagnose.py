@@ -6,10 +6,13 @@ from pathlib import Path
 
 from gateway.config import Settings
 from gateway.doctor.doctor import Doctor, Sources
+from gateway.doctor.facts import DiskFacts
 from gateway.doctor.finding import Report
 from gateway.doctor.inside import Answer
 from gateway.engines.diagnostics import EngineDiagnostics
 from gateway.engines.interface import Node
+from gateway.environments.disk_warnings import LEVELS
+from gateway.environments.disks import Disks
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.errors import DevgwError, EngineError, NodeError
 from gateway.gpus.sampler import holders_of
@@ -59,6 +62,22 @@ def troubles_in(database: Database, table: EnvironmentTable) -> tuple[str, ...]:
     return tuple(f"{one.ref}: {one.trouble}" for one in table.all() if one.trouble)
 
 
+def disks_in(database: Database, table: EnvironmentTable, disks: Disks) -> DiskFacts:
+    """Return which disks are kept, which are not, and which are nearly full; before `devgw init` there are none."""
+    path = database.path
+    if path is not None and not path.exists():
+        return DiskFacts(disks.why_not())
+    states = [(str(one.ref), disks.state(one.ref, one.limits.disk_bytes)) for one in table.all()]
+    full = [(handle, state.use.percent) for handle, state in states if state.use and state.use.percent >= LEVELS[-1]]
+    return DiskFacts(
+        disks.why_not(),
+        kept=sum(bool(state.kept_by) for _handle, state in states),
+        unkept=tuple(f"{handle}, {state.why_not}" for handle, state in states if state.size_bytes and state.why_not),
+        nearly_full=tuple(f"{handle}, {percent} %" for handle, percent in full),
+        unsized=sum(not state.size_bytes for _handle, state in states),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """The rows that tell who holds what, and what went wrong with it."""
@@ -68,6 +87,7 @@ class Held:
     environments: EnvironmentTable
     drains: DrainTable
     nodes: Callable[[], Sequence[Node]]
+    disks: Disks
 
 
 def sources_of(
@@ -85,6 +105,7 @@ def sources_of(
         sensors=sensors,
         leases=lambda: held_leases(held.database, held.leases),
         troubles=lambda: troubles_in(held.database, held.environments),
+        disks=lambda: disks_in(held.database, held.environments, held.disks),
         nodes=lambda: nodes_in(held.database, held.drains, held.nodes()),
         policy_file=policy.file,
         load_policy=lambda: policy.policy,

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gateway.backup.archive import archive
-from gateway.environments.disks import DISKS
+from gateway.environments.image_disks import DISKS
 from gateway.environments.layout import disk_error
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.relocation import require_at_rest

@@ -17,6 +17,7 @@ from policies.requests import (
     Request,
     ReverseForwardRequest,
     SessionRequest,
+    SharedRequest,
     StreamlocalRequest,
     Subject,
     VariableRequest,
@@ -25,7 +26,7 @@ from policies.requests import (
 GRAMMAR = """\
 login | shell | exec | sftp | forward [HOST:]PORT | reverse-forward [HOST:]PORT | streamlocal PATH |
 streamlocal-listen PATH | agent-forwarding | variable NAME | dataset NAME | image NAME | gpu [COUNT] | egress WHAT |
-egress-host NAME[:PORT] | page user|auditor|admin |
+egress-host NAME[:PORT] | shared NAME [ro|rw] | page user|auditor|admin |
 create [image=NAME] [memory=SIZE] [disk=SIZE] [cpus=N] [gpus=N] [profile=NAME,...]
        [dataset=NAME,...] [egress=WHAT]
        [lifetime=DURATION] [environments=N] [gpus-held=N]"""
@@ -66,6 +67,7 @@ def parse_question(text: str, subject: Subject, at: datetime, *, defaults: _Valu
         "streamlocal-listen": lambda word: StreamlocalRequest(subject, at, word, listen=True),
         "variable": lambda word: VariableRequest(subject, at, word),
         "page": lambda word: PageRequest(subject, at, _level(word)),
+        "shared": lambda word: SharedRequest(subject, at, *_name_and_right(word)),
         "egress-host": lambda word: EgressHostRequest(subject, at, *_name_and_port(word)),
     }
     if verb in simple and not rest:
@@ -89,6 +91,13 @@ def _create(verb: str, rest: str, subject: Subject, at: datetime, defaults: _Val
             )
         values |= _CREATE_WORDS[name](value)
     return CreateRequest(subject, at, **values)
+
+
+def _name_and_right(text: str) -> tuple[str, bool]:
+    name, *rights = text.split()
+    if len(rights) > 1 or (rights and rights[0] not in {"ro", "rw"}):
+        raise ValueError(f"{' '.join(rights)!r} is no right to a shared volume: ro, rw")
+    return name, rights == ["rw"]
 
 
 def _level(word: str) -> PageLevel:

@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from gateway.config import Settings
 from gateway.doctor.doctor import Sources
-from gateway.doctor.facts import HostFacts, Space
+from gateway.doctor.facts import DiskFacts, HostFacts, Space
 from gateway.doctor.inside import LIST_COMMAND, Answer
 from gateway.engines.diagnostics import EngineFacts, ImageFacts
 from gateway.engines.interface import IMAGE_LABEL_PREFIX
@@ -77,6 +77,7 @@ def sources_at(settings: Settings, real: Sources, daemon: FakeDaemon) -> Sources
         real,
         engine=lambda: FakeDiagnostics(daemon, root / "etc/cdi"),
         machine=_machine,
+        disks=lambda: DiskFacts(kept=1),
         toolkit=str(root / "bin/nvidia-ctk"),
         root=root,
         port_holder=lambda _address, _port: "",

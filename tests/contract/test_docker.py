@@ -12,7 +12,8 @@ import pytest
 from gateway.engines.docker.engine import DockerEngine
 from gateway.engines.docker.names import container_name
 from gateway.model import Egress, EnvironmentRef, Mount
-from tests.contract.subject import EngineUnderTest
+from tests.contract.subject import EngineUnderTest, started
+from tests.support.small_disk import docker_pid
 
 pytestmark = [pytest.mark.engine, pytest.mark.docker]
 
@@ -52,6 +53,16 @@ def test_no_port_is_published(real: EngineUnderTest, api: docker.APIClient, egre
     shown = inspected(api, real)
     assert not shown["HostConfig"]["PortBindings"]
     assert not any(shown["NetworkSettings"]["Ports"].values())
+
+
+def test_what_it_prints_has_an_end(real: EngineUnderTest, api: docker.APIClient) -> None:
+    """Anybody inside can write to process 1's output; the daemon keeps three files of 20 MB, the older ones packed."""
+    spool = started(real)
+    assert spool.run("head -c 70000000 /dev/zero | tr '\\0' x | fold -w 1000 >/proc/1/fd/1").code == 0
+    container = Path(api.info()["DockerRootDir"]) / "containers" / inspected(api, real)["Id"]
+    seen_by_the_daemon = Path(f"/proc/{docker_pid(os.environ['DOCKER_HOST'])}/root") / container.relative_to("/")
+    written = sum(file.stat().st_size for file in seen_by_the_daemon.rglob("*") if file.is_file())
+    assert 2**16 < written < 64 * 10**6
 
 
 def test_no_secret_is_shown(real: EngineUnderTest, api: docker.APIClient, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The disk of an environment through the whole gateway: full for its user alone, grown, backed up, renamed, purged."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from gateway.audit.verify import verify
 from gateway.environments.disk_image import may_grow_mounted
 from tests.support.engine_variables import engine_variables
-from tests.support.gateway_process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess, poll
 
 pytestmark = pytest.mark.engine
 FILL = "cat /dev/zero >~/fill 2>/tmp/why; cat /tmp/why; df -P ~ | tail -1"
@@ -45,6 +46,17 @@ def disk(gateway: GatewayProcess, user: str) -> dict[str, int]:
     return found
 
 
+def warned(gateway: GatewayProcess) -> list[dict[str, str]]:
+    lines = gateway.devgw("audit", "log", "-o", "json").stdout.splitlines()
+    return [found for found in map(json.loads, lines) if found["code"] == "disk.warned"]
+
+
+def login(gateway: GatewayProcess, user: str) -> str:
+    """Return what a terminal shows that opens and closes."""
+    return gateway.ssh(user, "-tt", stdin=b"exit\n").stdout.decode()
+
+
+@pytest.mark.emits("disk.warned")
 @pytest.mark.attack("H6", "one user fills a disk of a fixed size: only theirs is full")
 def test_a_full_disk_hurts_its_user_alone_who_can_log_in_and_remove(gateway: GatewayProcess) -> None:
     """Bob writes, the journal is whole, and alice's login, removal and next file work."""
@@ -53,6 +65,15 @@ def test_a_full_disk_hurts_its_user_alone_who_can_log_in_and_remove(gateway: Gat
     assert gateway.ssh("bob", "echo hers >~/file && cat ~/file").stdout == b"hers\n"
     assert verify(gateway.root / "state/journal").ok
     assert f"64MiB {disk(gateway, 'alice')['disk_used_percent']}%" in gateway.devgw("list").stdout
+    is_warned_and_whole_after_removal(gateway)
+
+
+def is_warned_and_whole_after_removal(gateway: GatewayProcess) -> None:
+    """The journal says it, a terminal that opens reads it, and no more when there is room."""
+    poll(lambda: warned(gateway), "the warning", 60)
+    assert {line["environment"] for line in warned(gateway)} == {"alice"}
+    assert "your disk is" in login(gateway, "alice")
+    assert "your disk is" not in login(gateway, "bob")
     gateway.devgw("stop", "alice")
     gateway.devgw("start", "alice")
     assert gateway.ssh("alice", "rm ~/fill && echo hers >~/file && cat ~/file").stdout == b"hers\n"

@@ -106,6 +106,16 @@ def test_everybodys_views_are_shown(gateway: GatewayProcess, path: str) -> None:
         assert "<h1>" in answer.text
 
 
+def test_a_disk_is_said_with_its_size_and_what_keeps_it(gateway: GatewayProcess) -> None:
+    """Plainly too where nothing does: to its user, to administrators, and to auditors in the fullest's place."""
+    add(gateway, "ida", disk_bytes=3 << 29)
+    with browser(gateway, "ida") as ida, browser(gateway, "alice") as alice, browser(gateway, "carol") as carol:
+        assert "<dt>Disk</dt><dd>1.5GiB, not enforced: " in ida.get("/").text
+        assert "<dt>Disk</dt><dd>no size of its own" in alice.get("/").text
+        assert "<td>1.5GiB not enforced</td>" in carol.get("/administration").text
+        assert "<td>ida</td><td>1.5GiB, not enforced: " in carol.get("/gpus").text
+
+
 @pytest.mark.parametrize("path", ["/people", "/administration", "/administration/connections", "/administration/gpus"])
 def test_an_administrators_views_are_shown_to_them_alone(gateway: GatewayProcess, path: str) -> None:
     with browser(gateway, "carol") as carol, browser(gateway, "bob") as bob:

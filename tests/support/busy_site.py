@@ -7,12 +7,13 @@ from sqlalchemy import insert
 
 from gateway.doctor.finding import Report, failure, ok
 from gateway.engines.bubblewrap.process import Process
+from gateway.environments.disk_limit import DiskUse
 from gateway.gpus.reading import Reading
 from gateway.gpus.sensors import Measurement, Sensors
 from gateway.metrics.collection import Collection, Sources, Tables
 from gateway.metrics.event_counts import EventCounts
 from gateway.metrics.user_disk import UserDisk
-from gateway.model import Gpu, GpuUuid
+from gateway.model import EnvironmentRef, Gpu, GpuUuid
 from gateway.process.ownership import is_alive
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
@@ -95,6 +96,7 @@ def collection(root: Path, users: int) -> tuple[Collection, EventCounts]:
         last_head_file=head,
         journal_lag=lambda: 0.004,
         directories={"state": root},
+        disks=lambda: {EnvironmentRef.parse(f"u{n:04}"): DiskUse(2**30, n * 2**20, 2**16, n) for n in range(users)},
         inventory=lambda: Reading("nvml", tuple(Gpu(one.uuid, one.name) for one in _devices() if one.parent)),
         sensors=FixedSensors(),
         bans=lambda: 3,

@@ -170,7 +170,7 @@ def _becoming(order: Order) -> Callable[[], None]:
             _, ceiling = resource.getrlimit(limit)
             resource.setrlimit(limit, (_lowered(soft, ceiling), _lowered(hard, ceiling)))
         if order.ids is not None:
-            os.setgroups([])
+            os.setgroups(order.groups)
             os.setgid(order.ids[1])
             os.setuid(order.ids[0])
 

@@ -181,6 +181,7 @@ class BubblewrapEngine(OneNode):
             made_groups=self._cgroups.make(unit, spec.limits),
             in_scope=self._cgroups.kind == "systemd",
             ids=_ids(spec),
+            groups=spec.groups,
             stack=stack,
         )
         give(order, record.directory, self._cgroups.prefix(unit, spec.limits), answer)

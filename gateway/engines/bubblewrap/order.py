@@ -23,7 +23,8 @@ _ANSWER_SECONDS = 60.0
 class Order:
     """One sandbox to supervise.
 
-    `ids` is whom to become first, None for a gateway that is not root; `report` is the descriptor for the answer.
+    `ids` is whom to become first, and in which groups; None for a gateway that is not root. `report` is the descriptor
+    for the answer.
     """
 
     bwrap: str
@@ -33,6 +34,7 @@ class Order:
     made_groups: tuple[Path, ...] = ()
     in_scope: bool = False
     ids: tuple[int, int] | None = None
+    groups: tuple[int, ...] = ()
     stack: Stack | None = None
 
     @classmethod
@@ -44,6 +46,7 @@ class Order:
                 "sandbox": Sandbox.read(found["sandbox"]),
                 "made_groups": tuple(Path(group) for group in found["made_groups"]),
                 "ids": tuple(found["ids"]) if found["ids"] else None,
+                "groups": tuple(found["groups"]),
                 "stack": Stack(**found["stack"]) if found["stack"] else None,
             }
         )

@@ -181,4 +181,5 @@ def _spec_of(ref: EnvironmentRef, found: dict[str, Any]) -> EnvironmentSpec:
         gpus=tuple(GpuUuid(gpu) for gpu in found["gpus"]),
         egress=Egress(found["egress"]),
         read_only_root=found["read_only_root"],
+        groups=tuple(found.get("groups", ())),  # an older version wrote none
     )

@@ -55,6 +55,7 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
             "DeviceRequests": device_requests(spec.gpus, facts.injection),
             "Mounts": [_bind(mount, facts.api_version) for mount in spec.mounts],
             "Tmpfs": _tmpfs(spec, facts),
+            **({"GroupAdd": [str(gid) for gid in spec.groups]} if spec.groups else {}),
             "RestartPolicy": {"Name": "no"},  # the gateway starts environments, after it has seen the GPUs
             "LogConfig": _log(facts),
         },

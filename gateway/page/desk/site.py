@@ -14,6 +14,7 @@ from policies.requests import PageLevel, Subject
 
 if TYPE_CHECKING:
     from gateway.audit.journal import Journal
+    from gateway.environments.disks import Disks
     from gateway.environments.rounds import Rounds
 
 
@@ -39,6 +40,8 @@ class Asker:
 class Site(SiteParts, Protocol):
     """One gateway's parts, each made on first use."""
 
+    @property
+    def disks(self) -> "Disks": ...
     @property
     def inventory(self) -> Inventory: ...
     @property

@@ -66,7 +66,7 @@ def monitor(
         return Reading("nvml", tuple(Gpu(uuid, "NVIDIA A100", 1, "0") for uuid in now))
 
     gpus = HeldGpus(held=lambda: held, read=read, wait_seconds=0.0 if len(shown) == 1 else 30.0)
-    return EnvironmentMonitor(lambda: looks, lambda: looks, gpus, looks, journal, Watchdog())
+    return EnvironmentMonitor(lambda: looks, (lambda: looks,), gpus, looks, journal, Watchdog())
 
 
 def test_what_is_found_is_journaled_and_lines_are_handed_on() -> None:

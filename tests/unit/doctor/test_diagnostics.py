@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.doctor.diagnostics import diagnose
-from gateway.doctor.facts import CdiSpec, Facts, FileFacts, GpuProcess, Space, Wish
+from gateway.doctor.facts import CdiSpec, DiskFacts, Facts, FileFacts, GpuProcess, Space, Wish
 from gateway.doctor.finding import Level, Unasked, report_of
 from gateway.gpus.sensors import Sensors
 from gateway.model import EnvironmentRef, Limits
@@ -113,6 +113,7 @@ CASES: list[tuple[Change, str, Level, str]] = [
     (inner("engine", seccomp=""), "engine.seccomp", FAILURE, "no environments"),
     (inner("engine", seccomp="unconfined"), "engine.seccomp", WARNING, "unconfined"),
     (inner("engine", missing_limits=("swap",)), "engine.limits", FAILURE, "swap"),
+    (inner("wish", read_only_root=False), "engine.root", WARNING, "has no size"),
     (inner("engine", cgroup_version="1"), "engine.limits", WARNING, "cgroup v1"),
     (inner("engine", ceilings={"memlock": 65536}), "engine.memlock", WARNING, "64 KiB"),
     (inner("engine", has_live_restore=False), "engine.live-restore", WARNING, "ends every environment"),
@@ -147,6 +148,9 @@ CASES: list[tuple[Change, str, Level, str]] = [
     (inner("site", journal=Unasked("denied")), "site.journal", UNKNOWN, "denied"),
     (inner("site", troubles=("alice: x", "bob: x")), "site.environments", FAILURE, "more"),
     (inner("site", troubles=Unasked("denied")), "site.environments", UNKNOWN, "denied"),
+    (inner("site", disks=DiskFacts(unkept=("alice, no root", "bob, no root"))), "site.disks", WARNING, "1 more"),
+    (inner("site", disks=DiskFacts(kept=1, nearly_full=("alice, 97 %",))), "site.disks", WARNING, "alice, 97 %"),
+    (inner("site", disks=Unasked("denied")), "site.disks", UNKNOWN, "denied"),
     (inner("site", duties="'rounds' died once"), "site.duties", WARNING, "died once"),
     (inner("site", opened_macs=("hmac-sha2-256",)), "site.macs", WARNING, "server.macs permits hmac-sha2-256"),
     (inner("site", port_holder="address already in use"), "site.port", FAILURE, "cannot be had"),
@@ -236,3 +240,10 @@ def level_of(facts: Facts, check: str) -> Level:
 def test_cdi_spec_names_need_not_match_in_case(healthy: Facts) -> None:
     named = CdiSpec(Path("/etc/cdi/x.yaml"), frozenset(uuid.upper() for uuid in UUIDS), "570.124.06")
     assert level_of(inner("cdi", specs=(named,))(healthy), "cdi.specs") is Level.OK
+
+
+def test_where_no_disk_has_a_size_that_is_said(healthy: Facts) -> None:
+    """It is no illness, and an administrator reads what follows from it."""
+    changed = inner("site", disks=DiskFacts(why_not="the gateway is not root", unsized=2))(healthy)
+    told = next(found for found in diagnose(changed) if found.check == "site.disks")
+    assert (told.level, "not root" in told.message, "may fill" in told.message) == (Level.OK, True, True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.environments import disk_image, disk_mounts, disks
+from gateway.environments import disk_image, disk_mounts, image_disks
 from gateway.environments.disk_image import LEAST_BYTES, may_grow_mounted
 from gateway.environments.disks import Disks
 from gateway.environments.layout import Layout
@@ -259,9 +259,9 @@ def cut_at(patch: pytest.MonkeyPatch, at: int) -> list[int]:
 
         patch.setattr(module, attribute, run)
 
-    for module in (disk_image, disk_mounts, disks):
+    for module in (disk_image, disk_mounts, image_disks):
         stepped("program", module, "run_program")
-    stepped("removal", disks, "remove_tree")
+    stepped("removal", image_disks, "remove_tree")
     stepped("rename", Path, "rename")
     return steps
 

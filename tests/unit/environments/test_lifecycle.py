@@ -1,7 +1,7 @@
 """Create, start, stop, delete under failures and crashes at every step: nothing half-made, nothing leaked."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import pytest
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.lifecycle_settings import LifecycleSettings
 from gateway.environments.reconcile import Reconciler
+from gateway.environments.shared_volumes import SharedDirectory, groups_of
 from gateway.errors import ConflictError, EngineError, LeaseError
 from gateway.gpus.leases import Leases
 from gateway.gpus.reading import Reading
-from gateway.model import Actor, Egress, Environment, EnvironmentRef, EnvironmentState, Gpu, GpuUuid, Limits
+from gateway.model import Actor, Egress, Environment, EnvironmentRef, EnvironmentState, Gpu, GpuUuid, Limits, Mount
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
@@ -217,3 +218,20 @@ def test_a_lease_is_journaled_when_it_begins_and_ends_and_not_in_between(site: S
         ("lease.granted", "bob", GPU, "asked for 1"),
         ("lease.released", "devgw", GPU, "the environment was deleted"),
     ]
+
+
+def test_a_start_takes_the_shared_volumes_that_the_policy_gives_then(site: Site, tmp_path: Path):
+    """Mounted, with their groups, which have a name inside; what is given no more is there no more."""
+    given = [SharedDirectory("project-x", tmp_path, 1_200_000, is_writable=False)]
+    site.environments._settings = replace(site.environments._settings, shared=lambda _user: given)
+    site.create()
+    group = site.root / "environments/alice/main/config/group"
+    spec = site.environments.spec_of(ALICE)
+    assert Mount(tmp_path, "/shared/project-x", read_only=True) in spec.mounts
+    assert spec.groups == groups_of(given)
+    assert "shared-project-x:x:1200000:alice\n" in group.read_text()
+    given.clear()
+    site.environments.stop(ALICE)
+    site.environments.start(ALICE)
+    assert "/shared/project-x" not in {mount.target for mount in site.environments.spec_of(ALICE).mounts}
+    assert "shared" not in group.read_text()

@@ -77,6 +77,15 @@ def test_a_thousand_users_fit(text: str) -> None:
     assert len(samples(text)) < 8 * USERS
 
 
+def test_of_very_many_disks_the_fullest_are_there(text: str) -> None:
+    """A site's alerts find whoever is near the end, and the number of series has an end of its own."""
+    name = "devgw_environment_disk_used_bytes"
+    shown = {labels for found, labels in samples(text) if found == name}
+    assert len(shown) == 500
+    assert value(text, name, user="u0999", environment="u0999") == 999 * 2**20
+    assert value(text, "devgw_environment_disk_used_inodes", user="u0999", environment="u0999") == 999
+
+
 def test_a_scrape_of_a_thousand_users_is_quick(tmp_path: Path) -> None:
     """The best of several, in the processor's time: others run beside this one."""
     made, _events = collection(tmp_path, USERS)

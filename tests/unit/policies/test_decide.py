@@ -127,6 +127,14 @@ ANSWERS = [
         "create gpus=1 profile=full",
         False,
     ),
+    # shared volumes: by name, reading and writing apart
+    ('shared = {project-x = "rw"}', "shared project-x", True),
+    ('shared = {project-x = "rw"}', "shared project-x rw", True),
+    ('shared = {project-x = "ro"}', "shared project-x ro", True),
+    ('shared = {project-x = "ro"}', "shared project-x rw", False),
+    ('shared = {project-x = "rw"}', "shared project-y", False),
+    ('shared = {project-x = "rw"}', "shared Project-x", False),
+    ("", "shared project-x", False),
     # what may be created: datasets, lifetime
     ('images = ["*"]\nmax_environments = 1\ndatasets = ["imagenet"]', "dataset imagenet", True),
     ('images = ["*"]\nmax_environments = 1\ndatasets = ["imagenet"]', "dataset imagenet2", False),
@@ -223,6 +231,7 @@ DENIALS = [
     ('images = ["*"]\nmax_environments = 1\ndatasets = ["*"]', 'datasets = ["secret"]', "dataset secret"),
     ('images = ["*"]\nmax_environments = 1\nmax_gpus = 1', 'gpu_profiles = ["full"]', "gpu"),
     ('images = ["*"]\nmax_environments = 1\negress = "internet"', "egress = true", "egress internet"),
+    ('shared = {project-x = "rw"}', 'shared = ["project-*"]', "shared project-x"),
     ('egress_hosts = ["*.hf.co"]', "egress = true", "egress-host cdn.hf.co"),
     ('egress_hosts = ["*.hf.co"]', 'egress_hosts = ["cdn.hf.co"]', "egress-host cdn.hf.co"),
     ('egress_hosts = ["cdn.hf.co"]', 'egress_hosts = ["*.hf.co"]', "egress-host cdn.hf.co"),

@@ -12,6 +12,9 @@ CHANGES = [
     ('sessions = ["shell"]', 'sessions = ["shell", "exec"]', ["alice, bob gains: open exec sessions"]),
     ('datasets = ["a"]', 'datasets = ["b"]',
      ["alice, bob gains: mount the dataset b", "alice, bob loses: mount the dataset a"]),
+    ('shared = {x = "ro"}', 'shared = {x = "rw"}', ["alice, bob gains: write to the shared volume x"]),
+    ('shared = {x = "ro"}', 'shared = {x = "ro"}\ndeny.shared = ["x"]',
+     ["alice, bob is restricted: never the shared volume x", "alice, bob loses: read the shared volume x"]),
     # ports: exactly those that differ
     ('permit_open = ["6000-6010"]', 'permit_open = ["6005-6012"]',
      ["alice, bob gains: forward to localhost 6011-6012", "alice, bob loses: forward to localhost 6000-6004"]),

@@ -46,6 +46,13 @@ LIMITS: list[tuple[str, str, Callable[[Allowance], object], object]] = [
     ('egress = "internet"', 'egress = "none"', lambda a: a.egress.mode, "internet"),
     ('egress = ["203.0.113.7:443"]', 'egress = "none"', lambda a: str(a.egress), "203.0.113.7/32:443"),
     ('egress = ["203.0.113.7"]', 'egress = "internet"', lambda a: str(a.egress), "internet, 203.0.113.7/32"),
+    # every shared volume, and the right to write before the right to read
+    (
+        'shared = {b = "ro", a = "rw"}',
+        'shared = {b = "rw", c = "ro"}',
+        lambda a: ", ".join(map(str, a.shared)),
+        "a (rw), b (rw), c (ro)",
+    ),
     # every host by name
     (
         'egress_hosts = ["pypi.org"]',

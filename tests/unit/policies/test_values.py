@@ -1,5 +1,6 @@
 """The small values of a policy: ports, durations, sizes, hours, networks, egress, places of keys."""
 
+import re
 import tomllib
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.config import quantities as of_settings
 from policies.egress import parse_egress, parse_target
 from policies.hours import parse_hours
+from policies.load import PolicyError, parse_policy
 from policies.ports import PortMap, Ports
 from policies.quantities import parse_duration, parse_size, show_duration, show_size
 from policies.source import locate
@@ -184,3 +186,19 @@ def test_what_is_no_duration_is_none_in_either(text: str) -> None:
 )
 def test_a_size_means_the_same_in_settings_and_policies(text: str, size: int) -> None:
     assert parse_size(text) == of_settings.parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('shared = ["x"]', "write a table such as"),
+        ('shared = {X = "ro"}', "'X' is no name"),
+        ('shared = {"../etc" = "ro"}', "is no name"),
+        ('shared = {x = "wr"}', "write 'ro' to read"),
+        ("shared = {x = true}", "write 'ro' to read"),
+    ],
+)
+def test_what_is_no_shared_volume_is_refused_with_its_line(text: str, words: str) -> None:
+    with pytest.raises(PolicyError, match=re.escape(words)) as refused:
+        parse_policy(f"version = 1\n[roles.m]\n{text}\n", "policy.toml")
+    assert "policy.toml:3" in str(refused.value)

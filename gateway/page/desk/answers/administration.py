@@ -41,6 +41,7 @@ def environments(site: Site, asker: Asker, search: str = "", page: int = 1) -> d
                 "detail": one.trouble or one.detail,
                 "gpus": list(one.gpus),
                 "image": one.image,
+                "disk": site.disks.state(one.ref, one.limits.disk_bytes).short,
                 "last_use": one.last_active_at.isoformat() if one.last_active_at else None,
             }
             for one in rows

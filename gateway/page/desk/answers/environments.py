@@ -139,6 +139,7 @@ def _described(site: Site, environment: Environment) -> dict[str, Any]:
         "gpu_request": environment.gpu_request,
         "memory_bytes": environment.limits.memory_bytes,
         "cpus": environment.limits.cpus,
+        "disk": site.disks.state(environment.ref, environment.limits.disk_bytes).text,
         "datasets": list(environment.datasets),
         "egress": environment.egress,
         "created_at": environment.created_at.isoformat(),

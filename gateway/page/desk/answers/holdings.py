@@ -20,6 +20,7 @@ _DAYS = (1, 7, 30)
 _SPANS_OF_A_GPU = 300
 _IDLE_SHARE = 0.02
 _HUES = 6
+_DISKS_MAX = 500
 _IDLE_AFTER = timedelta(hours=1)
 
 
@@ -81,8 +82,17 @@ def _timeline(site: Site, days: int) -> dict[str, Any]:
         "days": days,
         "gpus": rows,
         "people": people[:500],
+        "disks": _disks(site),
         "notes": list(reading.notes),
     }
+
+
+def _disks(site: Site) -> list[dict[str, str]]:
+    """Return the disks that environments have of their own, the fullest first; those that nothing keeps come last."""
+    states = [(one.ref, site.disks.state(one.ref, one.limits.disk_bytes)) for one in site.table.all()]
+    sized = [(ref, state) for ref, state in states if state.size_bytes]
+    sized.sort(key=lambda pair: pair[1].use.percent if pair[1].use else -1, reverse=True)
+    return [{"environment": printable(str(ref)), "disk": state.text} for ref, state in sized[:_DISKS_MAX]]
 
 
 def _timelines(site: Site) -> dict[int, Shared[dict[str, Any]]]:

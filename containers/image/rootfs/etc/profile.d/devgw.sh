@@ -18,3 +18,7 @@ if [ -t 1 ] && [ ! -e "$HOME/.hushlogin" ] && [ -s /etc/devgw/env/egress_note ];
     fi 2>/dev/null
     unset devgw_seen
 fi
+# That their disk is nearly full, at each login.
+if [ -t 1 ] && [ ! -e "$HOME/.hushlogin" ] && [ -s /etc/devgw/env/disk_note ]; then
+    cat /etc/devgw/env/disk_note
+fi
