@@ -109,11 +109,14 @@ class ClusterHost(Host):
                 self.ended += [one for one, at in self.engine.unreachable().items() if at == node]
                 self.nodes.declare_lost(node)
             case "rounds":
-                known = self.running().keys() - self.engine.unreachable().keys()
-                self.ended += known
-                for _round in range(4):
-                    self.now += timedelta(minutes=20)
-                    list(self.rounds.walk(lambda _ref, _line: None))
+                away = self.unknown_rows().keys()
+                self.ended += self.running().keys() - away
+                try:
+                    for _round in range(4):
+                        self.now += timedelta(minutes=20)
+                        list(self.rounds.walk(lambda _ref, _line: None))
+                finally:
+                    self.ended += away - self.unknown_rows().keys()  # whose node returned meanwhile is idle like others
             case "reap":
                 for orphan in self.reconciler.orphans():
                     self.ended.append(orphan.ref)

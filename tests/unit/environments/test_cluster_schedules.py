@@ -1,7 +1,7 @@
 """Schedules on several machines: a home has one writer, a GPU one hand, and what is unknown is left alone."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.cluster_schedule import NODES, ClusterHost, cluster_host
@@ -13,6 +13,10 @@ _KINDS = [
     *("cut", "cut", "heal", "lost", "rounds", "reap"),
 ]
 _BETWEEN = st.builds(Act, kind=st.sampled_from(["cut", "heal", "lost"]), who=st.integers(0, len(NODES) - 1))
+_BACK_DURING_ROUNDS = [
+    *(Act("create", 0), Act("create", 1), Act("cut", 1)),
+    *(Act("rounds", 0, at=at, happens=Act("heal", 1)) for at in (0, 3)),
+]
 _LIMITS = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True, "database": None}
 
 
@@ -51,6 +55,7 @@ def play(host: ClusterHost, schedule: list[Act]) -> None:
 
 @settings(max_examples=60, **_LIMITS)
 @given(schedule=st.lists(acts(_BETWEEN), min_size=5, max_size=40))
+@example(schedule=_BACK_DURING_ROUNDS)
 def test_nodes_that_go_and_come_at_any_step_cost_no_home_its_one_writer(
     databases: Databases, schedule: list[Act]
 ) -> None:
