@@ -34,6 +34,7 @@ def login_options(ref: EnvironmentRef, host_key: str, credentials: object) -> SS
     pinned = asyncssh.import_public_key(host_key)
     return SSHClientConnectionOptions(
         config=None,
+        host=str(ref),  # a name for the peer, which a socket between two processes has none of
         username=ref.user,
         client_keys=[credentials],
         known_hosts=([pinned], [], []),
