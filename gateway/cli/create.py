@@ -1,5 +1,6 @@
 """`devgw create`: an environment for a user, and everything they need to reach it, printed once."""
 
+from math import inf
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -90,9 +91,10 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     from gateway.operations.environments import CreateOrder
 
     allowance = invocation.app.policy.allowance(ref.user)
-    limits = limits_from(settings.environments, memory, cpus, disk, allowance.disk_bytes)
-    if cpus is not None and cpus > host_cpus():
-        out.note(f"this host has {host_cpus():g} CPUs; --cpus {cpus:g} is lowered to that")
+    most_cpus = host_cpus() if invocation.app.engine_choice.runs_here else inf
+    limits = limits_from(settings.environments, memory, cpus, disk, allowance.disk_bytes, most_cpus)
+    if cpus is not None and cpus > most_cpus:
+        out.note(f"this host has {most_cpus:g} CPUs; --cpus {cpus:g} is lowered to that")
     keys = read_public_keys(key or [])
     datasets = _chosen_datasets(invocation, ref, dataset)
     order = CreateOrder(

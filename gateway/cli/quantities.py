@@ -16,8 +16,9 @@ def limits_from(
     cpus: float | None,
     disk: str | None = None,
     largest_disk: int | None = None,
+    most_cpus: float | None = None,
 ) -> Limits:
-    """Return the limits of a new environment; /dev/shm gets half of the memory.
+    """Return the limits of a new environment; /dev/shm gets half of the memory, processors are at most `most_cpus`.
 
     Raises:
         UsageError: `memory.bad`, `cpus.bad` or `disk.bad`.
@@ -25,7 +26,8 @@ def limits_from(
     disk_bytes = parse_disk(disk, "--disk") if disk is not None else largest_disk or 0
     memory_bytes = defaults.memory if memory is None else parse_memory(memory)
     wanted = defaults.cpus if cpus is None else require_cpus(cpus)
-    return Limits(memory_bytes, min(wanted, host_cpus()), defaults.pids, memory_bytes // 2, disk_bytes)
+    most = host_cpus() if most_cpus is None else most_cpus
+    return Limits(memory_bytes, min(wanted, most), defaults.pids, memory_bytes // 2, disk_bytes)
 
 
 def parse_memory(text: str) -> int:

@@ -18,8 +18,8 @@ class _Section(BaseModel):
 class EngineSettings(_Section):
     """Which container engine runs the environments."""
 
-    kind: Literal["auto", "docker", "bubblewrap"] = "auto"
-    """`auto` takes Docker when it answers, else bubblewrap."""
+    kind: Literal["auto", "docker", "bubblewrap", "kubernetes"] = "auto"
+    """`auto` takes Docker when it answers, else bubblewrap; `kubernetes` has a section of its own."""
     docker_url: str = ""
     """Docker's API; empty: DOCKER_HOST, then unix:///var/run/docker.sock. Never taken from the docker CLI's context."""
     roots_dir: str = ""
@@ -27,7 +27,7 @@ class EngineSettings(_Section):
 
 
 class KubernetesSettings(_Section):
-    """The cluster that runs the environments. It is in no file before the engine has run on one."""
+    """The cluster that runs the environments, where engine.kind is `kubernetes`."""
 
     namespace: str = Field(default="devgw", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     """Namespace of everything devgw makes; it exists already. Prudent: one for devgw alone."""
@@ -83,7 +83,7 @@ class EnvironmentSettings(_Section):
     memory: Size = Field(default=8 * 2**30)
     """Memory limit, equal to the swap limit."""
     cpus: float = Field(default=4.0, gt=0)
-    """CPU limit; lowered to what the host has."""
+    """CPU limit; lowered to what the host has, where environments run on it."""
     pids: int = Field(default=4096, ge=64)
     """Limit on processes and threads."""
     egress: Literal["none", "internet"] = "none"
@@ -213,6 +213,7 @@ class Settings(_Section):
 
     server: SshSettings = SshSettings()
     engine: EngineSettings = EngineSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     environments: EnvironmentSettings = EnvironmentSettings()
     gpus: GpuSettings = GpuSettings()
     audit: AuditSettings = AuditSettings()

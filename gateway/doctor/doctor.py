@@ -115,7 +115,7 @@ def _asked(ask: Callable[[], Fact]) -> Fact | Unasked:
     try:
         return ask()
     except DevgwError as exc:
-        return Unasked(exc.message)
+        return Unasked(exc.message, exc.hint or "")
 
 
 def _image_of(environment: Environment) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from gateway.doctor.cluster import judge_cluster
 from gateway.doctor.facts import Wish
 from gateway.doctor.finding import Finding, Unasked, failure, judged, ok, warning
 from gateway.doctor.versions import is_older, parse_version
@@ -15,11 +16,14 @@ _SMALL_MEMLOCK_BYTES = 2**30
 def judge_engine(engine: EngineFacts | Unasked, wish: Wish) -> Iterator[Finding]:
     """Judge what the engine says of itself; silence is one failure, not ten."""
     if isinstance(engine, Unasked):
-        yield failure("engine.answers", f"no engine answers: {engine.why}", _ASK_ENGINE)
+        yield failure("engine.answers", f"no engine answers: {engine.why}", engine.hint or _ASK_ENGINE)
         return
     major, minor = engine.api_version
     api = f", API {major}.{minor}" if engine.is_daemon else ""
     yield ok("engine.answers", f"{engine.name} {engine.version} answers{api}")
+    if engine.cluster is not None:
+        yield from judge_cluster(engine.cluster, engine)
+        return
     yield judge_limits(engine)
     yield judge_root(wish)
     if not engine.is_daemon:
@@ -137,6 +141,8 @@ def judge_image_contract(image: ImageFacts | Unasked, wish: Wish) -> Finding:
     """An image without devgw's environment package has no sshd that the gateway could reach."""
 
     def judge(found: ImageFacts) -> Finding:
+        if found.is_elsewhere:
+            return ok("image.contract", f"nodes fetch {found.reference}; 'devgw doctor HANDLE' looks inside")
         if "devgw-environment" not in found.labels:
             return failure(
                 "image.contract",

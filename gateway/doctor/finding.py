@@ -19,9 +19,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unasked:
-    """Stands in the place of a fact that could not be learned, and says why."""
+    """Stands in the place of a fact that could not be learned, and says why; `hint` is what may help, if known."""
 
     why: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,16 @@ _FEW_INSTANCES = 128  # the kernel's default, counted for each user
 _SMALL_PID_MAX = 65_536
 
 
-def judge_host(host: HostFacts, wish: Wish) -> Iterator[Finding]:
-    """Judge the machine against what environments are to be."""
+def judge_host(host: HostFacts, wish: Wish | None) -> Iterator[Finding]:
+    """Judge the machine against what environments are to be; None where they are on other machines."""
     for space in host.spaces:
         yield judge_space(space)
+    if wish is not None:
+        yield from _judge_room(host, wish)
+    yield judged("host.clock", host.clock_is_synchronised, judge_clock, "'timedatectl' tells it")
+
+
+def _judge_room(host: HostFacts, wish: Wish) -> Iterator[Finding]:
     yield judged("host.memory", host.memory_bytes, lambda found: judge_memory(found, wish), "read /proc/meminfo")
     yield judge_shm(wish)
     yield judged("host.pids", host.pid_max, lambda found: judge_pids(found, wish), "read /proc/sys/kernel/pid_max")
@@ -30,7 +36,6 @@ def judge_host(host: HostFacts, wish: Wish) -> Iterator[Finding]:
         judge_instances,
         "read /proc/sys/fs/inotify/max_user_instances",
     )
-    yield judged("host.clock", host.clock_is_synchronised, judge_clock, "'timedatectl' tells it")
 
 
 def judge_space(space: Space) -> Finding:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings
+from gateway.engines.elsewhere import ImagesElsewhere, refuse_images
 from gateway.engines.interface import Scheduling
 from gateway.errors import EngineError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.image_store import ImageStore
     from gateway.engines.interface import Engine
+    from gateway.engines.kubernetes.engine import KubernetesEngine
 
 
 class EngineChoice:
@@ -45,7 +47,12 @@ class EngineChoice:
     @property
     def scheduling(self) -> Scheduling:
         """What the engine decides by itself, known without asking it."""
-        return Scheduling()  # Docker and bubblewrap decide nothing
+        return Scheduling(places_gpus=not self.runs_here)  # Docker and bubblewrap decide nothing
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether environments run on this host, whose processors and disks are theirs then; known without asking."""
+        return self._settings.engine.kind != "kubernetes"
 
     def engine(self) -> "Engine":
         """Return the engine. Raises: EngineError `engine.unreachable`, `engine.absent`."""
@@ -54,7 +61,7 @@ class EngineChoice:
         if self.kind == "docker":
             directory = self._settings.state_dir / "run-directories"
             return DockerEngine(self.docker_url, gateway_id=self._gateway_id, directory=directory)
-        return self._bubblewrap()
+        return self._kubernetes() if self.kind == "kubernetes" else self._bubblewrap()
 
     def diagnostics(self) -> "EngineDiagnostics":
         """Return what `devgw doctor` asks of the engine."""
@@ -62,16 +69,20 @@ class EngineChoice:
             from gateway.engines.docker.diagnostics import DockerDiagnostics
 
             return DockerDiagnostics(self.docker_url, gateway_id=self._gateway_id)
+        if self.kind == "kubernetes":
+            return self._kubernetes().diagnostics()
         from gateway.engines.bubblewrap.diagnostics import BubblewrapDiagnostics
 
         return BubblewrapDiagnostics(self._bubblewrap(), self._gateway_id, self._settings.gpus.cdi_spec_dirs)
 
     def image_builder(self) -> "ImageBuilder":
-        """Return what builds images for the engine."""
+        """Return what builds images for the engine. Raises: EngineError `image.elsewhere`, where it builds none."""
         if self.kind == "docker":
             from gateway.engines.docker.image_build import connect_builder
 
             return connect_builder(self.docker_url)
+        if self.kind == "kubernetes":
+            refuse_images("builds")
         from gateway.engines.bubblewrap.engine import find_bwrap
         from gateway.engines.bubblewrap.image_build import BubblewrapImageBuilder
 
@@ -83,6 +94,8 @@ class EngineChoice:
             from gateway.engines.docker.image_store import DockerImageStore
 
             return DockerImageStore(self.docker_url)
+        if self.kind == "kubernetes":
+            return ImagesElsewhere()
         from gateway.engines.bubblewrap.image_store import RootStore
 
         return RootStore(self.prepared_roots)
@@ -107,6 +120,17 @@ class EngineChoice:
     def docker_url(self) -> str:
         """Docker's API: from the settings, DOCKER_HOST or the usual socket; never from the docker CLI's context."""
         return self._settings.engine.docker_url or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+    def _kubernetes(self) -> "KubernetesEngine":
+        try:
+            from gateway.engines.kubernetes.engine import KubernetesEngine
+        except ModuleNotFoundError as exc:
+            raise EngineError(
+                "engine.absent",
+                f"the client of Kubernetes is not installed: there is no module {exc.name}",
+                "pip install 'devgw[kubernetes]'",
+            ) from exc
+        return KubernetesEngine(self._settings.kubernetes, self._gateway_id)
 
     def _bubblewrap(self) -> "BubblewrapEngine":
         from gateway.engines.bubblewrap.engine import BubblewrapEngine

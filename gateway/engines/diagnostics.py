@@ -8,6 +8,23 @@ from gateway.model import EnvironmentRef
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """What a cluster must have for environments, and what it lacks. Names are the cluster's own.
+
+    `needs_default_class` says that volumes leave their storage class to the cluster; `gpus` counts those of all nodes.
+    """
+
+    missing_rights: tuple[str, ...] = ()
+    missing_classes: tuple[str, ...] = ()
+    needs_default_class: bool = False
+    has_default_class: bool = True
+    gpu_resource: str = ""
+    gpus: int = 0
+    accepts_open_network: bool = False
+    oldest_version: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFacts:
     """An engine as it describes itself.
 
@@ -34,16 +51,19 @@ class EngineFacts:
     ceilings: Mapping[str, int] = field(default_factory=dict)
     marks: Mapping[str, EnvironmentRef] = field(default_factory=dict)
     is_daemon: bool = True
+    cluster: ClusterFacts | None = None
+    """None where environments run on one host."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """An image: devgw's labels by their bare name, and its variables."""
+    """An image: devgw's labels by their bare name, and its variables; nothing of either where it `is_elsewhere`."""
 
     reference: str
     labels: Mapping[str, str]
     variables: Mapping[str, str]
     user: str = ""
+    is_elsewhere: bool = False
 
 
 class EngineDiagnostics(Protocol):

@@ -210,7 +210,8 @@ class Rounds:
         except DevgwError as exc:
             yield Finding("environment.failed", ref, exc.message)
         else:
-            yield Finding.of_start("environment.healed", healed, "made anew with the same GPUs and files")
+            which = "the same GPUs" if set(healed.gpus) == set(environment.gpus) else "other GPUs"
+            yield Finding.of_start("environment.healed", healed, f"made anew with {which} and the same files")
 
     def _ending(
         self, environment: Environment, notice: NoticeState, ends: Mapping[EnvironmentRef, datetime | None]

@@ -23,7 +23,7 @@ ADDRESS = "10.93.0.1"
 _URL = f"https://{ADDRESS}:6443"
 _ETCD = "http://127.0.0.1:2379"
 _CGROUPS = Path("/sys/fs/cgroup")
-_VOLUMES = 24
+_VOLUMES = 96
 _STORAGE_CLASS = "shared"
 
 

@@ -11,6 +11,10 @@ def engine_kind() -> str:
 def engine_variables() -> dict[str, str]:
     """Return DEVGW_* variables for the engine and image that tests/setup/with_engine named."""
     kind = engine_kind()
+    if kind == "kubernetes":
+        from tests.cluster.environments import cluster_variables
+
+        return cluster_variables()
     place = {
         "docker": ("DEVGW_ENGINE_DOCKER_URL", "DOCKER_HOST"),
         "bubblewrap": ("DEVGW_ENGINE_ROOTS_DIR", "DEVGW_TEST_ROOTS"),

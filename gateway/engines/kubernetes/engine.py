@@ -26,7 +26,7 @@ from gateway.engines.interface import (
 )
 from gateway.engines.kubernetes import exec_stream, names, observe
 from gateway.engines.kubernetes.client import Cluster
-from gateway.engines.kubernetes.diagnostics import KubernetesDiagnostics
+from gateway.engines.kubernetes.diagnostics import OLDEST_VERSION, KubernetesDiagnostics, version_in
 from gateway.engines.kubernetes.ending import PodEnd
 from gateway.engines.kubernetes.errors import (
     ApiRefusalError,
@@ -63,6 +63,7 @@ class KubernetesEngine:
         self._gateway_id = gateway_id
         self._cluster = Cluster(settings)
         self._objects = Objects(self._cluster, settings, gateway_id)
+        self._is_new_enough = False
 
     def report(self) -> EngineReport:
         with self._cluster.asked_to("describe itself"):
@@ -77,6 +78,7 @@ class KubernetesEngine:
         asked = parse_gpu_request(spec.gpu_request)
         _require_sources(spec, self._settings)
         with self._cluster.asked_to(f"create {spec.ref}"):
+            self._require_version()
             nodes = list(self._objects.nodes().values())
             require_place(spec, asked, nodes, self._settings)
             affinity = affinity_of(spec, asked, nodes, self._settings)
@@ -191,7 +193,8 @@ class KubernetesEngine:
             if pod is None:
                 raise absent(service)
             try:
-                return self._cluster.run(exec_stream.dial(self._cluster, self._objects.path("pods", ref), service))
+                path, is_lost = self._objects.path("pods", ref), self._objects.loss_of(pod)
+                return self._cluster.run(exec_stream.dial(self._cluster, path, service, is_lost))
             except ApiRefusalError as exc:
                 if exc.status in {400, 404, 500}:  # it ended between the two questions
                     raise absent(service) from exc
@@ -280,6 +283,18 @@ class KubernetesEngine:
         except ApiRefusalError as exc:
             if exc.status != 409:
                 raise
+
+    def _require_version(self) -> None:
+        """Refuse a cluster that would drop parts of a pod's confinement without a word. Raises: EngineError."""
+        if not self._is_new_enough:
+            version = self._cluster.get("/version")
+            if version_in(version) < OLDEST_VERSION:
+                raise EngineError(
+                    "engine.too-old",
+                    f"the cluster is Kubernetes {version.get('gitVersion', '')}, which cannot confine environments",
+                    f"update it to {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or newer",
+                )
+            self._is_new_enough = True
 
     def _require_classes(self, volumes: Volumes) -> None:
         """Refuse a storage class that is not there; where the gateway may not look, the pod's events tell later."""

@@ -9,7 +9,7 @@ import json
 import logging
 import select
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -37,6 +37,7 @@ PYTHON = ["python3", "-I", "-c"]
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _ANSWER_SECONDS = 15.0
 _LOOK_SECONDS = 0.5
+_LOST_SECONDS = 1.0
 _MOST_OUTPUT = 2**20
 
 
@@ -69,8 +70,16 @@ async def capture(cluster: Cluster, path: str, command: list[str], seconds: floa
     return Output(code, bytes(out), bytes(error))
 
 
-async def dial(cluster: Cluster, path: str, service: Service) -> socket.socket:
-    """Return a non-blocking stream to a service of a pod. Raises: EngineError, ApiRefusalError, ApiSilenceError."""
+async def dial(
+    cluster: Cluster, path: str, service: Service, is_lost: Callable[[], bool] = lambda: False
+) -> socket.socket:
+    """Return a non-blocking stream to a service of a pod, which is cut when `is_lost` says that it leads nowhere.
+
+    A node that was cut off ends no stream by itself for many minutes.
+
+    Raises:
+        EngineError, ApiRefusalError, ApiSilenceError.
+    """
     stream = await cluster.exec(path, [*PYTHON, PROGRAM, service])
     pieces = _pieces(stream)
     try:
@@ -86,7 +95,7 @@ async def dial(cluster: Cluster, path: str, service: Service) -> socket.socket:
         raise
     ours.setblocking(False)
     theirs.setblocking(False)
-    carrier = _Carrier(stream, pieces, rest, ours)
+    carrier = _Carrier(stream, pieces, rest, ours, is_lost)
     task = asyncio.get_running_loop().create_task(carrier.run())
     _carriers.add(task)
     task.add_done_callback(_carriers.discard)
@@ -105,8 +114,10 @@ class _Carrier:
         pieces: AsyncIterator[tuple[int, bytes]],
         rest: bytes,
         ours: socket.socket,
+        is_lost: Callable[[], bool],
     ) -> None:
         self._stream = stream
+        self._is_lost = is_lost
         self._pieces = pieces
         self._rest = rest
         self._socket = ours
@@ -133,11 +144,20 @@ class _Carrier:
 
     async def _until_over(self, inward: "asyncio.Task[None]", outward: "asyncio.Task[None]") -> None:
         """Wait for the end of both directions, of one that failed, or of whoever reads at our end."""
-        await asyncio.wait({inward, outward}, return_when=asyncio.FIRST_COMPLETED)
+        await self._while_led({inward, outward})
         if outward.done() and outward.exception() is None:
-            await asyncio.wait({inward})
+            await self._while_led({inward})
         elif inward.done() and inward.exception() is None:
             await self._until_hung_up(outward)
+
+    async def _while_led(self, tasks: "set[asyncio.Task[None]]") -> None:
+        """Wait for the first of these to end. Raises: ApiSilenceError, when the stream leads nowhere any more."""
+        while not (await asyncio.wait(tasks, timeout=_LOST_SECONDS, return_when=asyncio.FIRST_COMPLETED))[0]:
+            self._require_led()
+
+    def _require_led(self) -> None:
+        if self._is_lost():
+            raise ApiSilenceError("the pod is gone, or its node does not answer")
 
     async def _inward(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(MOST_CONTENT):
@@ -171,6 +191,7 @@ class _Carrier:
             if any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0)):
                 return
             await asyncio.wait({outward}, timeout=_LOOK_SECONDS)
+            self._require_led()
 
 
 async def _pieces(stream: aiohttp.ClientWebSocketResponse) -> AsyncIterator[tuple[int, bytes]]:

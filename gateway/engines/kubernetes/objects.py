@@ -1,7 +1,7 @@
 """A gateway's objects in its namespace: found by name, listed by label, watched; and which of them are out of reach."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,24 @@ class Objects:
         where = observe.node_in(pod)
         if not where or observe.ended_in(pod) is not None:
             return False
-        node = self.nodes().get(where)
-        if node is None:
-            return True
-        conditions = {one["type"]: one["status"] for one in node["status"].get("conditions") or ()}
-        return conditions.get("Ready") != "True"
+        return not _is_ready(self.nodes().get(where))
+
+    def loss_of(self, pod: Mapping[str, Any]) -> Callable[[], bool]:
+        """Return what says whether streams into a pod lead nowhere: it was removed, or its node does not answer.
+
+        It is asked on the loop, so it asks nobody. A pod that no watch has told of yet is not lost.
+        """
+        name, uid, where = pod["metadata"]["name"], pod["metadata"]["uid"], observe.node_in(pod)
+        was_seen = False
+
+        def is_lost() -> bool:
+            nonlocal was_seen
+            now, node = self.watched_pods.known().get(name), self._nodes.known().get(where)
+            is_there = now is not None and now["metadata"]["uid"] == uid
+            was_seen = was_seen or is_there
+            return (was_seen and not is_there) or (node is not None and not _is_ready(node))
+
+        return is_lost
 
     def unreachable(self) -> dict[EnvironmentRef, NodeName]:
         """Return the environments whose node does not answer, without asking while the watches live."""
@@ -130,6 +143,11 @@ class Objects:
 
     def _ours(self, found: dict[str, Any] | None) -> dict[str, Any] | None:
         return found if found is not None and names.ref_in(found, self._gateway_id) is not None else None
+
+
+def _is_ready(node: Mapping[str, Any] | None) -> bool:
+    conditions = {one["type"]: one["status"] for one in (node or {"status": {}})["status"].get("conditions") or ()}
+    return conditions.get("Ready") == "True"
 
 
 def soon(seconds: float) -> float:

@@ -41,6 +41,11 @@ class Watched:
         with self._changed:
             return dict(self._objects)
 
+    def known(self) -> Objects:
+        """Return what there is as far as was told; asks nobody, and never blocks."""
+        with self._changed:
+            return dict(self._objects)
+
     def last(self, name: str) -> dict[str, Any] | None:
         """Return an object as it was seen last, also one that has just gone."""
         with self._changed:

@@ -1,5 +1,7 @@
 """Sizes, CPUs and ages as flags say and tables show them."""
 
+from math import inf
+
 import pytest
 
 from gateway.cli import quantities
@@ -46,3 +48,9 @@ def test_limits_fill_in_what_was_not_said(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(quantities, "host_cpus", lambda: 2.0)
     limits = limits_from(EnvironmentSettings(), memory="4GiB", cpus=None)
     assert (limits.memory_bytes, limits.shm_bytes, limits.cpus, limits.pids) == (4 * _GIB, 2 * _GIB, 2.0, 4096)
+
+
+def test_processors_of_other_machines_are_not_lowered_to_those_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small gateway may stand before large nodes."""
+    monkeypatch.setattr(quantities, "host_cpus", lambda: 2.0)
+    assert limits_from(EnvironmentSettings(), memory=None, cpus=64.0, most_cpus=inf).cpus == 64.0

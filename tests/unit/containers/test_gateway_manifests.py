@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
-from gateway.config.sections import KubernetesSettings, Settings
+from gateway.config.sections import Settings
 from gateway.config.ssh import SshSettings
 
 ROOT = Path(__file__).parents[3]
@@ -128,15 +127,10 @@ def test_the_rights_are_those_that_the_engines_page_names() -> None:
 
 
 def test_the_settings_are_devgws(tmp_path: Path) -> None:
-    """Its engine cannot be chosen yet, which the page says; both end together."""
     given = tomllib.loads(_one("ConfigMap")["data"]["devgw.toml"])
-    cluster = KubernetesSettings(**given.pop("kubernetes"))
-    assert cluster.namespace == _one("Role")["metadata"]["namespace"]
-    assert given.pop("engine") == {"kind": "kubernetes"}
     places = {f"{name}_dir": tmp_path for name in ("config", "state", "run", "cache")}
     settings = Settings(**given, **places, database_url="postgresql+psycopg://h/d")
+    assert settings.engine.kind == "kubernetes"
+    assert settings.kubernetes.namespace == _one("Role")["metadata"]["namespace"]
     keys = [mount["mountPath"] for mount in POD["containers"][0]["volumeMounts"] if mount["name"] == "keys"]
     assert [settings.site.keys_dir] == keys
-    with pytest.raises(ValidationError):
-        Settings(**places, engine={"kind": "kubernetes"})
-    assert "`engine.kind` does not take" in (ROOT / "docs/howto/on-kubernetes.md").read_text()

@@ -219,7 +219,9 @@ def test_an_environment_that_lost_its_gpu_is_made_anew_with_its_files_and_gpu(si
     note.write_text("precious")
     old = next(iter(site.daemon.containers.values()))
     alice.report(gpu_error="Failed to initialize NVML: Unknown Error")
-    assert [finding.code for finding in alice.go()] == ["gpu.lost", "environment.healed"]
+    findings = alice.go()
+    assert [finding.code for finding in findings] == ["gpu.lost", "environment.healed"]
+    assert findings[1].detail == "made anew with the same GPUs and the same files"
     assert "made anew" in alice.said[0]
     new = next(iter(site.daemon.containers.values()))
     assert (new is not old, new.running, new.spec.gpus, site.held()) == (True, True, (GPU,), {GPU: ALICE})

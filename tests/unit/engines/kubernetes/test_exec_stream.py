@@ -1,5 +1,6 @@
 """Streams into a pod: plain sockets whose directions end apart, and an early end that is never taken for success."""
 
+import select
 import socket
 import threading
 import time
@@ -50,8 +51,8 @@ def service(tmp_path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-def dial(cluster: Cluster, name: str = "ssh") -> socket.socket:
-    stream = cluster.run(exec_stream.dial(cluster, "/pod", name))
+def dial(cluster: Cluster, name: str = "ssh", is_lost: Callable[[], bool] = lambda: False) -> socket.socket:
+    stream = cluster.run(exec_stream.dial(cluster, "/pod", name, is_lost))
     assert not stream.getblocking()
     stream.settimeout(20)
     return stream
@@ -121,6 +122,31 @@ def test_a_stream_that_is_cut_ends_both_ways(cluster: Cluster, server: ExecServe
         with pytest.raises(OSError):  # noqa: PT011 - a broken pipe or a reset
             stream.sendall(b"x" * 2**24)
         assert inside.recv(1) == b""
+
+
+@pytest.mark.parametrize("ended", ["neither", "ours", "theirs"])
+def test_a_stream_that_leads_nowhere_is_cut(cluster: Cluster, service: socket.socket, ended: str) -> None:
+    """A node without a cable ends nothing by itself; whatever direction was over before, both are then."""
+    lost = threading.Event()
+    with dial(cluster, is_lost=lost.is_set) as stream, service.accept()[0] as inside:
+        if ended == "ours":
+            stream.shutdown(socket.SHUT_WR)
+            assert inside.recv(1) == b""
+        if ended == "theirs":
+            inside.shutdown(socket.SHUT_WR)
+            assert stream.recv(1) == b""
+        assert not lost.wait(1.5)
+        assert not _is_broken(stream)  # it stands while nobody says that it is lost
+        lost.set()
+        assert stream.recv(1) == b""
+        wait_until(lambda: _is_broken(stream), "nothing can be sent")
+
+
+def _is_broken(stream: socket.socket) -> bool:
+    """Say whether the other end is gone for both directions."""
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def test_a_reader_that_goes_takes_the_stream_along(
