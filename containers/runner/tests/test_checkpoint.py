@@ -1,7 +1,9 @@
 """A checkpoint is complete or absent, and holds exactly what was live when it was asked for."""
 
+import random
 import resource
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -67,6 +69,33 @@ def test_everything_comes_back(tmp_path):
     assert other.scheduler.last_epoch == state.scheduler.last_epoch
     step = other.optimizer.state[other.model[0].weight]["step"]
     assert step == state.optimizer.state[state.model[0].weight]["step"]
+
+
+def test_the_generators_of_python_numpy_and_torch_come_back(tmp_path):
+    """A model or a hook may draw from any of them; data sets are seeded for each batch and would not notice."""
+
+    def drawn() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002 - the global generator is what is tested
+
+    state = make_state()
+    make_writer(tmp_path).save(state, wait=True)
+    expected = drawn()
+    drawn()
+    restore(make_state(), find_start("auto", tmp_path).found, World(), {})
+    assert drawn() == expected
+
+
+def test_a_process_takes_the_buffers_of_its_own_file(tmp_path):
+    """Under FSDP2 each process has statistics of its own; the common tensors hold those of the main one."""
+    make_writer(tmp_path).save(make_state(), wait=True)
+    found = find_start("auto", tmp_path).found
+    file = found.path / "trainer-0.pt"
+    saved = torch.load(file, weights_only=True)
+    saved["buffers"]["1.running_mean"] += 5.0
+    torch.save(saved, file)
+    other = make_state()
+    restore(other, found, World(), {})
+    assert torch.equal(other.model[1].running_mean, saved["buffers"]["1.running_mean"])
 
 
 def make_scaler(scale: float, *, steps_since_overflow: int) -> torch.amp.GradScaler:

@@ -102,6 +102,16 @@ def test_a_right_loss_with_a_wrong_gradient_is_left(wrong, precision, dropout):
     assert "the gradient of model." in result.falls[0].line
 
 
+def test_a_step_that_fell_computes_what_eager_computes():
+    """It is not only called eager: nothing of the wrong rung stays on it."""
+    tried = trial(WrongEverywhere())
+    expected = ladder.draw(tried, tried.autocast).gradients
+    assert climb(tried, lambda succeeded: succeeded).rung is Rung.EAGER
+    got = ladder.draw(tried, tried.autocast).gradients
+    for name, gradient in expected.items():
+        assert torch.equal(got[name], gradient), name
+
+
 class Depth(nn.Module):
     """Blocks that are left out at random, whole."""
 
