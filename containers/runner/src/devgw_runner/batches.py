@@ -32,8 +32,8 @@ def make_order(prepared: Prepared) -> Order:
         length=prepared.facts.data.length,
         batch_size=plan.batch_size.value,
         seed=config.seed,
-        rank=prepared.world.rank,
-        world=prepared.world.size,
+        rank=prepared.world.data_rank,
+        world=prepared.world.data_size,
         last_batch=config.last_batch,
     )
     loading.check_order(order)
@@ -68,10 +68,10 @@ class _DatasetEvaluation:
         self._device = prepared.device
         self._order = SampleOrder(
             length=loading.dataset_length(data, "val"),
-            batch_size=min(prepared.plan.micro_batch.value, max(1, len(data) // prepared.world.size)),
+            batch_size=min(prepared.plan.micro_batch.value, max(1, len(data) // prepared.world.data_size)),
             seed=prepared.config.seed,
-            rank=prepared.world.rank,
-            world=prepared.world.size,
+            rank=prepared.world.data_rank,
+            world=prepared.world.data_size,
             shuffle=False,
             last_batch="eager",
         )

@@ -28,7 +28,8 @@ from devgw_runner.metrics.recorder import Recorder
 from devgw_runner.monitor import make_monitor
 from devgw_runner.optimizers import follows_metric, make_optimizer, make_schedule
 from devgw_runner.parallel.sharded_optimizer import rehearse
-from devgw_runner.parallel.world import StopConsensus
+from devgw_runner.parallel.world import StopConsensus, World
+from devgw_runner.plan.choice import Plan
 from devgw_runner.plan.throughput import count_steps
 from devgw_runner.plan.written import write_plan
 from devgw_runner.precision import autocast_for, convert_to_fp8, scaler_for, set_matmul_precision
@@ -162,10 +163,15 @@ def _open_writer(prepared: Prepared) -> CheckpointWriter:
         asynchronous=config.checkpoint_async,
         stager=pinned_stager(prepared.device),
         branch=prepared.start.branch,
-        made={"device": prepared.device.type, "parallel": prepared.plan.parallel.value},
+        made={"device": prepared.device.type, "parallel": how_parallel(prepared.plan, prepared.world)},
         keep_best=config.checkpoint_best,
     )
     return CheckpointWriter(settings, prepared.world)
+
+
+def how_parallel(plan: Plan, world: World) -> str:
+    """Say how a checkpoint's tensors are divided: another way of it is another layout."""
+    return plan.parallel.value if world.tensor == 1 else f"{plan.parallel.value} x tensor {world.tensor}"
 
 
 def _go_on(run: RunState) -> None:
@@ -208,7 +214,7 @@ def _resume(run: RunState, start: Start) -> None:
         run.recorder.event("passed-over", f"{complaint}; using {found.path.name}")
     made = {
         "device": run.device.type,
-        "parallel": run.plan.parallel.value,
+        "parallel": how_parallel(run.plan, run.world),
         "memory_format": run.plan.memory_format.value,
     }
     restored = restore(run.state, found, run.world, made)

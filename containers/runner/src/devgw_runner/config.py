@@ -59,6 +59,9 @@ class TrainConfig(BaseModel):
     parallel: Literal["auto", "single", "ddp", "fsdp"] = Field(
         default="auto", description="how several processes share the work"
     )
+    tensor_parallel: Count = Field(
+        default=1, description="processes that share each layer of Task.tensor_plan; the others divide the data"
+    )
     find_unused_parameters: bool = Field(
         default=False, description="DDP: some parameters take no part in some steps; costs a walk through the graph"
     )

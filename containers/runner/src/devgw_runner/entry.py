@@ -118,7 +118,7 @@ def _train(task_type: type[Task[Any]], config: TrainConfig, *, owns_process: boo
     prepare_compiler_environment(paths.cache)
     torch.set_num_threads(max(1, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     device = find_device(config.device, int(os.environ.get("LOCAL_RANK", "0")))
-    world = join_world(device.type)
+    world = join_world(device.type, config.tensor_parallel)
     try:
         with counting_samples(task):
             return _train_in_world(task, config, paths, world, device, owns_process=owns_process)

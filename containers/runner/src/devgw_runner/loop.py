@@ -83,7 +83,7 @@ def train_to_end(run: RunState) -> int:
         step_schedule(run.state.scheduler)
         run.state.position = run.order.after(run.position)
         step = run.position.step
-        run.meter.add(loss, metrics, batch_samples(batch) * run.world.size)
+        run.meter.add(loss, metrics, batch_samples(batch) * run.world.data_size)
         run.hooks.step_end(loss, metrics)
         if run.is_compiled and run.shapes.is_open:
             # From here an odd shape costs one eager step instead of minutes of recompiling.

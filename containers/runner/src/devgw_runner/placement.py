@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from devgw_runner.activation_checkpointing import recompute_blocks
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import TaskError
+from devgw_runner.parallel.tensor import make_mesh, share_layers
 from devgw_runner.parallel.wrapping import shard_model
 from devgw_runner.plan import numerics, throughput
 from devgw_runner.plan.facts import Facts
@@ -38,7 +39,11 @@ def place_model(task: Task[Any], model: nn.Module, config: TrainConfig, facts: F
         precision = numerics.choose_precision(config, facts).value
         if precision == "fp8":
             convert_to_fp8(model)
-        shard_model(model, precision, device, cpu_offload=config.cpu_offload)
+        mesh = None
+        if config.tensor_parallel > 1:
+            mesh = make_mesh(device, config.tensor_parallel)
+            share_layers(model, task.tensor_plan(model), mesh, type(task).__name__)
+        shard_model(model, precision, device, cpu_offload=config.cpu_offload, mesh=mesh)
     if is_empty:
         _initialise(model, torch.device("cpu") if config.cpu_offload else device)
         _require_ties(model, ties)

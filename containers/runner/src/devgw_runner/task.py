@@ -123,6 +123,10 @@ class Task(Generic[BatchT]):
         """Return the repeated layers, for `--activation-checkpointing`; by default the members of its ModuleLists."""
         return find_blocks(model)
 
+    def tensor_plan(self, model: nn.Module) -> Mapping[str, Any]:  # noqa: ARG002 - part of the contract
+        """Return how `--tensor-parallel` shares layers: names, with `*`, and styles of torch.distributed.tensor."""
+        return {}
+
     def samples(self, batch: BatchT) -> int:
         """Return how many samples a batch holds; the default counts what usual batches hold."""
         return count_samples(batch)

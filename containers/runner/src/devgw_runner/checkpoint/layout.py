@@ -9,27 +9,36 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Replicate, Shard, zeros
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, zeros
+from torch.distributed.tensor.placement_types import _StridedShard
 
 REPLICATED = -1  # how a placement that is no shard is written
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One tensor's layout. `placements` are the sharded dimensions of a DTensor, None for a plain tensor."""
+    """One tensor's layout. `placements` are the sharded dimensions of a DTensor, None for a plain tensor.
+
+    `splits` are the factors by which FSDP2 deals out a dimension that tensor parallelism divided before, 0 elsewhere.
+    """
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     dtype: torch.dtype
     host: bool
     placements: tuple[int, ...] | None = None
+    splits: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, tensor: Tensor) -> "Layout":
-        placements = None
+        placements: tuple[int, ...] | None = None
+        splits: tuple[int, ...] = ()
         if isinstance(tensor, DTensor):
-            placements = tuple(p.dim if isinstance(p, Shard) else REPLICATED for p in tensor.placements)
-        return cls(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, tensor.device.type == "cpu", placements)
+            placements = tuple(getattr(p, "dim", REPLICATED) for p in tensor.placements)
+            factors = tuple(getattr(p, "split_factor", 0) for p in tensor.placements)
+            splits = factors if any(factors) else ()
+        is_host = tensor.device.type == "cpu"
+        return cls(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, is_host, placements, splits)
 
     @classmethod
     def read(cls, saved: dict[str, Any]) -> "Layout":
@@ -40,6 +49,7 @@ class Layout:
             dtype=saved["dtype"],
             host=saved["host"],
             placements=None if placements is None else tuple(placements),
+            splits=tuple(saved.get("splits", ())),
         )
 
     def write(self) -> dict[str, Any]:
@@ -49,7 +59,8 @@ class Layout:
     def make(self, device: torch.device, mesh: DeviceMesh | None = None) -> Tensor:
         """Return an empty tensor of this layout; `device` is the run's."""
         if self.placements is not None and mesh is not None:
-            placements = [Replicate() if dim == REPLICATED else Shard(dim) for dim in self.placements]
+            splits = self.splits or (0,) * len(self.placements)
+            placements = [_placement(dim, split) for dim, split in zip(self.placements, splits, strict=True)]
             return zeros(*self.shape, dtype=self.dtype, device_mesh=mesh, placements=placements)
         where = torch.device("cpu") if self.host else device
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=where)
@@ -62,13 +73,19 @@ class Layout:
             return f"{self.dtype} there, {other.dtype} here"
         if _steps(self) != _steps(other):
             return f"strides {self.stride} there, {other.stride} here"
-        if self.placements != other.placements:
+        if (self.placements, self.splits) != (other.placements, other.splits):
             return f"sharded along {self.placements} there, {other.placements} here"
         if same_device and self.host != other.host:
             return (
                 "in host memory there, on the device here" if self.host else "on the device there, in host memory here"
             )
         return ""
+
+
+def _placement(dim: int, split: int) -> Placement:
+    if dim == REPLICATED:
+        return Replicate()
+    return _StridedShard(dim, split_factor=split) if split else Shard(dim)
 
 
 def lay_out_as_saved(model: nn.Module, layouts: dict[str, Layout], device: torch.device) -> None:

@@ -86,7 +86,7 @@ def fit_to_parameters(optimizer: Optimizer, layouts: dict[str, Layout]) -> dict[
         parameter = _owner(name, parameters)
         if parameter is not None and layout.shape == tuple(parameter.shape):
             now = Layout.of(parameter)
-            fitted[name] = Layout(now.shape, now.stride, layout.dtype, now.host, now.placements)
+            fitted[name] = Layout(now.shape, now.stride, layout.dtype, now.host, now.placements, now.splits)
         elif parameter is not None and layout.placements is not None and not isinstance(parameter, DTensor):
             fitted[name] = Layout(layout.shape, layout.stride, layout.dtype, layout.host)
     return fitted

@@ -210,7 +210,7 @@ def _check_model(live: dict[str, Tensor], layouts: dict[str, Layout], now: Condi
         if there is None:
             continue
         if not now.same_layout:  # the same values, laid out as the plan asks now
-            there = Layout(here.shape, here.stride, there.dtype, here.host, here.placements)
+            there = Layout(here.shape, here.stride, there.dtype, here.host, here.placements, here.splits)
         if difference := there.difference(here, same_device=now.same_device):
             raise optimizer_state.refused(name, difference)
 

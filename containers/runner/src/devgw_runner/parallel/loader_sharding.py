@@ -20,6 +20,11 @@ def require_sharded(loader: Any, world: World) -> None:
     """
     if not world.is_distributed:
         return
+    if world.tensor > 1:
+        raise DataError(
+            "the task's own loader cannot be dealt out where processes share layers and samples",
+            "return the data set itself, or --tensor-parallel 1",
+        )
     for part in _parts(loader):
         if getattr(part, DECLARATION, False):
             return

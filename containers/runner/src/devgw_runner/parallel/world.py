@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from devgw_runner.errors import RunnerError
+from devgw_runner.errors import RunnerError, UsageError
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,17 @@ class World:
     local_rank: int = 0
     size: int = 1
     local_size: int = 1
+    tensor: int = 1  # neighbouring processes that share layers, and see the same samples
+
+    @property
+    def data_rank(self) -> int:
+        """Which share of the samples this process sees."""
+        return self.rank // self.tensor
+
+    @property
+    def data_size(self) -> int:
+        """Into how many shares the samples are divided."""
+        return self.size // self.tensor
 
     @property
     def is_main(self) -> bool:
@@ -65,9 +76,18 @@ class World:
         return box[0]
 
 
-def join_world(device_kind: str) -> World:
-    """Join the group that torchrun's variables describe, or stand alone without them."""
+def join_world(device_kind: str, tensor: int = 1) -> World:
+    """Join the group that torchrun's variables describe, or stand alone without them.
+
+    Raises:
+        UsageError: the processes cannot be divided into groups of `tensor`.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size % tensor:
+        raise UsageError(
+            f"--tensor-parallel {tensor} does not divide {size} process{'es' if size > 1 else ''}",
+            f"devgw-run --nproc {tensor * max(1, size // tensor)} train.py starts as many as it can share",
+        )
     if size == 1:
         return World()
     world = World(
@@ -75,6 +95,7 @@ def join_world(device_kind: str) -> World:
         local_rank=int(os.environ.get("LOCAL_RANK", "0")),
         size=size,
         local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
+        tensor=tensor,
     )
     # gloo beside nccl: flags, async checkpoints and offload need host memory (pytorch/pytorch#148532).
     backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"

@@ -123,6 +123,8 @@ def choose_compile(  # noqa: PLR0911 - one line per reason reads best
     """Choose whether torch.compile is tried, for a run of so many samples; the ladder decides whether it stays."""
     if config.compile != "auto":
         return Choice(config.compile, "asked for")
+    if config.tensor_parallel > 1:
+        return Choice("off", "processes exchange parts of each layer; --compile default tries")
     if facts.has_turns:
         return Choice("off", "losses take turns, and the parity gate compares the first only; --compile default tries")
     if config.activation_checkpointing != "off" and facts.model.keeps_statistics:

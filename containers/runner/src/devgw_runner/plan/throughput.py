@@ -48,6 +48,11 @@ def choose_parallel(config: TrainConfig, facts: Facts) -> Choice[str]:
         spare = facts.device.visible - 1
         unused = f"; {spare} more visible, 'devgw-run --nproc {spare + 1}' uses them" if spare > 0 else ""
         return Choice("single", f"one process{unused}")
+    if config.tensor_parallel > 1:
+        if config.parallel not in {"auto", "fsdp"}:
+            raise UsageError(f"--tensor-parallel needs --parallel fsdp, not {config.parallel}", "drop one of the two")
+        groups = facts.world // config.tensor_parallel
+        return Choice("fsdp", f"{config.tensor_parallel} processes share each layer, {groups} divide the data")
     if config.parallel == "single":
         raise UsageError(f"--parallel single, but {facts.world} processes were started", "drop one of the two")
     if config.parallel != "auto":
