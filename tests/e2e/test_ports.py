@@ -302,8 +302,10 @@ def test_an_older_image_is_reached_through_its_sshd(laboratory: Laboratory, tmp_
 def test_a_listener_that_lies_costs_its_own_user_a_forward(laboratory: Laboratory, words: bytes) -> None:
     """The reason shown is the gateway's own words, and the connection works on."""
     inside = environment(laboratory)
-    real = (inside.root / "ports.sock").rename(inside.root / "ports.away")
+    inside.stop()
+    (inside.root / "no-ports").touch()  # the real listener would take its place back within a second
     try:
+        inside.start()
         with socket.socket(socket.AF_UNIX) as liar:
             liar.bind(str(inside.root / "ports.sock"))
             liar.listen()
@@ -321,6 +323,8 @@ def test_a_listener_that_lies_costs_its_own_user_a_forward(laboratory: Laborator
 
             reason = with_alice(laboratory, go)
     finally:
+        (inside.root / "no-ports").unlink()
+        inside.stop()
         (inside.root / "ports.sock").unlink(missing_ok=True)
-        real.rename(inside.root / "ports.sock")
+        inside.start()
     assert reason == "your environment does not answer there"
