@@ -14,9 +14,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.cluster.kept_images import image_id, seed
 from tests.cluster.keys import Keys
 from tests.cluster.namespaces import Namespaces, wait_for
-from tests.cluster.node import PAUSE_IMAGE, Node
+from tests.cluster.node import PAUSE_IMAGE, Node, program_of
 from tests.cluster.programs import program, say
 
 ADDRESS = "10.93.0.1"
@@ -33,7 +34,7 @@ class Cluster:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._memory = Path("/dev/shm") / f"devgw-cluster-{os.getpid()}"
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._made: list[Namespaces | Node] = []
         self.nodes: list[Node] = []
 
@@ -72,7 +73,14 @@ class Cluster:
             process = subprocess.Popen(
                 entered, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        self._running.append(process)
+        self._running[name] = process
+
+    def programs(self) -> dict[str, dict[str, object]]:
+        """Return what runs, by name: its process, its command line, and where it writes."""
+        found = {name: program_of(process, self.root / f"{name}.log") for name, process in self._running.items()}
+        for node in self.nodes:
+            found |= {f"{node.name}/{name}": one for name, one in node.programs().items()}
+        return found
 
     def _start_control_plane(self) -> None:
         keys = self.keys
@@ -113,8 +121,9 @@ class Cluster:
             node.make()
             self._made.append(node)
             self.nodes.append(node)
-        pause = self._pause_image()
+        pause, wanted = self._pause_image(), image_id()
         for node in self.nodes:
+            seed(node.root / "containerd", wanted)
             self._plug_in(node)
             node.connect(self.nodes)
             node.start_containerd()
@@ -220,7 +229,7 @@ class Cluster:
         for made in reversed(self._made):
             with suppress(OSError, subprocess.SubprocessError):
                 made.end()
-        for process in self._running:
+        for process in self._running.values():
             process.kill()
             process.wait(timeout=60)
         shutil.rmtree(self._memory, ignore_errors=True)

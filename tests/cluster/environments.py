@@ -8,6 +8,8 @@ from pathlib import Path
 
 import docker
 
+from tests.support.gateway_process import poll
+
 NAMESPACE = "devgw"
 NODES = ("n1", "n2")
 
@@ -30,18 +32,51 @@ def cluster_variables() -> dict[str, str]:
 
 @cache
 def environment_image() -> str:
-    """Hand the image of `tests/setup/with_engine` to both nodes; return its name there."""
-    tag = os.environ["DEVGW_TEST_IMAGE"]
-    archive = Path(os.environ["KUBECONFIG"]).with_name("environment-image.tar")
-    if not archive.exists():
+    """Have the image of `tests/setup/with_engine` on both nodes; return its name there."""
+    name = f"docker.io/{os.environ['DEVGW_TEST_IMAGE']}"
+    if not all(_has_image(node, name) for node in NODES):
+        archive = Path(os.environ["KUBECONFIG"]).with_name("environment-image.tar")
         client = docker.APIClient(base_url=os.environ["DOCKER_HOST"], version="auto", timeout=600)
         try:
             with archive.open("wb") as target:
-                for piece in client.get_image(tag):
+                for piece in client.get_image(os.environ["DEVGW_TEST_IMAGE"]):
                     target.write(piece)
         finally:
             client.close()
-        command = [sys.executable, "-m", "tests.cluster", "import", str(archive)]
-        subprocess.run(command, check=True, timeout=1200)
-        archive.write_bytes(b"")  # the nodes have it; what says so stays
-    return f"docker.io/{tag}"
+        cluster("give-all", str(archive), seconds=1200)
+        archive.unlink()
+        for node in NODES:
+            poll(lambda one=node: _has_image(one, name) and node_is(one, "True"), f"{node} with the image", 120)
+    return name
+
+
+def _has_image(node: str, name: str) -> bool:
+    words = ("ctr", "-a", "/run/containerd/containerd.sock", "-n", "k8s.io", "images", "ls", "-q", f"name=={name}")
+    command = [sys.executable, "-m", "tests.cluster", "on", node, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return name in done.stdout
+
+
+def cluster(*words: str, seconds: float = 120) -> None:
+    """Act on the cluster as `python -m tests.cluster` does: `cut n1`, `kill n1/kubelet`."""
+    subprocess.run([sys.executable, "-m", "tests.cluster", *words], check=True, timeout=seconds)
+
+
+def kubectl(*arguments: str, text: str = "") -> str:
+    """Run kubectl as the cluster's administrator; return what it printed."""
+    command = ["kubectl", *arguments]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def objects(kinds: str = "pods,secrets,networkpolicies,persistentvolumeclaims") -> set[str]:
+    """Return what there is of devgw's in the namespace, as `kind/name`."""
+    chosen = ("-n", NAMESPACE, "-l", "app.kubernetes.io/managed-by=devgw", "-o", "name")
+    return set(kubectl("get", kinds, *chosen).split())
+
+
+def node_is(name: str, status: str) -> bool:
+    """Say whether the cluster knows a node as `True` (ready), `False` or `Unknown`."""
+    path = "{.status.conditions[?(@.type=='Ready')].status}"
+    return kubectl("get", "node", name, "-o", f"jsonpath={path}") == status

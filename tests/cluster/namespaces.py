@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _UP_SECONDS = 30
@@ -41,6 +42,14 @@ class Namespaces:
             os.kill(self.pid, 9)
         self._process.kill()
         self._process.wait(timeout=_UP_SECONDS)
+
+
+def kill_program(pid: int) -> None:
+    """Kill a program that was started by entering namespaces: it may be a child of what entered them."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    for one in [*(map(int, children.read_text().split()) if children.exists() else ()), pid]:
+        with suppress(ProcessLookupError):
+            os.kill(one, 9)
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:

@@ -165,13 +165,9 @@ class Node:
         )
         log.close()
 
-    def kill(self, name: str) -> None:
-        """Kill containerd, the kubelet or the plugin; containers go on."""
-        process = self._running.pop(name)
-        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            subprocess.run(["kill", "-9", child], check=False, timeout=30)
-        process.kill()
-        process.wait(timeout=60)
+    def programs(self) -> dict[str, dict[str, object]]:
+        """Return what runs on it, by name."""
+        return {name: program_of(process, self.root / f"{name}.log") for name, process in self._running.items()}
 
     def import_image(self, archive: Path) -> None:
         """Have containerd know the images of a docker or OCI archive."""
@@ -182,3 +178,8 @@ class Node:
         self.namespaces.end()
         for process in self._running.values():
             process.wait(timeout=60)
+
+
+def program_of(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, object]:
+    """Return what it takes to kill a program and to start it again."""
+    return {"pid": process.pid, "command": list(map(str, process.args)), "log": str(log)}  # type: ignore[arg-type]
