@@ -209,7 +209,9 @@ class Cluster:
             )
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         self.kubectl("apply", "--validate=false", "-f", "-", text=text)
-        wait_for(lambda: self._answers("-n", "devgw", "get", "serviceaccount", "default"), "the namespace's account")
+        wait_for(
+            lambda: self._answers("-n", "devgw", "get", "serviceaccount", "default"), "the namespace's account", 180
+        )
 
     def kubectl(self, *arguments: str, text: str = "") -> str:
         """Run kubectl as the cluster's administrator; return what it printed. Raises: RuntimeError, with its words."""
