@@ -101,7 +101,8 @@ class FakeCluster(FakeDaemon):
 
     def forget(self, owner: tuple[str, EnvironmentRef], *, is_declared: bool) -> None:
         """Have the control plane forget an environment whose node does not hear it."""
-        self.ghosts.append(Ghost(owner[1], self.containers.pop(owner), is_declared))
+        if (container := self.containers.pop(owner, None)) is not None:  # another may have been first
+            self.ghosts.append(Ghost(owner[1], container, is_declared))
         self.networks.discard(owner)
 
     def writers(self) -> list[EnvironmentRef]:
@@ -142,9 +143,9 @@ class ClusterEngine(FakeEngine):
 
     def abandon(self, node: NodeName) -> None:
         require_away(self.nodes(), node)
-        for ref in self.unreachable():
+        for ref, at in self.unreachable().items():
             owner = self._owner(ref)
-            if self._cluster.containers[owner].node == node:
+            if at == node:
                 self._cluster.do("abandon", lambda owner=owner: self._cluster.forget(owner, is_declared=True))
 
     def create(self, spec: EnvironmentSpec, progress: Progress = ignore_progress) -> None:

@@ -17,6 +17,11 @@ _BACK_DURING_ROUNDS = [
     *(Act("create", 0), Act("create", 1), Act("cut", 1)),
     *(Act("rounds", 0, at=at, happens=Act("heal", 1)) for at in (0, 3)),
 ]
+_LOST_TWICE = [
+    *(Act("create", who) for who in range(4)),
+    *(Act("cut", 0), Act("cut", 1)),
+    *(Act("lost", 0, at=at, happens=Act("lost", who)) for at in (0, 1) for who in (0, 1)),
+]
 _LIMITS = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True, "database": None}
 
 
@@ -56,6 +61,7 @@ def play(host: ClusterHost, schedule: list[Act]) -> None:
 @settings(max_examples=60, **_LIMITS)
 @given(schedule=st.lists(acts(_BETWEEN), min_size=5, max_size=40))
 @example(schedule=_BACK_DURING_ROUNDS)
+@example(schedule=_LOST_TWICE)
 def test_nodes_that_go_and_come_at_any_step_cost_no_home_its_one_writer(
     databases: Databases, schedule: list[Act]
 ) -> None:
