@@ -83,7 +83,8 @@ def test_nothing_is_written_beside_the_programs(tree: DebianTree) -> None:
 
 
 def test_it_names_no_directory_of_where_it_was_made(tree: DebianTree) -> None:
-    said = tree.run("grep", "-rlE", "/tmp/tmp\\.|/root/|/work/", "/opt/devgw/bin", "/opt/devgw/pyvenv.cfg", check=False)
+    places = f"/tmp/tmp\\.|/root/|{ROOT}/"
+    said = tree.run("grep", "-rlE", places, "/opt/devgw/bin", "/opt/devgw/pyvenv.cfg", check=False)
     assert said.stdout == ""
 
 
