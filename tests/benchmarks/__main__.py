@@ -1,7 +1,7 @@
 """`make bench`: the gateway beside OpenSSH, every measure in pairs that follow one another; a Markdown table on stdout.
 
-`--short` is quick and rough. `--record FILE` keeps the ratios, `--check FILE` fails when every round of a row
-fell under 80 % of them, twice in a row.
+`--short` is quick and rough. `--record FILE` keeps the ratios, `--check FILE` fails when one fell under 80 % of them
+twice in a row.
 """
 
 import argparse

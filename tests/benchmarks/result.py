@@ -54,19 +54,11 @@ class Result:
         """Return it for a JSON file."""
         return asdict(self) | {"ratio": round(self.ratio, 3), "met": self.met}
 
-    @property
-    def best(self) -> float:
-        """The best of all rounds."""
-        return self.ratios[-1] if self.higher_is_better else self.ratios[0]
-
     def worsened(self, recorded: float, tolerance: float = 0.8) -> bool:
-        """Say whether no round reached this share of a recorded ratio.
-
-        A busy machine moves the rounds apart, a slower gateway moves every one of them.
-        """
+        """Say whether less than a share of a recorded ratio is left."""
         if self.higher_is_better:
-            return self.best < recorded * tolerance
-        return self.best > recorded / tolerance
+            return self.ratio < recorded * tolerance
+        return self.ratio > recorded / tolerance
 
 
 HEADER = (
