@@ -103,6 +103,8 @@ class Cluster:
             f"--kubelet-client-key={keys.path('kubelet-client.key')}",
             "--kubelet-preferred-address-types=InternalIP", "--enable-admission-plugins=NodeRestriction",
         )  # fmt: skip
+        # the controller manager waits ten seconds for it, then ends
+        wait_for(lambda: self._answers("get", "--raw", "/readyz"), "the API server", 180)
         self._start(
             "controller-manager", program("kube-controller-manager"),
             f"--kubeconfig={managers['kube-controller-manager']}", "--use-service-account-credentials=true",
@@ -112,7 +114,6 @@ class Cluster:
         )  # fmt: skip
         self._start("scheduler", program("kube-scheduler"), f"--kubeconfig={managers['kube-scheduler']}",
                     "--leader-elect=false")  # fmt: skip
-        wait_for(lambda: self._answers("get", "--raw", "/readyz"), "the API server", 120)
 
     def _start_nodes(self) -> None:
         for number, kubeconfig in enumerate(self._node_configs, start=1):
