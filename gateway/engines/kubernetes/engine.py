@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gateway.config.sections import KubernetesSettings
@@ -118,6 +118,7 @@ class KubernetesEngine:
                 self._end(ref).run(0, pod, is_kept=False)
             if record is not None:
                 self._objects.delete("secrets", ref)
+                self._remove_claims(_new_claims(record))
             self._objects.delete_policy(ref)
 
     def refresh(self, ref: EnvironmentRef) -> None:
@@ -139,8 +140,7 @@ class KubernetesEngine:
         """Remove an environment's claims, and with them the user's files, for good."""
         with self._cluster.asked_to(f"remove the volumes of {ref}"):
             for word in volume_words(ref).values():
-                claim = names.claim_name(self._gateway_id, ref, word)
-                self._cluster.delete(f"{self._objects.path('persistentvolumeclaims')}/{claim}")
+                self._remove_claims([names.claim_name(self._gateway_id, ref, word)])
 
     def observe(self, ref: EnvironmentRef) -> ObservedEnvironment | None:
         with self._cluster.asked_to(f"look for {ref}"):
@@ -250,7 +250,7 @@ class KubernetesEngine:
 
     def _make(self, spec: EnvironmentSpec, pod: dict[str, Any], volumes: Volumes, progress: Progress) -> None:
         """Make the policy and the claims, which a second create may share, and at last the record, which it may not."""
-        made_policy = False
+        made_policy, new_claims = False, list[str]()
         written = json.dumps(pod, sort_keys=True, separators=(",", ":"))
         files = _encoded(read_files(volumes.files))
         record = record_body(spec, self._gateway_id, pod, files, written, str(volumes.files or ""))
@@ -258,17 +258,21 @@ class KubernetesEngine:
             progress("making a network policy and volumes")
             made_policy = self.make_policy(spec.ref, spec.egress)
             for claim in volumes.claims:
-                self._create_if_absent(self._objects.path("persistentvolumeclaims"), claim)
+                if self._create_if_absent(self._objects.path("persistentvolumeclaims"), claim):
+                    new_claims.append(claim["metadata"]["name"])
+            record["metadata"]["annotations"][names.NEW_CLAIMS] = ",".join(new_claims)
             progress(f"making an environment from {spec.image}")
             self._cluster.create(self._objects.path("secrets"), record)
         except ApiRefusalError as exc:
-            if exc.status == 409:  # another create was quicker: policy and record are its
+            if exc.status == 409:  # another create was quicker: policy, claims and record are its
                 raise environment_exists(spec.ref) from exc
+            self._give_back(lambda: self._remove_claims(new_claims), spec.ref)
             if made_policy:
                 self._give_back(lambda: self._objects.delete_policy(spec.ref), spec.ref)
             raise
         except BaseException:  # no answer, or Ctrl-C: the cluster may have made it all the same
             self._give_back(lambda: self.delete(spec.ref), spec.ref)
+            self._give_back(lambda: self._remove_claims(new_claims), spec.ref)
             raise
 
     def make_policy(self, ref: EnvironmentRef, egress: Egress) -> bool:
@@ -277,12 +281,19 @@ class KubernetesEngine:
             ref, network_policy(self._gateway_id, ref, egress, self._settings.dns_servers)
         )
 
-    def _create_if_absent(self, path: str, body: Mapping[str, Any]) -> None:
+    def _create_if_absent(self, path: str, body: Mapping[str, Any]) -> bool:
+        """Make an object; say whether there was none."""
         try:
             self._cluster.create(path, body)
         except ApiRefusalError as exc:
             if exc.status != 409:
                 raise
+            return False
+        return True
+
+    def _remove_claims(self, claims: Iterable[str]) -> None:
+        for claim in claims:
+            self._cluster.delete(f"{self._objects.path('persistentvolumeclaims')}/{claim}")
 
     def _require_version(self) -> None:
         """Refuse a cluster that would drop parts of a pod's confinement without a word. Raises: EngineError."""
@@ -332,6 +343,12 @@ class KubernetesEngine:
         node = self.unreachable().get(ref)
         if node is not None:
             raise unreachable(ref, node)
+
+
+def _new_claims(record: Mapping[str, Any]) -> list[str]:
+    """Return the claims into which nobody can have written: they were made with a record whose pod never ran."""
+    written = (record["metadata"].get("annotations") or {}).get(names.NEW_CLAIMS, "")
+    return [claim for claim in written.split(",") if claim]
 
 
 def _encoded(files: Mapping[str, bytes]) -> dict[str, str]:

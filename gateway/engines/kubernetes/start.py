@@ -111,6 +111,7 @@ class PodStart:
                 found = examine.read(output)
             except (ApiRefusalError, ApiSilenceError, EngineError):
                 if self._has_ended():
+                    self._keep_claims()
                     return  # it was over before anybody could look
                 raise
             is_accepted = self._settings.accept_unenforced_network
@@ -121,7 +122,14 @@ class PodStart:
                 if time.monotonic() > by:
                     raise
         gpus = examine.require_gpus(found, int(written[names.GPU_COUNT]))
+        self._keep_claims()  # before anybody can write into them
         self._cluster.patch(path, examine.annotation_of(gpus))
+
+    def _keep_claims(self) -> None:
+        """Write down that its volumes may have files now."""
+        if (self._record["metadata"].get("annotations") or {}).get(names.NEW_CLAIMS):
+            unmarked = {"metadata": {"annotations": {names.NEW_CLAIMS: None}}}
+            self._cluster.patch(self._objects.path("secrets", self._ref), unmarked)
 
     def _has_ended(self) -> bool:
         pod = self._objects.pod(self._ref)

@@ -1,4 +1,4 @@
-"""Answers of an API server written down: a path gives an object, or the Status of a refusal. It keeps nothing."""
+"""Answers of an API server written down: a path gives an object, or the Status of a refusal. What is made is kept."""
 
 import json
 import threading
@@ -20,7 +20,10 @@ REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 class WrittenAnswers:
-    """`objects` by path; `denied` are rights such as `create pods`. `asked` keeps method and path of each question."""
+    """`objects` by path; `denied` are rights such as `create pods`. `asked` keeps method and path of each question.
+
+    A refusal is of a path, or with a method before it of that question alone.
+    """
 
     def __init__(self, **objects: Any) -> None:
         self.objects: dict[str, Any] = dict(objects)
@@ -28,16 +31,29 @@ class WrittenAnswers:
         self.denied: set[str] = set()
         self.asked: list[tuple[str, str]] = []
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+    def answer(self, method: str, path: str, body: bytes, *, is_trial: bool) -> tuple[int, Any]:
         self.asked.append((method, path))
         if path == REVIEWS:
             wanted = json.loads(body)["spec"]["resourceAttributes"]
             kind = wanted["resource"] + (f"/{wanted['subresource']}" if wanted["subresource"] else "")
             return 201, {"kind": "SelfSubjectAccessReview", "status": {"allowed": f"{wanted['verb']} {kind}" not in
                                                                         self.denied}}  # fmt: skip
-        if path in self.refusals:
-            status, reason, message = self.refusals[path]
+        refusal = self.refusals.get(path) or self.refusals.get(f"{method} {path}")
+        if refusal is not None:
+            status, reason, message = refusal
             return status, {"kind": "Status", "code": status, "reason": reason, "message": message}
+        return self._act(method, path, json.loads(body) if body else {}, is_trial=is_trial)
+
+    def _act(self, method: str, path: str, body: dict[str, Any], *, is_trial: bool) -> tuple[int, Any]:
+        if method == "POST":
+            name = f"{path}/{body['metadata']['name']}"
+            if name in self.objects:
+                return 409, {"kind": "Status", "code": 409, "reason": "AlreadyExists", "message": "it exists"}
+            if not is_trial:
+                self.objects[name] = body
+            return 201, body
+        if method == "DELETE" and path in self.objects:
+            return 200, self.objects.pop(path)
         if method == "GET" and path in self.objects:
             return 200, self.objects[path]
         return 404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": f"nothing at {path}"}
@@ -52,7 +68,8 @@ def api_server(answers: WrittenAnswers, directory: Path) -> Iterator[Path]:
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, found = answers.answer(self.command, self.path.partition("?")[0], body)
+            path, _, query = self.path.partition("?")
+            status, found = answers.answer(self.command, path, body, is_trial="dryRun" in query)
             text = json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
