@@ -7,6 +7,8 @@ from gateway.errors import DevgwError
 from gateway.gpus.reading import Reading
 from gateway.model import GpuUuid
 
+_PLACE = "the cluster"
+
 
 class NodeInventory:
     """An inventory whose source is the engine. Those of a node that does not answer are listed too."""
@@ -18,9 +20,9 @@ class NodeInventory:
         try:
             nodes = self._nodes()
         except DevgwError as exc:
-            return Reading("none", notes=(f"the engine's nodes cannot be asked: {exc.message}",))
+            return Reading("none", notes=(f"the engine's nodes cannot be asked: {exc.message}",), place=_PLACE)
         away = tuple(f"node {node.name} does not answer" for node in nodes if not node.is_ready)
-        return Reading("engine", tuple(gpu for node in nodes for gpu in node.gpus or ()), away)
+        return Reading("engine", tuple(gpu for node in nodes for gpu in node.gpus or ()), away, place=_PLACE)
 
 
 def out_of_reach(nodes: Sequence[Node]) -> Mapping[GpuUuid, str]:

@@ -13,3 +13,5 @@ class Reading:
     gpus: tuple[Gpu, ...] = ()
     notes: tuple[str, ...] = ()
     driver_version: str = ""
+    place: str = "this host"
+    """Where they are, in words."""

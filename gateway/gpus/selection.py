@@ -40,7 +40,7 @@ def choose(asked: GpuRequest, reading: Reading, now: Situation) -> tuple[GpuUuid
     noun = _noun(asked)
     if len(matching) < asked.count:
         has = f"has {len(matching)}" if matching else "has none"
-        raise LeaseError("gpu.too-many", f"{asked.count} {noun} asked, this host {has}", _what_there_is(reading))
+        raise LeaseError("gpu.too-many", f"{asked.count} {noun} asked, {reading.place} {has}", _what_there_is(reading))
     free = [gpu for gpu in matching if now.is_free(gpu.uuid)]
     if len(free) < asked.count:
         raise QueuedError("gpu.none-free", _none_free(asked, len(free), matching, now), _WHO_HOLDS)
@@ -53,7 +53,7 @@ def _named(uuids: tuple[GpuUuid, ...], reading: Reading, now: Situation) -> tupl
     for asked in uuids:
         uuid = known.get(asked.lower())
         if uuid is None:
-            raise LeaseError("gpu.unknown", f"this host has no {asked}", "'devgw gpus' lists what it has")
+            raise LeaseError("gpu.unknown", f"{reading.place} has no {asked}", "'devgw gpus' lists what it has")
         if not now.is_free(uuid):
             raise QueuedError("gpu.none-free", _why_not(uuid, now), _WHO_HOLDS)
         chosen.append(uuid)
@@ -89,7 +89,7 @@ def _none_free(asked: GpuRequest, free: int, matching: list[Gpu], now: Situation
 
 
 def _absent(reading: Reading) -> str:
-    return "this host has no GPU" + (f" ({'; '.join(reading.notes)})" if reading.notes else "")
+    return f"{reading.place} has no GPU" + (f" ({'; '.join(reading.notes)})" if reading.notes else "")
 
 
 def _what_there_is(reading: Reading) -> str:
