@@ -4,6 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+CLUSTER_TESTS = $(addprefix tests/,$(addsuffix .py, \
+  $(addprefix cluster/test_,manifests bad_input faults node_lost) $(addprefix e2e/test_,main_job streams run lifecycle) \
+  $(addprefix contract/test_,engine dial create placement nodes)))
 
 .PHONY: help setup test test-cluster test-podman test-deb test-exact mutants-runner docs deb unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
 
@@ -33,8 +36,10 @@ lint: $(VENV)/.installed ## ruff, mypy, the layer rules
 format: $(VENV)/.installed ## Let ruff rewrite the sources
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
 
-test-cluster: setup ## What `make test` leaves out: the gateway's own image, built, and run as its pod is
+test-cluster: setup ## What `make test` leaves out: the gateway's own image, and environments on a Kubernetes cluster of two nodes
 	@DEVGW_TEST_ENGINE=docker tests/setup/with_engine $(PYTHON) -m pytest -q -p no:cacheprovider tests/cluster/test_gateway_image.py
+	@DEVGW_TEST_ENGINE=docker tests/setup/with_engine env DEVGW_TEST_ENGINE=kubernetes tests/setup/with_cluster \
+	  $(PYTHON) -m pytest -q -p no:cacheprovider $(CLUSTER_TESTS)
 
 docs: $(VENV)/.installed ## The pages of docs/ as a site in build/site, readable without a server; fails on a dead link
 	@$(PYTHON) -m mkdocs build --strict  # with --quiet a warning would not be counted, and nothing would fail

@@ -52,7 +52,7 @@ def test_alice_goes_on_elsewhere_with_her_files(site: Site) -> None:
     told = gateway.ssh("alice", "true")
     assert told.returncode == 125
     assert f"node {node} does not answer" in told.stderr.decode()
-    for act in (("stop", "alice"), ("start", "alice"), ("delete", "alice", "--force")):
+    for act in (("stop", "alice"), ("start", "alice"), ("delete", "alice", "--force", "--yes")):
         refused = gateway.devgw(*act, expect=None)
         assert refused.returncode != 0
         assert f"node {node} does not answer" in refused.stderr
