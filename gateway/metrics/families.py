@@ -189,7 +189,7 @@ USER_DISK = Family(
 )
 _OF_ENVIRONMENT = ("user", "environment")
 ENVIRONMENT_DISK_SIZE = Family(
-    _DISK, "devgw_environment_disk_size_bytes", "gauge", "Size of an environment's own disk (the 500 fullest).",
+    _DISK, "devgw_environment_disk_size_bytes", "gauge", "Size of an environment's own disk (the 250 fullest).",
     _OF_ENVIRONMENT,
 )  # fmt: skip
 ENVIRONMENT_DISK_USED = Family(

@@ -80,7 +80,7 @@ def doctor(report: Report, at: float) -> Iterator[AnyFamily]:
     yield families.DOCTOR_ROUND.of(at)
 
 
-_MOST_DISKS = 500
+_MOST_DISKS = 250
 _OF_DISKS = (
     families.ENVIRONMENT_DISK_SIZE,
     families.ENVIRONMENT_DISK_USED,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.model import EnvironmentRef
+from tests.support.processes import running
 from tests.support.ssh_gateway import MemoryEnvironments, TestGateway
 
 
@@ -76,7 +77,7 @@ def test_what_is_cut_is_no_success(site: tuple[TestGateway, CarriedEnvironments,
     """A command whose carrier ends says so, and the next one finds its way again."""
     gateway, carried, alice = site
     command = gateway.ssh("alice", alice, "echo begun; sleep 60; echo over")
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as client:
+    with running(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"begun\n"
         carried.cut()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.processes import running
+
 _MAKE = """
 set -e
 mount -t tmpfs tmpfs "$2"
@@ -66,11 +68,8 @@ def debian_tree(directory: Path) -> Iterator[DebianTree]:
     lower = os.environ.get("DEVGW_TEST_DEBIAN_TREE", "/")
     directory.mkdir()
     command = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _MAKE, "sh", lower, str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as keeper:
-        try:
-            assert keeper.stdout is not None
-            assert keeper.stderr is not None
-            assert keeper.stdout.readline() == "made\n", keeper.stderr.read()
-            yield DebianTree(keeper.pid, directory / "root")
-        finally:
-            keeper.kill()
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stderr is not None
+        assert keeper.stdout.readline() == "made\n", keeper.stderr.read()
+        yield DebianTree(keeper.pid, directory / "root")

@@ -91,12 +91,13 @@ def collection(root: Path, users: int) -> tuple[Collection, EventCounts]:
     (journal / "segment-000000000001.jsonl").write_text("")
     head = root / "journal_head.last"
     head.write_text("head")
+    uses = {EnvironmentRef.parse(f"u{n:04}"): DiskUse(2**30, n * 2**20, 2**16, n) for n in range(users)}
     sources = Sources(
         journal_dir=journal,
         last_head_file=head,
         journal_lag=lambda: 0.004,
         directories={"state": root},
-        disks=lambda: {EnvironmentRef.parse(f"u{n:04}"): DiskUse(2**30, n * 2**20, 2**16, n) for n in range(users)},
+        disks=lambda: uses,
         inventory=lambda: Reading("nvml", tuple(Gpu(one.uuid, one.name) for one in _devices() if one.parent)),
         sensors=FixedSensors(),
         bans=lambda: 3,
