@@ -14,6 +14,8 @@ from policies.limits import Allowance, limits_of
 from policies.load import PolicyError, parse_policy, read_policy_text
 from policies.model import Policy
 from policies.requests import Decision, Request
+from policies.shared import SharedVolume
+from policies.sharing import shared_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ class PolicyInForce:
     def allowance(self, user: UserName) -> Allowance:
         """Return what the policy lets a user have now."""
         return limits_of(self.policy, user, datetime.now(UTC))
+
+    def shared_named(self, user: UserName) -> tuple[SharedVolume, ...]:
+        """Return the shared volumes that a user's roles name now, also those that one denies."""
+        return shared_named(self.policy.holders.effective_roles(user, datetime.now(UTC)))
 
     def refuse_denied_image(self, user: UserName, image: str, digest: str) -> None:
         """Refuse to start from an image that is denied by now. Raises: DeniedError `image.denied`."""

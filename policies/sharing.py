@@ -9,9 +9,14 @@ from policies.shared import SharedVolume, strongest
 from policies.wording import quote
 
 
+def shared_named(effective: EffectiveRoles) -> tuple[SharedVolume, ...]:
+    """Return the volumes that the roles name together, also those that one denies."""
+    return strongest(volume for held in effective.held for volume in held.role.shared)
+
+
 def shared_of(effective: EffectiveRoles) -> tuple[SharedVolume, ...]:
     """Return the volumes that the roles give together, without those that one denies."""
-    named = strongest(volume for held in effective.held for volume in held.role.shared)
+    named = shared_named(effective)
     return tuple(
         volume
         for volume in named

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from gateway.config import Settings, load_settings
 from gateway.disk import BALLAST_BYTES, Ballast
 from gateway.engines.choice import EngineChoice
-from gateway.environments.disk_warnings import DiskWarnings
 from gateway.environments.disks import Disks
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.lifecycle_settings import LifecycleSettings
@@ -16,7 +15,7 @@ from gateway.environments.locks import SharedLocks
 from gateway.environments.open_hosts import OpenHosts
 from gateway.environments.reconcile import Reconciler
 from gateway.environments.rounds import Records, Rounds
-from gateway.environments.shared_volumes import SharedDirectory, SharedVolumes
+from gateway.environments.shared_volumes import SharedByPolicy, SharedVolumes
 from gateway.environments.warning_schedule import WarningSchedule
 from gateway.gate import Gate
 from gateway.gpus.activity import Activity, NoActivity, NvmlActivity
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
     from gateway.auth.authority import Authority
     from gateway.auth.shared_throttle import SharedThrottle
     from gateway.background.duties import Duties
-    from gateway.background.site_metrics import SiteMetrics
     from gateway.doctor.doctor import Sources
     from gateway.engines.diagnostics import EngineDiagnostics
     from gateway.engines.image_builder import ImageBuilder
@@ -244,17 +242,18 @@ class App:
 
     @cached_property
     def environments(self) -> EnvironmentLifecycle:
-        chosen = LifecycleSettings.of(
+        chosen = self.settings.environments
+        settings = LifecycleSettings.of(
             self.settings,
             ca_line=lambda: self.authority.user_ca_line(),  # noqa: PLW0108 - the authority is made when a start needs it
             open_hosts=self.open_hosts,
-            shared=self.shared_directories,
+            shared=SharedByPolicy(SharedVolumes(self.settings.state_dir, chosen.uid_start), self.policy, self.gate),
             drained=lambda: {node: drain.reason for node, drain in self.drains.all().items()},
             image_of=self.image_of,
             shared_locks=SharedLocks(self.database.lock) if self.database.has_locks else None,
             disks=self.disks,
         )
-        return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, chosen, self.journal)
+        return EnvironmentLifecycle(self.table, self.users, lambda: self.engine, self.leases, settings, self.journal)
 
     def image_of(self, user: UserName, reference: str) -> "Image":
         """Return what an environment is started from now."""
@@ -275,11 +274,6 @@ class App:
         hosts = [str(target) for target in self.policy.allowance(user).egress_hosts]
         return OpenHosts(hosts, chosen.port, chosen.contact, has_network=egress != Egress.NONE)
 
-    def shared_directories(self, user: UserName) -> tuple[SharedDirectory, ...]:
-        """Return the shared volumes that the policy gives a user now."""
-        volumes = SharedVolumes(self.settings.state_dir, self.settings.environments.uid_start)
-        return volumes.have(self.policy.allowance(user).shared)
-
     @cached_property
     def reconciler(self) -> Reconciler:
         return Reconciler(self.table, self.lease_table, self.engine, self.environments)
@@ -294,14 +288,6 @@ class App:
             self.policy.allowance,
             WarningSchedule(chosen.early_warning, chosen.late_warning, chosen.stop_grace, chosen.save_time),
             drains=self.drains.all,
-        )
-
-    @cached_property
-    def disk_warnings(self) -> DiskWarnings:
-        chosen = self.settings
-        owner = self.environments.owner
-        return DiskWarnings(
-            chosen.state_dir, self.table, self.disks.uses, lambda: self.engine, owner, chosen.egress.contact
         )
 
     @cached_property
@@ -363,28 +349,6 @@ class App:
         from gateway.background.journal_maintenance import contradictions
 
         return contradictions(self.users, self.settings.all_journals)
-
-    @cached_property
-    def metrics(self) -> "SiteMetrics":
-        from gateway.background.site_metrics import MetricsSite, SiteMetrics
-        from gateway.metrics.collection import Tables
-
-        tables = Tables(
-            self.users, self.table, self.live_sessions, self.lease_table, self.queue_table, self.usage_table
-        )
-        bans = lambda: len(self.throttle.bans())  # noqa: E731 - one line of joining
-        return SiteMetrics(
-            MetricsSite(
-                self.settings,
-                tables,
-                self.journal,
-                self.disks,
-                self.inventory,
-                self.sensors,
-                bans,
-                self.doctor_sources,
-            )
-        )
 
     def with_server(self, **changed: object) -> "App":
         """Return parts of its own for a process that has just begun, under other settings of the server."""

@@ -15,6 +15,7 @@ DECISIONS: Final[dict[str, str]] = {
     "variable": "to set an environment variable",
     "create": "to have such an environment created",
     "page": "to look at or do something on the gateway's page, as `act` says,",
+    "shared": "to have a volume shared with others in an environment that starts; `writes` says with which right,",
     "egress-host": "to connect from an environment to a host outside, by its name",
 }
 

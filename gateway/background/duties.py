@@ -14,6 +14,7 @@ from gateway.config import Settings
 from gateway.disk import Ballast
 from gateway.duties import DutyBoard
 from gateway.environments.disk_warnings import DiskWarnings
+from gateway.environments.disks import Disks
 from gateway.environments.lifecycle import EnvironmentLifecycle
 from gateway.environments.load_sampler import LoadSampler
 from gateway.environments.reconcile import Reconciler
@@ -29,14 +30,19 @@ from gateway.store.environments import EnvironmentTable
 from gateway.store.leases import LeaseTable
 from gateway.store.load import LoadTable
 from gateway.store.preallocation import preallocate
+from gateway.store.queue import QueueTable
+from gateway.store.sessions import LiveSessionTable
 from gateway.store.usage import UsageTable
+from gateway.store.users import Users
 
 if TYPE_CHECKING:
     from gateway.audit.head_signing import HeadSigner
     from gateway.audit.journal import Journal
     from gateway.audit.store_comparison import Discrepancy
+    from gateway.auth.shared_throttle import SharedThrottle
     from gateway.background.metrics_publishing import MetricsPublishing
-    from gateway.background.site_metrics import SiteMetrics
+    from gateway.doctor.doctor import Sources as DoctorSources
+    from gateway.engines.interface import Engine
 
 _LOAD_SECONDS = 60.0
 _LOAD_KEPT_SECONDS = 8 * 86400.0
@@ -50,7 +56,11 @@ class DutyParts(Protocol):
     @property
     def database(self) -> Database: ...
     @property
-    def disk_warnings(self) -> DiskWarnings: ...
+    def disks(self) -> Disks: ...
+    @property
+    def doctor_sources(self) -> "DoctorSources": ...
+    @property
+    def engine(self) -> "Engine": ...
     @property
     def environments(self) -> EnvironmentLifecycle: ...
     @property
@@ -62,11 +72,13 @@ class DutyParts(Protocol):
     @property
     def lease_table(self) -> LeaseTable: ...
     @property
-    def metrics(self) -> "SiteMetrics": ...
+    def live_sessions(self) -> LiveSessionTable: ...
     @property
     def policy(self) -> PolicyInForce: ...
     @property
     def quarantines(self) -> Quarantines: ...
+    @property
+    def queue_table(self) -> QueueTable: ...
     @property
     def reconciler(self) -> Reconciler: ...
     @property
@@ -78,7 +90,11 @@ class DutyParts(Protocol):
     @property
     def table(self) -> EnvironmentTable: ...
     @property
+    def throttle(self) -> "SharedThrottle": ...
+    @property
     def usage_table(self) -> UsageTable: ...
+    @property
+    def users(self) -> Users: ...
 
     def contradictions(self) -> "tuple[Discrepancy, ...]":
         """Return where the store and the journal contradict each other."""
@@ -110,8 +126,14 @@ class Duties:
         held = lambda: {lease.gpu for lease in site.lease_table.held()}  # noqa: E731 - one line of joining
         gpus = HeldGpus(held, site.inventory.read, site.settings.gpus.start_wait)
         # the engine is asked for when a round needs it: one that is away must not keep the gateway from starting
-        rounds = (lambda: site.rounds, lambda: site.disk_warnings)
+        rounds = (lambda: site.rounds, lambda: self.disk_warnings)
         return EnvironmentMonitor(lambda: site.reconciler, rounds, gpus, site.quarantines, site.journal, self.watchdog)
+
+    @cached_property
+    def disk_warnings(self) -> DiskWarnings:
+        site = self._site
+        place, contact = site.settings.state_dir, site.settings.egress.contact
+        return DiskWarnings(place, site.table, site.disks.uses, lambda: site.engine, site.environments.owner, contact)
 
     @cached_property
     def policy_reloader(self) -> PolicyReloader:
@@ -156,4 +178,15 @@ class Duties:
 
     @cached_property
     def metrics_publishing(self) -> "MetricsPublishing":
-        return self._site.metrics.publishing(self.watchdog)
+        from gateway.background.site_metrics import MetricsSite, SiteMetrics
+        from gateway.metrics.collection import Tables
+
+        site = self._site
+        tables = Tables(
+            site.users, site.table, site.live_sessions, site.lease_table, site.queue_table, site.usage_table
+        )
+        bans = lambda: len(site.throttle.bans())  # noqa: E731 - one line of joining
+        parts = MetricsSite(
+            site.settings, tables, site.journal, site.disks, site.inventory, site.sensors, bans, site.doctor_sources
+        )
+        return SiteMetrics(parts).publishing(self.watchdog)

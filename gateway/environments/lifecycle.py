@@ -146,7 +146,7 @@ class EnvironmentLifecycle:
         """Return what the engine would be told at a start now, with the GPUs it holds. Raises: NotFoundError."""
         environment = self._table.require(ref)
         ids = self._ids(self._users.require(ref.user))
-        shared = self._settings.shared(ref.user)
+        shared = self._settings.shared.given(ref.user)
         account = EnvironmentAccount(ref, *ids, environment.gpus, "", self._settings.notebook_port, shared)
         return self._spec(environment, self._image_of(environment), account, self._layout(ref))
 
@@ -302,7 +302,7 @@ class EnvironmentLifecycle:
             gpus = self.leases.before_start(environment, undo, progress, actor)
             self.disks.prepare(ref, environment.limits.disk_bytes)
             layout.make(*self._ids(user))
-            shared, port = self._settings.shared(ref.user), self._settings.notebook_port
+            shared, port = self._settings.shared.decide(ref, actor), self._settings.notebook_port
             account = EnvironmentAccount(ref, *self._ids(user), gpus, self._settings.ca_line(), port, shared)
             write_account(layout, account)
             if self._settings.open_hosts is not None:

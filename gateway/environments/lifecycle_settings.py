@@ -1,6 +1,6 @@
 """What the lifecycle of environments is set to, and whom it asks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from gateway.engines.interface import Image
 from gateway.environments.disks import Disks
 from gateway.environments.locks import EnvironmentLocks
 from gateway.environments.open_hosts import OpenHosts
-from gateway.environments.shared_volumes import SharedDirectory
+from gateway.environments.shared_volumes import NothingShared, Sharing
 from gateway.model import Egress, NodeName, UserName
 
 
@@ -26,8 +26,8 @@ class LifecycleSettings:
     notebook_port: int = 8888
     open_hosts: Callable[[UserName, Egress], OpenHosts] | None = None
     """Says which hosts outside are open to an environment by name; None: the environment is not told."""
-    shared: Callable[[UserName], Sequence[SharedDirectory]] = lambda _user: ()
-    """Returns the shared volumes that the policy gives a user now, which are there."""
+    shared: Sharing = NothingShared()  # noqa: RUF009 - it has no state
+    """Says which shared volumes a start gives."""
     shared_locks: EnvironmentLocks | None = None
     """Set where gateways of other hosts act on the same environments."""
     drained: Callable[[], Mapping[NodeName, str]] = dict
@@ -44,7 +44,7 @@ class LifecycleSettings:
         *,
         ca_line: Callable[[], str],
         open_hosts: Callable[[UserName, Egress], OpenHosts],
-        shared: Callable[[UserName], Sequence[SharedDirectory]],
+        shared: Sharing,
         drained: Callable[[], Mapping[NodeName, str]],
         image_of: Callable[[UserName, str], Image],
         shared_locks: EnvironmentLocks | None,

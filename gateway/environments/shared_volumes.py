@@ -1,5 +1,8 @@
 """Volumes that several users share: a directory each, of a group that only its members' environments are in.
 
+Who has one is asked of the policy each time an environment starts, and the answer is journaled: `shared.allowed` or
+`shared.denied`, with the rule. A running environment keeps what it started with.
+
 What is made in one belongs to the group whatever the umask of its maker (setgid, and an ACL that new files inherit).
 Nobody else can enter it. devgw makes it when the first member's environment starts, and removes none.
 """
@@ -8,12 +11,17 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from gateway.environments.layout import disk_error
-from gateway.model import Mount
+from gateway.gate import Gate
+from gateway.model import Actor, EnvironmentRef, Mount, UserName
+from policies.limits import Allowance
+from policies.requests import SharedRequest, Subject
 from policies.shared import SharedVolume
 
 SHARED = "shared"
@@ -79,6 +87,57 @@ class SharedVolumes:
     def _free_gid(self) -> int:
         taken = [place.stat().st_gid for place in self._place.iterdir() if place.is_dir()]
         return max([self._first_gid - 1, *taken]) + 1
+
+
+class SharingPolicy(Protocol):
+    """Which shared volumes the roles of a user name, with the strongest right, before any is denied; and without."""
+
+    def shared_named(self, user: UserName) -> tuple[SharedVolume, ...]: ...
+
+    def allowance(self, user: UserName) -> Allowance: ...
+
+
+class Sharing(Protocol):
+    """What the lifecycle asks about shared volumes."""
+
+    def given(self, user: UserName) -> Sequence[SharedDirectory]:
+        """Return what a start now would give, and write nothing about it. Raises: StoreError."""
+
+    def decide(self, ref: EnvironmentRef, actor: Actor) -> Sequence[SharedDirectory]:
+        """Return what a start gives, after it was journaled. Raises: StoreError, JournalError."""
+
+
+class NothingShared:
+    """For gateways without a policy."""
+
+    def given(self, user: UserName) -> Sequence[SharedDirectory]:  # noqa: ARG002 - nobody has any
+        return ()
+
+    def decide(self, ref: EnvironmentRef, actor: Actor) -> Sequence[SharedDirectory]:  # noqa: ARG002 - nobody has any
+        return ()
+
+
+class SharedByPolicy:
+    """Each volume that a role names is a question to the gate."""
+
+    def __init__(self, volumes: SharedVolumes, policy: SharingPolicy, gate: Gate) -> None:
+        self._volumes = volumes
+        self._policy = policy
+        self._gate = gate
+
+    def given(self, user: UserName) -> Sequence[SharedDirectory]:
+        return self._volumes.have(self._policy.allowance(user).shared)
+
+    def decide(self, ref: EnvironmentRef, actor: Actor) -> Sequence[SharedDirectory]:
+        subject, now = Subject(user=ref.user), datetime.now(UTC)
+        allowed = [
+            volume
+            for volume in self._policy.shared_named(ref.user)
+            if self._gate.ask(
+                SharedRequest(subject, now, volume.name, writes=volume.is_writable), actor, str(ref)
+            ).allowed
+        ]
+        return self._volumes.have(allowed)
 
 
 def groups_of(shared: Iterable[SharedDirectory]) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
 """Volumes that several users share by policy, on the real engine: members write together, nobody else sees them."""
 
+import json
 import stat
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -23,12 +25,17 @@ max_environments = 1
 shared = {project-x = "rw"}
 [roles.readers]
 shared = {project-x = "ro"}
+[roles.barred]
+deny.shared = ["project-*"]
 [[grants]]
 users = ["alice", "bob"]
 roles = ["member", "writers"]
 [[grants]]
 users = ["carol"]
 roles = ["member", "readers"]
+[[grants]]
+users = ["dave"]
+roles = ["member", "readers", "barred"]
 """
 USERS = ("alice", "bob", "carol", "dave")
 
@@ -77,6 +84,32 @@ def test_who_shares_it_is_the_policys_to_say(gateway: GatewayProcess) -> None:
     assert "carol" in gateway.devgw("who-can", "--shared", "project-x").stdout
     writers = gateway.devgw("who-can", "--shared", "project-x:rw").stdout
     assert ("alice" in writers, "carol" in writers, "dave" in writers) == (True, False, False)
+
+
+@pytest.mark.emits("shared.allowed", "shared.denied")
+def test_who_got_which_and_why_is_in_the_journal(gateway: GatewayProcess) -> None:
+    """At each start, with the rule; who may not have what one of their roles names is told there too."""
+    before = len(decided(gateway, "shared.allowed"))
+    for user in ("carol", "dave"):
+        gateway.devgw("stop", user)
+        gateway.devgw("start", user)
+    assert len(decided(gateway, "shared.allowed")) == before + 1
+    last = decided(gateway, "shared.allowed")[-1]
+    assert (last["environment"], rule_of(last)) == ("carol", "roles.readers.shared.project-x")
+    assert (last["detail"]["name"], last["detail"]["writes"]) == ("project-x", False)
+    denied = decided(gateway, "shared.denied")
+    assert {(one["environment"], rule_of(one)) for one in denied} == {("dave", "roles.barred.deny.shared")}
+
+
+def decided(gateway: GatewayProcess, code: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(line) for line in gateway.devgw("audit", "log", "--action", code, "-o", "json").stdout.splitlines()
+    ]
+
+
+def rule_of(record: dict[str, Any]) -> str:
+    """Where in the policy it stands, without the line."""
+    return record["rule"].partition(" ")[0]
 
 
 def test_who_is_no_member_any_more_has_it_no_more_after_a_restart(gateway: GatewayProcess) -> None:

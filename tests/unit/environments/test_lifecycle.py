@@ -220,10 +220,23 @@ def test_a_lease_is_journaled_when_it_begins_and_ends_and_not_in_between(site: S
     ]
 
 
+class Given:
+    """Gives everybody the same."""
+
+    def __init__(self, volumes: list[SharedDirectory]) -> None:
+        self._volumes = volumes
+
+    def given(self, _user: str) -> list[SharedDirectory]:
+        return self._volumes
+
+    def decide(self, _ref: EnvironmentRef, _actor: Actor) -> list[SharedDirectory]:
+        return self._volumes
+
+
 def test_a_start_takes_the_shared_volumes_that_the_policy_gives_then(site: Site, tmp_path: Path):
     """Mounted, with their groups, which have a name inside; what is given no more is there no more."""
     given = [SharedDirectory("project-x", tmp_path, 1_200_000, is_writable=False)]
-    site.environments._settings = replace(site.environments._settings, shared=lambda _user: given)
+    site.environments._settings = replace(site.environments._settings, shared=Given(given))
     site.create()
     group = site.root / "environments/alice/main/config/group"
     spec = site.environments.spec_of(ALICE)

@@ -2,12 +2,17 @@
 
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from gateway.environments.shared_volumes import SharedDirectory, SharedVolumes, groups_of
+from gateway.audit.event import Event
+from gateway.environments.shared_volumes import SharedByPolicy, SharedDirectory, SharedVolumes, groups_of
+from gateway.errors import JournalError
+from gateway.gate import Gate
+from gateway.model import GATEWAY, EnvironmentRef
+from gateway.policy import PolicyInForce
 from policies.shared import SharedVolume
 
 FIRST_GID = 1_200_000
@@ -64,3 +69,68 @@ def test_one_that_was_cut_off_in_its_making_is_made(volumes: SharedVolumes, tmp_
     (tmp_path / "shared/.project-x.new").mkdir(parents=True)
     assert have(volumes, "project-x").directory == tmp_path / "shared/project-x"
     assert not (tmp_path / "shared/.project-x.new").exists()
+
+
+POLICY = """
+version = 1
+default_roles = []
+[roles.writers]
+shared = {project-x = "rw", corpora = "ro", secret = "rw"}
+[roles.readers]
+shared = {project-x = "ro"}
+[roles.barred]
+deny.shared = ["sec*"]
+[[grants]]
+users = ["alice"]
+roles = ["writers", "readers", "barred"]
+"""
+
+
+class Notes:
+    """Keeps events; one that is told to fail keeps none."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.events: list[Event] = []
+        self._fails = fails
+
+    def submit(self, event: Event) -> "Future[None]":
+        written: Future[None] = Future()
+        if self._fails:
+            written.set_exception(JournalError("journal.unwritable", "the disk is full"))
+        else:
+            self.events.append(event)
+            written.set_result(None)
+        return written
+
+
+def by_policy(volumes: SharedVolumes, directory: Path, notes: Notes) -> SharedByPolicy:
+    file = directory / "policy.toml"
+    file.write_text(POLICY)
+    policy = PolicyInForce(file)
+    return SharedByPolicy(volumes, policy, Gate(policy.decide, notes))
+
+
+def test_each_volume_that_a_role_names_is_decided_and_written_down(volumes: SharedVolumes, tmp_path: Path) -> None:
+    """With the strongest right, the rule, who started it and which environment it is for; a denied one as well."""
+    notes = Notes()
+    shared = by_policy(volumes, tmp_path, notes)
+    ref = EnvironmentRef("alice", "two")
+    expected = {("corpora", False), ("project-x", True)}
+    assert {(one.name, one.is_writable) for one in shared.given("alice")} == expected
+    assert notes.events == []
+    assert {(one.name, one.is_writable) for one in shared.decide(ref, GATEWAY)} == expected
+    told = [(one.code, one.detail["name"], one.detail["writes"], one.rule.partition(" ")[0]) for one in notes.events]
+    assert told == [
+        ("shared.allowed", "corpora", False, "roles.writers.shared.corpora"),
+        ("shared.allowed", "project-x", True, "roles.writers.shared.project-x"),
+        ("shared.denied", "secret", True, "roles.barred.deny.shared"),
+    ]
+    assert {(one.environment, one.actor) for one in notes.events} == {(str(ref), GATEWAY)}
+    assert not (tmp_path / "shared/secret").exists()
+
+
+def test_what_cannot_be_written_down_is_not_given(volumes: SharedVolumes, tmp_path: Path) -> None:
+    shared = by_policy(volumes, tmp_path, Notes(fails=True))
+    with pytest.raises(JournalError):
+        shared.decide(EnvironmentRef.parse("alice"), GATEWAY)
+    assert not (tmp_path / "shared").exists()
