@@ -12,6 +12,8 @@ from asyncssh.packet import String
 from gateway.ssh.transport.turns import SLICE_SECONDS, TURN_SECONDS, Turns, turns_of
 from tests.unit.ssh.transport.peers import GuardedServer, OpenDoor, guarded_server, until
 
+ECHO_SECONDS_MAX = 0.05
+
 
 class Busy:
     """A connection with so many slices to do, each a millisecond or more of the turn's time."""
@@ -66,6 +68,11 @@ def test_a_turn_ends_in_time_however_many_users_wait() -> None:
         assert len(set(order)) == 60
 
     asyncio.run(go())
+
+
+def test_a_turn_is_short_beside_what_others_may_feel() -> None:
+    """An echo has 50 ms while another floods: at worst it waits for one turn on its way in, and one on its way out."""
+    assert 2 * (TURN_SECONDS + SLICE_SECONDS) < ECHO_SECONDS_MAX / 2
 
 
 class Echo(asyncssh.SSHTCPSession[bytes]):
