@@ -12,10 +12,10 @@ from gateway.config import Settings
 VOLATILE = frozenset(
     {
         "locks", "reserve", "duties.json", "sandboxes", "roots", "run", "run-directories", "proofs.jsonl",
-        "throttle.jsonl", "volumes", "snapshots", "lost+found",
+        "throttle.jsonl", "volumes", "shared", "arrivals", "snapshots", "lost+found",
     }
 )  # fmt: skip
-"""Of the state directory: locks, what runs, images (built anew), bans (minutes), and volumes, which go by rsync."""
+"""Of the state directory: locks, what runs, images (built anew), bans (minutes), and volumes, also shared, by rsync."""
 RECORDINGS = "recordings"
 REPLACED = "replaced-"
 RESTORING = ".restoring"

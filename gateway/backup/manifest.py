@@ -16,7 +16,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 DATABASE = "database.sqlite"
 HEAD = "journal.head"
-CONFIG, STATE, VOLUMES = "config", "state", "volumes"
+CONFIG, STATE, VOLUMES, SHARED = "config", "state", "volumes", "shared"
 _LARGEST_BYTES = 256 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -14,7 +14,7 @@ from gateway.audit.head_signing import HeadSigner
 from gateway.audit.store_comparison import Discrepancy
 from gateway.backup import restoring, volumes
 from gateway.backup.making import Plan, Show, make
-from gateway.backup.manifest import DATABASE, STATE, VOLUMES, Manifest
+from gateway.backup.manifest import DATABASE, STATE, Manifest
 from gateway.backup.source import unpack_directory, unpack_stream
 from gateway.backup.target import StreamTarget, directory_target, unwritable
 from gateway.config import Settings
@@ -72,7 +72,7 @@ class BackupOperations:
             if plan.volumes:
                 show("volumes")
                 disks = [Path(ref.user, ref.name) for ref in self._mount_disks()]
-                volumes.take(self._settings.state_dir / VOLUMES, partial, previous, disks)
+                volumes.take(self._settings.state_dir, partial, previous, disks)
             target.finish(manifest)
         return self._note_made(manifest, str(place))
 
@@ -129,7 +129,7 @@ class BackupOperations:
         if isinstance(source, Path) and manifest.has_volumes:
             show("volumes")
             (staging / STATE).mkdir(mode=0o700, exist_ok=True)
-            volumes.put_back(source, staging / STATE / VOLUMES)
+            volumes.put_back(source, staging / STATE)
         show("putting it in place")
         restored = restoring.put_in_place(self._settings, staging, manifest, report, force=order.force)
         return replace(restored, lost_records=max(0, covered - report.last_seq))

@@ -21,11 +21,14 @@ from gateway.audit.event import Event
 from gateway.audit.heads import Head
 from gateway.audit.journal import Journal
 from gateway.audit.verify import verify
+from gateway.environments.shared_volumes import SharedVolumes
 from gateway.model import Actor
 from gateway.store.database import SCHEMA_HEAD
+from policies.shared import SharedVolume
 from tests.cli.site import Outcome, Site
 from tests.support.small_disk import small_disk
 
+ACL = "system.posix_acl_default"
 PREVIOUS = f"{int(SCHEMA_HEAD) - 1:04}"
 
 
@@ -393,6 +396,48 @@ def test_volumes_go_along_by_rsync_and_cost_a_link_the_second_time(site: Site, k
     assert (home / "notes").read_text() == "new"
     assert (home / "link").readlink() == Path("weights.bin")
     assert (home / "weights.bin").stat().st_size == 2**20
+
+
+def test_shared_volumes_go_along_with_their_group_and_modes_or_stay_out_as_a_whole(site: Site, kept: Path) -> None:
+    """Setgid, default ACL and group are what lets members write; without `--volumes` no file of theirs is taken."""
+    (one,) = SharedVolumes(site.directory / "state", 100_000).have([SharedVolume("project-x", "rw")])
+    deep = one.directory / "deep"
+    deep.mkdir()
+    (deep / "results").write_text("one")
+    if os.geteuid() == 0:
+        os.chown(deep / "results", 100_000, one.gid)
+    assert site.run("devgw backup without").exit_code == 0
+    assert "project-x" not in (site.directory / "without/manifest.json").read_text()
+    assert not (site.directory / "without/state/shared").exists()
+    assert site.run("devgw backup first --volumes").exit_code == 0
+    assert site.run("devgw backup second --volumes --link-dest first").exit_code == 0
+    same = [(site.directory / name / "shared/project-x/deep/results").stat().st_ino for name in ("first", "second")]
+    assert same[0] == same[1]
+    before = rights_below(site.directory / "state/shared")
+    forget(site)
+    assert site.run("devgw restore second").exit_code == 0
+    assert rights_below(site.directory / "state/shared") == before
+    assert (deep / "results").read_text() == "one"
+    (again,) = SharedVolumes(site.directory / "state", 100_000).have([SharedVolume("project-x", "rw")])
+    assert again == one
+
+
+def test_a_shared_volume_that_is_a_file_system_of_its_own_is_taken_too(site: Site, kept: Path) -> None:
+    """As an administrator mounts one who wants it to have a size."""
+    with small_disk(site.directory / "state/shared", 1, "tmpfs") as disk:
+        (disk.path / "results").write_text("on a disk of its own")
+        assert site.run("devgw backup first --volumes").exit_code == 0
+    assert (site.directory / "first/shared/disk/results").read_text() == "on a disk of its own"
+
+
+def rights_below(place: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    """Return mode, owner, group and default ACL of everything below a directory and of itself."""
+    found = {}
+    for one in (place, *place.rglob("*")):
+        status = one.stat()
+        acl = os.getxattr(one, ACL) if ACL in os.listxattr(one) else b""
+        found[str(one.relative_to(place))] = (status.st_mode, status.st_uid, status.st_gid, acl)
+    return found
 
 
 REFUSED = [

@@ -1,6 +1,7 @@
 """Volumes that several users share by policy, on the real engine: members write together, nobody else sees them."""
 
 import json
+import shutil
 import stat
 from collections.abc import Iterator
 from typing import Any
@@ -110,6 +111,28 @@ def decided(gateway: GatewayProcess, code: str) -> list[dict[str, Any]]:
 def rule_of(record: dict[str, Any]) -> str:
     """Where in the policy it stands, without the line."""
     return record["rule"].partition(" ")[0]
+
+
+def test_a_shared_volume_is_there_again_after_the_machine_was_lost(gateway: GatewayProcess) -> None:
+    """From a backup with volumes, onto an empty state directory: members read, and write together, as before."""
+    place, backup = gateway.root / "state/shared/project-x", gateway.root / "backup"
+    group = place.stat().st_gid
+    gateway.devgw("backup", str(backup), "--volumes")
+    gateway.stop()
+    for user in USERS:
+        gateway.devgw("stop", user)
+    for name in ("etc", "state", "run"):
+        shutil.rmtree(gateway.root / name)
+    gateway.devgw("restore", str(backup))
+    assert (place.stat().st_gid, stat.S_IMODE(place.stat().st_mode)) == (group, 0o2770)
+    for user in USERS:
+        gateway.devgw("start", user)
+    gateway.serve()
+    assert said(gateway, "bob", "cat /shared/project-x/deep/file") == "one\ntwo"
+    assert said(gateway, "bob", "umask 077; mkdir /shared/project-x/later && echo b >/shared/project-x/later/b") == ""
+    assert said(gateway, "alice", "echo a >>/shared/project-x/later/b; cat /shared/project-x/later/b") == "b\na"
+    assert "Read-only file system" in said(gateway, "carol", "touch /shared/project-x/hers")
+    assert "No such file" in said(gateway, "dave", "ls /shared/project-x")
 
 
 def test_who_is_no_member_any_more_has_it_no_more_after_a_restart(gateway: GatewayProcess) -> None:
