@@ -12,13 +12,14 @@ from gateway.audit.event import Event
 from gateway.audit.segments import last_written_at
 from gateway.background.access_watch import AccessWatch, GrantNotice
 from gateway.background.session_publisher import SessionPublisher, forget
+from gateway.background.terminal_lines import TerminalLines
 from gateway.background.watchdog import Watchdog
 from gateway.model import GATEWAY
 from gateway.process.log_format import write_log
 from gateway.process.ownership import this_process
 from gateway.process.supervisor import Supervisor, reserve
 from gateway.process.systemd import ServiceManager
-from gateway.process.worker import WorkerLink
+from gateway.process.worker import Notify, WorkerLink
 from gateway.ssh.descriptors import raise_limit
 from gateway.ssh.server import SshServer
 from gateway.ssh.server import serve as serve_ssh
@@ -65,6 +66,7 @@ class ServingProcess:
             self._place["gateway"] = app.settings.instance
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: AccessWatch | None = None
+        self._lines: TerminalLines | None = None
         self._away_since = last_written_at(app.settings.journal_dir)
 
     def run(self) -> None:
@@ -111,6 +113,8 @@ class ServingProcess:
         }
         if self._link:
             self._link.listen(server.registry.notify)
+        if (lines := duties.terminal_lines(server.registry.notify)) is not None:
+            self._lines, works["lines for terminals"] = lines, lines.run
         if self._has_duties:
             duties.metrics_publishing.start()
             works["the page"] = app.page_child.run
@@ -126,11 +130,16 @@ class ServingProcess:
         app.duties.start_sampling()
         try:
             async with asyncio.TaskGroup() as group:
-                notify = self._link.everywhere(server.registry.notify) if self._link else server.registry.notify
-                group.create_task(app.duties.environment_monitor.run(notify))
+                group.create_task(app.duties.environment_monitor.run(self._notify(server)))
                 group.create_task(app.duties.watchdog.keep("hosts by name", app.egress_child.run))
         finally:
             app.duties.stop_sampling()
+
+    def _notify(self, server: SshServer) -> Notify:
+        """Return what writes a line to every terminal of an environment, whichever process of the site serves it."""
+        if self._lines:
+            return self._lines.say
+        return self._link.everywhere(server.registry.notify) if self._link else server.registry.notify
 
     async def _on_reload(self, _server: SshServer) -> None:
         if self._watch is None:

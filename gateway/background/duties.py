@@ -4,11 +4,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.background.disk_reserve import DiskReserve
-from gateway.background.environment_monitor import EnvironmentMonitor, HeldGpus
+from gateway.background.environment_monitor import EnvironmentMonitor, HeldGpus, Notify
 from gateway.background.journal_maintenance import HeadPlan, JournalMaintenance, sinks_of
 from gateway.background.leadership import Leadership
 from gateway.background.policy_reload import PolicyArchive, PolicyReloader
 from gateway.background.sampling import Sampling
+from gateway.background.terminal_lines import TerminalLines
 from gateway.background.watchdog import Watchdog
 from gateway.config import Settings
 from gateway.disk import Ballast
@@ -32,6 +33,7 @@ from gateway.store.load import LoadTable
 from gateway.store.preallocation import preallocate
 from gateway.store.queue import QueueTable
 from gateway.store.sessions import LiveSessionTable
+from gateway.store.terminal_lines import TerminalLineTable
 from gateway.store.usage import UsageTable
 from gateway.store.users import Users
 
@@ -165,6 +167,11 @@ class Duties:
         sampler = LoadSampler(running, site.environments.load, samples, _LOAD_SECONDS)
         every, keep = _LOAD_SECONDS, _LOAD_KEPT_SECONDS
         return Sampling("environments' load", sampler, samples, interval_seconds=every, keep_seconds=keep)
+
+    def terminal_lines(self, notify: Notify) -> TerminalLines | None:
+        """Return what carries lines between gateways; None where there is one."""
+        site = self._site
+        return TerminalLines(TerminalLineTable(site.database), notify) if site.settings.instance else None
 
     def start_sampling(self) -> None:
         """Begin to measure."""

@@ -231,6 +231,17 @@ KILL_REQUESTS = Table(
     Column("reason", String, nullable=False),
 )
 
+TERMINAL_LINES = Table(
+    "terminal_lines",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("user", String(31), nullable=False),
+    Column("name", String(31), nullable=False),
+    Column("line", String, nullable=False),
+    Column("said_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,  # a number is never used again
+)
+
 SERVING = Table(
     "serving",
     METADATA,
