@@ -71,10 +71,10 @@ class Conversation:
 
     @property
     def reason(self) -> str:
-        """Return the text of its disconnect message, or nothing."""
+        """Return the text of its disconnect message, or nothing; after a key exchange it is ciphertext."""
         _line, _, rest = self.said.partition(b"\r\n")
         last = [payload for payload in payloads(rest) if payload[:1] == bytes([DISCONNECT])]
-        return last[-1][9 : 9 + int.from_bytes(last[-1][5:9], "big")].decode() if last else ""
+        return last[-1][9 : 9 + int.from_bytes(last[-1][5:9], "big")].decode(errors="replace") if last else ""
 
 
 def converse(

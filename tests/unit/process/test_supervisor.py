@@ -1,6 +1,7 @@
 """The parent of several workers: real processes and real signals, workers that do nothing but report."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -157,7 +158,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(stage: Stage) -> None:
     stage.await_word(b"READY=1")
     os.kill(stage.pids()[1], signal.SIGSTOP)
     stage.await_count("serve", 3)
-    assert "has hung for 2 s: killed" in stage.log()
+    assert re.search(r"has hung for [2-9] s: killed", stage.log())
     stage.send(signal.SIGTERM)
     assert stage.end() == 0
 
