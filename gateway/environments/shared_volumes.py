@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.environments.layout import disk_error
+from gateway.errors import StoreError
 from gateway.gate import Gate
 from gateway.model import Actor, EnvironmentRef, Mount, UserName
 from policies.limits import Allowance
@@ -62,9 +63,16 @@ class SharedVolumes:
         try:
             if not directory.is_dir():
                 self._make(directory)
-            return SharedDirectory(volume.name, directory, directory.stat().st_gid, volume.is_writable)
+            gid = directory.stat().st_gid
         except OSError as exc:
             raise disk_error(exc, directory) from exc
+        if os.geteuid() == 0 and gid < self._first_gid:  # root's, a user's own, or one of the host's
+            raise StoreError(
+                "shared.foreign-group",
+                f"the shared volume {volume.name} belongs to group {gid}, in which nobody may be",
+                f"give it one of its own, as root: 'chgrp -R {self._free_gid()} {directory}'",
+            )
+        return SharedDirectory(volume.name, directory, gid, volume.is_writable)
 
     def _make(self, directory: Path) -> None:
         """Make it under its name with all its rights, one process at a time, so that no two have one group."""

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.audit.event import Event
 from gateway.environments.shared_volumes import SharedByPolicy, SharedDirectory, SharedVolumes, groups_of
-from gateway.errors import JournalError
+from gateway.errors import JournalError, StoreError
 from gateway.gate import Gate
 from gateway.model import GATEWAY, EnvironmentRef
 from gateway.policy import PolicyInForce
@@ -69,6 +69,17 @@ def test_one_that_was_cut_off_in_its_making_is_made(volumes: SharedVolumes, tmp_
     (tmp_path / "shared/.project-x.new").mkdir(parents=True)
     assert have(volumes, "project-x").directory == tmp_path / "shared/project-x"
     assert not (tmp_path / "shared/.project-x.new").exists()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("gid", [0, 100, 200_001])
+def test_one_of_a_group_that_others_are_in_is_refused(volumes: SharedVolumes, gid: int) -> None:
+    """Its members' processes would be in that group: root's, the host's, or a user's own."""
+    made = have(volumes, "project-x")
+    os.chown(made.directory, -1, gid)
+    with pytest.raises(StoreError, match=f"belongs to group {gid}, in which nobody may be") as caught:
+        have(volumes, "project-x")
+    assert caught.value.hint.startswith(f"give it one of its own, as root: 'chgrp -R {FIRST_GID}")
 
 
 POLICY = """
