@@ -1,4 +1,4 @@
-"""The line that a person who logs in reads about hosts outside: said where it is news."""
+"""What a person who logs in reads about hosts outside and about their project: said where it is news."""
 
 import os
 import pty
@@ -65,3 +65,27 @@ def test_a_home_that_takes_no_file_is_told_each_time(script: Path) -> None:
     (script.parent / "env" / "egress_note").write_text(NOTE)
     (script.parent / "home" / ".local").touch()
     assert [log_in(script) for _ in range(2)] == [NOTE, NOTE]
+
+
+def test_a_project_is_news_once_and_trouble_at_each_login(script: Path) -> None:
+    """What is left out is known after a login; a command that failed is to be mended."""
+    kept = script.parent / "home/.local/state/devgw/project"
+    kept.mkdir(parents=True)
+    (kept / "project_news").write_text("left out\n")
+    (kept / "note").write_text("failed\n")
+    assert [log_in(script) for _ in range(2)] == ["left out\nfailed\n", "failed\n"]
+    (kept / "note").write_text("")
+    assert log_in(script) == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_a_session_has_the_variables_of_its_project(script: Path, shell: str) -> None:
+    """Whether it has a terminal or not; what else may stand there is not waited for."""
+    kept = script.parent / "home/.local/state/devgw/project"
+    kept.mkdir(parents=True)
+    (kept / "variables.sh").write_text("export GREETING='it is $HOME'\n")
+    script.write_text(script.read_text() + 'echo "${GREETING-nothing}"\n')
+    assert [log_in(script, shell, terminal=terminal) for terminal in (True, False)] == ["it is $HOME\n"] * 2
+    (kept / "variables.sh").unlink()
+    os.mkfifo(kept / "variables.sh")
+    assert log_in(script, shell) == "nothing\n"

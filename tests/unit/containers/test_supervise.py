@@ -75,17 +75,19 @@ class Supervisor:
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     """A running init process with a stand-in for sshd."""
-    for name in ("run", "env", "home", "tmp"):
+    for name in ("run", "env", "home", "tmp", "workspace"):
         (tmp_path / name).mkdir()
     sshd = tmp_path / "sshd"
     sshd.write_text(SSHD)
     sshd.chmod(0o755)
+    (tmp_path / "workspace" / ".devcontainer.json").write_text('{"postCreateCommand": "touch ran; sleep 1000"}')
     variables = {
         **os.environ,
         "PYTHONPATH": str(SOURCES),
         "HOME": str(tmp_path / "home"),
         "TMPDIR": str(tmp_path / "tmp"),
         "DEVGW_USER": "alice",
+        "DEVGW_WORKSPACE_FOLDER": str(tmp_path / "workspace"),
         "DEVGW_RUN_FOLDER": str(tmp_path / "run"),
         "DEVGW_CONFIG_FOLDER": str(tmp_path / "env"),
         "DEVGW_SSHD": str(sshd),
@@ -195,6 +197,14 @@ def test_second_start_gets_by_what_a_crash_left(supervisor: Supervisor) -> None:
     with (supervisor.folder / "log").open("w") as log:
         supervisor.process = subprocess.Popen([sys.executable, "-c", DRIVER], env=environ, stdout=log, stderr=log)
     wait_for(supervisor.is_answering)
+
+
+def test_a_project_that_never_ends_is_no_obstacle(supervisor: Supervisor) -> None:
+    """The environment answered (the fixture waits for it) and stops in its time; the command ends with it."""
+    wait_for((supervisor.folder / "workspace" / "ran").exists, 30)
+    assert "devgw-init project.running" in supervisor.log()
+    supervisor.process.terminate()
+    assert supervisor.process.wait(20) == 0
 
 
 def test_what_an_environment_makes_is_readable_as_on_a_plain_server(supervisor: Supervisor) -> None:

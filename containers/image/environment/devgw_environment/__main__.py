@@ -11,6 +11,7 @@ from devgw_environment.health import check_sockets
 from devgw_environment.listen import run_listener
 from devgw_environment.ports import run_ports_listener
 from devgw_environment.probe import run_probe
+from devgw_environment.project.carry_out import run_project
 from devgw_environment.status_reporter import run_status_reporter
 from devgw_environment.supervise import run_supervisor
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "ports": run_ports_listener,
     "status-reporter": run_status_reporter,
     "probe": run_probe,
+    "project": run_project,
     "check": check_sockets,
 }
 

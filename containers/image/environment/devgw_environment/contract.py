@@ -16,8 +16,8 @@ DEFAULT_PATH = "/opt/devgw/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 class Environment:
     """One environment as its init process sees it.
 
-    Every folder has the contract's value unless a variable names another (`DEVGW_RUN_FOLDER`, `DEVGW_CONFIG_FOLDER`),
-    which is how a sandbox without mounts, and a test, runs the same code.
+    Every folder has the contract's value unless a variable names another (`DEVGW_RUN_FOLDER`, `DEVGW_CONFIG_FOLDER`,
+    `DEVGW_WORKSPACE_FOLDER`), which is how a sandbox without mounts, and a test, runs the same code.
     """
 
     user: str
@@ -74,6 +74,11 @@ class Environment:
     def scratch(self) -> Path:
         """A folder of this user's own for run-time files, outside the home, which may be on a network volume."""
         return Path(os.environ.get("TMPDIR", "/tmp")) / f"devgw-{os.getuid()}"  # noqa: S108 - created 0700 and checked
+
+    @property
+    def workspace(self) -> Path:
+        """Where people keep the projects they work on."""
+        return Path(os.environ.get("DEVGW_WORKSPACE_FOLDER", "/workspace"))
 
     @property
     def search_path(self) -> str:

@@ -73,6 +73,16 @@ def make_services(environment: Environment) -> list[Service]:
     ]
 
 
+def start_project(environment: Environment) -> None:
+    """Start what carries the workspace's project out; it is nobody's service, and its failure nobody's end."""
+    isolation = ["-I"] if sys.flags.isolated else []
+    command = [sys.executable, *isolation, "-m", "devgw_environment", "project"]
+    try:
+        Service("project", command, {**os.environ, "PATH": environment.search_path}).start(time.monotonic())
+    except OSError as error:
+        log_event("project.failed", reason=error)
+
+
 def tend(services: list[Service]) -> None:
     """Reap what has ended and start what is due."""
     ended = reap()
@@ -93,6 +103,7 @@ def run_supervisor(environment: Environment) -> int:
     furnish_home(environment)
     services = make_services(environment)
     log_event("environment.started", user=environment.user, uid=os.getuid(), pid=os.getpid())
+    start_project(environment)
     received: set[int] = set()
     while not received & {signal.SIGTERM, signal.SIGINT}:
         tend(services)

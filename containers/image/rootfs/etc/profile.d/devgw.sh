@@ -9,16 +9,25 @@ for devgw_default in ${DEVGW_SESSION_DEFAULTS:-}; do
     eval "[ -n \"\${${devgw_default%%=*}+set}\" ]" || export "${devgw_default?}"
 done
 unset devgw_default
-# A person who logs in reads which hosts outside are open, and whom to ask for others: once, and when it has changed.
-if [ -t 1 ] && [ ! -e "$HOME/.hushlogin" ] && [ -s /etc/devgw/env/egress_note ]; then
-    devgw_seen=${XDG_STATE_HOME:-$HOME/.local/state}/devgw
-    if ! cmp -s /etc/devgw/env/egress_note "$devgw_seen/egress_note"; then
-        cat /etc/devgw/env/egress_note
-        mkdir -p "$devgw_seen" && cp -f /etc/devgw/env/egress_note "$devgw_seen/"
-    fi 2>/dev/null
-    unset devgw_seen
+# The variables of the workspace's project (devgw-project), made by this user.
+if [ -z "${DEVGW_NO_PROJECT:-}" ] && [ -f "$HOME/.local/state/devgw/project/variables.sh" ]; then
+    . "$HOME/.local/state/devgw/project/variables.sh"
 fi
-# That their disk is nearly full, at each login.
-if [ -t 1 ] && [ ! -e "$HOME/.hushlogin" ] && [ -s /etc/devgw/env/disk_note ]; then
-    cat /etc/devgw/env/disk_note
-fi
+# A person who logs in reads which hosts outside are open and whom to ask for others, and what of their project's file is
+# left out: once, and when it has changed.
+for devgw_note in /etc/devgw/env/egress_note "$HOME/.local/state/devgw/project/project_news"; do
+    if [ -t 1 ] && [ ! -e "$HOME/.hushlogin" ] && [ -s "$devgw_note" ]; then
+        devgw_seen=${XDG_STATE_HOME:-$HOME/.local/state}/devgw/${devgw_note##*/}
+        if ! cmp -s "$devgw_note" "$devgw_seen"; then
+            cat "$devgw_note"
+            mkdir -p "${devgw_seen%/*}" && cp -f "$devgw_note" "$devgw_seen"
+        fi 2>/dev/null
+    fi
+done
+# That their disk is nearly full, and that their project's commands run or failed, at each login.
+for devgw_note in /etc/devgw/env/disk_note "$HOME/.local/state/devgw/project/note"; do
+    if [ -t 1 ] && [ ! -e "$HOME/.hushlogin" ] && [ -s "$devgw_note" ]; then
+        cat "$devgw_note"
+    fi
+done
+unset devgw_note devgw_seen
