@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--into", type=Path, required=True, help="folder for the wheels")
     parser.add_argument("--torch", help="version of torch (default: the profile's)")
     parser.add_argument("--torch-index", help="index for torch; '' means pip's own settings (default: the profile's)")
-    parser.add_argument("--machine", default="x86_64", choices=["x86_64", "aarch64"])
+    parser.add_argument("--machine", choices=["x86_64", "aarch64"], help="default: the profile's, else x86_64")
     return parser.parse_args()
 
 
@@ -60,11 +60,17 @@ def write_constraints(lock: Path, folder: Path) -> Path:
     return constraints
 
 
+def list_locks(name: str, profile: dict[str, object]) -> tuple[Path, Path]:
+    """The lock of the packages and that of torch, which need not exist."""
+    lock, torch_lock = profile.get("lock") or name, profile.get("torch_lock") or name
+    return PROFILES / f"{lock}.lock", PROFILES / f"{torch_lock}.torch.lock"
+
+
 def collect(arguments: argparse.Namespace, profile: dict[str, object]) -> None:
     """Download the lock file with its hashes, then torch: by its own lock, or by version."""
     torch = arguments.torch or profile["torch"]
     index = profile["torch_index"] if arguments.torch_index is None else arguments.torch_index
-    lock, torch_lock = (PROFILES / f"{arguments.profile}{end}" for end in (".lock", ".torch.lock"))
+    lock, torch_lock = list_locks(arguments.profile, profile)
     target = ["--python-version", str(profile["python"]), "--implementation", "cp"]
     for platform in PLATFORMS:
         target += ["--platform", f"{platform}_{arguments.machine}"]
@@ -81,13 +87,16 @@ def collect(arguments: argparse.Namespace, profile: dict[str, object]) -> None:
 def main() -> None:
     """Collect, unless the folder was filled from the same inputs before."""
     arguments = parse_arguments()
-    inputs = sorted(PROFILES.glob(f"{arguments.profile}.*"))
+    profile = tomllib.loads((PROFILES / f"{arguments.profile}.toml").read_text(encoding="utf-8"))
+    arguments.machine = arguments.machine or profile.get("machine") or "x86_64"
+    locks = {path for path in list_locks(arguments.profile, profile) if path.exists()}
+    inputs = sorted({*PROFILES.glob(f"{arguments.profile}.*"), *locks})
     asked = f"{arguments.torch} {arguments.torch_index} {arguments.machine}".encode()
     digest = hashlib.sha256(b"".join([asked, *(path.read_bytes() for path in inputs)])).hexdigest()
     marker = arguments.into / ".collected"
     if not (marker.exists() and marker.read_text(encoding="utf-8") == digest):
         arguments.into.mkdir(parents=True, exist_ok=True)
-        collect(arguments, tomllib.loads((PROFILES / f"{arguments.profile}.toml").read_text(encoding="utf-8")))
+        collect(arguments, profile)
         marker.write_text(digest, encoding="utf-8")
     print(arguments.into)
 

@@ -34,6 +34,12 @@ class Profile:
     torch: str
     torch_index: str = ""
     torch_companions: tuple[str, ...] = ()
+    lock: str = ""
+    """Whose lock file it takes its packages from; empty for its own."""
+    torch_lock: str = ""
+    """Whose lock of torch; empty for its own, if it has one."""
+    machine: str = ""
+    """What `uname -m` must say where it is built; empty where that is all the same."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,9 @@ def plan_build(request: ImageRequest, image_folder: Path, runner_folder: Path | 
     deciding = {
         "BASE": request.base or profile.base,
         "PROFILE": profile.name,
+        "LOCK": profile.lock,
+        "TORCH_LOCK": profile.torch_lock,
+        "MACHINE": profile.machine,
         "TORCH": request.torch or profile.torch,
         "TORCH_INDEX": profile.torch_index,
         "TORCH_COMPANIONS": " ".join(profile.torch_companions),
@@ -198,7 +207,7 @@ def build_image(
 
 def label_contents(contents: Mapping[str, Any]) -> dict[str, str]:
     """Labels out of the record that the build left in the image; what the image has not got gets no label."""
-    wanted = ("distribution", "python", "torch", "cuda", "cudnn")
+    wanted = ("distribution", "python", "torch", "cuda", "rocm", "cudnn")
     packages = contents.get("packages", {})
     labels = {name: contents.get(name) for name in wanted}
     labels |= {name: packages.get(name) for name in ("jupyterlab", "devgw-environment", "devgw-runner")}

@@ -1,8 +1,12 @@
 #!/bin/sh
 # Install the Python packages of a profile into /opt/devgw: the lock file with its hashes, then torch.
 set -eu
-lock=/build/profiles/$PROFILE.lock
-torch_lock=/build/profiles/$PROFILE.torch.lock
+lock=/build/profiles/${LOCK:-$PROFILE}.lock
+torch_lock=/build/profiles/${TORCH_LOCK:-$PROFILE}.torch.lock
+if [ -n "${MACHINE:-}" ] && [ "$(uname -m)" != "$MACHINE" ]; then
+    echo "the profile '$PROFILE' is for $MACHINE and this builder is $(uname -m): build it on such a machine" >&2
+    exit 1
+fi
 [ -f "$lock" ] || { echo "there is no profile '$PROFILE'" >&2; exit 1; }
 [ -s /build/ca-bundle.pem ] && export PIP_CERT=/build/ca-bundle.pem
 export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off PIP_ROOT_USER_ACTION=ignore

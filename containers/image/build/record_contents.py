@@ -19,6 +19,7 @@ def read_torch() -> dict[str, str | None]:
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
+        "rocm": getattr(torch.version, "hip", None),
         "cudnn": str(cudnn) if cudnn is not None else None,
     }
 

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 import tarfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -212,14 +214,77 @@ def test_unusable_inputs_are_refused_before_anything_is_sent(folder: Path, tmp_p
         find_image_folder([tmp_path / "empty"])
 
 
-def test_shipped_profiles_load_and_have_their_lock_files() -> None:
+PROFILES = ["cpu", "cuda", "cuda13", "edge", "rocm", "serve"]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_shipped_profiles_load_and_have_their_lock_files(name: str) -> None:
     """Each profile of this tree names its parts, and its packages are pinned with hashes."""
     folder = find_image_folder()
-    assert list_profiles(folder) == ["cpu", "cuda"]
-    for name in list_profiles(folder):
-        profile = load_profile(folder, name)
-        lock = (folder / "profiles" / f"{name}.lock").read_text()
-        assert lock.count("==") <= lock.count("--hash=sha256:")
-        assert "\ntorch==" not in lock
-        assert profile.base
-    assert f"\ntorch=={load_profile(folder, 'cuda').torch} " in (folder / "profiles" / "cuda.torch.lock").read_text()
+    assert list_profiles(folder) == PROFILES
+    profile = load_profile(folder, name)
+    lock = (folder / "profiles" / f"{profile.lock or name}.lock").read_text()
+    assert lock.count("==") <= lock.count("--hash=sha256:")
+    assert "\ntorch==" not in lock
+    assert profile.base
+    torch_lock = folder / "profiles" / f"{profile.torch_lock or name}.torch.lock"
+    assert torch_lock.exists() == (name in {"cuda", "cuda13", "edge"})
+    if torch_lock.exists():
+        assert f"\ntorch=={profile.torch} " in torch_lock.read_text()
+        pins = dict(line.split("==") for line in lock.splitlines() if "==" in line)
+        of_torch = dict(line.split("==") for line in torch_lock.read_text().splitlines() if "==" in line)
+        assert [one for one in pins.keys() & of_torch.keys() if pins[one] != of_torch[one]] == []
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_shipped_profiles_context_is_whole(name: str) -> None:
+    """What is sent to an engine has the locks that the build will ask for, and its labels say what it is made from."""
+    folder = find_image_folder()
+    request = ImageRequest(profile=name)
+    plan = plan_build(request, folder, folder.parent / "runner")
+    builder = FakeBuilder()
+    built = build_image(request, builder, plan, lambda _: None)
+    context, arguments = builder.contexts[0], builder.arguments[0]
+    named = {
+        line.split()[1].partition("=")[0] for line in context["Dockerfile"].decode().splitlines() if line[:4] == "ARG "
+    }
+    assert set(arguments) <= named
+    assert f"profiles/{arguments['LOCK'] or name}.lock" in context
+    assert (f"profiles/{arguments['TORCH_LOCK'] or name}.torch.lock" in context) == (name in {"cuda", "cuda13", "edge"})
+    assert plan.tag.startswith(f"devgw/env:{name}-")
+    assert built.labels["org.devgw.profile"] == name
+    assert built.labels["org.devgw.base"] == load_profile(folder, name).base == arguments["BASE"]
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "torch", "machine"),
+    [
+        ("cuda13", "nvidia/cuda:13.0", "2.14.1", ""),
+        ("edge", "nvidia/cuda:13.0", "2.14.1", "aarch64"),
+        ("rocm", "ubuntu:24.04", "2.14.1", ""),
+        ("serve", "debian:12", "2.13.0", ""),
+    ],
+)
+def test_profiles_beside_the_first_two_name_their_parts(name: str, base: str, torch: str, machine: str) -> None:
+    """Base, torch and machine; the locks of what is for arm64 have wheels for it."""
+    folder = find_image_folder()
+    profile = load_profile(folder, name)
+    assert profile.base.startswith(base)
+    assert (profile.torch, profile.machine) == (torch, machine)
+    serve = (folder / "profiles" / "serve.lock").read_text()
+    assert all(f"\n{package}==" in serve for package in ("onnx", "onnxruntime", "onnxscript"))
+
+
+def test_a_profile_of_another_machine_is_refused_in_one_line(tmp_path: Path) -> None:
+    """Before anything is installed: a base of another architecture would end in an error of exec(2)."""
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "edge.lock").touch()
+    script = (find_image_folder() / "build" / "install_packages.sh").read_text()
+    script = script.replace("/build/", f"{tmp_path}/")
+    done = subprocess.run(
+        ["sh", "-c", script], env={"PROFILE": "edge", "MACHINE": "pdp11", "PATH": os.environ["PATH"]},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("the profile 'edge' is for pdp11 and this builder is ")
+    assert done.stderr.count("\n") == 1
