@@ -33,9 +33,7 @@ _STEP_NUMBER = re.compile(r"^Step \d+/\d+ : ")  # the classic builder's own coun
 @app.command()
 def build(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
     ctx: typer.Context,
-    profile: Annotated[
-        str, typer.Option("--profile", help="cpu, cuda, cuda13, rocm, edge or serve.")
-    ] = "cpu",
+    profile: Annotated[str, typer.Option("--profile", help="cpu, cuda, cuda13, rocm, edge or serve.")] = "cpu",
     base: Annotated[
         str | None, typer.Option("--base", metavar="IMAGE", help="Base image; default: the profile's.")
     ] = None,

@@ -109,8 +109,8 @@ class EnvironmentSettings(_Section):
 class GpuSettings(_Section):
     """Where the list of GPUs comes from."""
 
-    inventory: Literal["auto", "nvml", "cdi", "none"] = "auto"
-    """`auto` asks NVML and, without a driver, reads CDI specs."""
+    inventory: Literal["auto", "nvml", "amd", "cdi", "none"] = "auto"
+    """`auto` asks NVML, then what the kernel's amdgpu shows, and reads CDI specs where neither has a GPU."""
     cdi_spec_dirs: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))
     """Directories with CDI specs; the same ones the engine reads."""
     sample_interval: Duration = Field(default=15)

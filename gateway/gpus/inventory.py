@@ -1,4 +1,4 @@
-"""Which GPUs and MIG slices this host has: asked of the driver through NVML, or read from CDI specs.
+"""Which GPUs and MIG slices this host has: asked of NVML, or read from sysfs (AMD) or CDI specs.
 
 Who holds them is the work of `leases`. A GPU in MIG mode is not listed itself; its slices are.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
 
+from gateway.gpus.amd import AmdInventory
 from gateway.gpus.cdi import CdiInventory
 from gateway.gpus.reading import Reading
 from gateway.model import Gpu, GpuUuid
@@ -61,12 +62,13 @@ class FirstInventory:
         return Reading("none", notes=notes)
 
 
-def inventory_of(kind: Literal["auto", "nvml", "cdi", "none"], cdi_directories: tuple[Path, ...]) -> Inventory:
+def inventory_of(kind: Literal["auto", "nvml", "amd", "cdi", "none"], cdi_directories: tuple[Path, ...]) -> Inventory:
     """Return the inventory that the setting `gpus.inventory` names."""
     nvml, cdi = NvmlInventory(), CdiInventory(cdi_directories)
     kinds: dict[str, Inventory] = {
-        "auto": FirstInventory(nvml, cdi),
+        "auto": FirstInventory(nvml, AmdInventory(is_expected=False), cdi),
         "nvml": nvml,
+        "amd": AmdInventory(),
         "cdi": cdi,
         "none": NoInventory(),
     }

@@ -7,7 +7,10 @@ from gateway.model import Gpu
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The GPUs that can be leased and, in `notes`, why there are not more. `source` is `nvml`, `cdi` or `none`."""
+    """The GPUs that can be leased and, in `notes`, why there are not more.
+
+    `source` is `nvml`, `amd`, `cdi`, `engine` or `none`.
+    """
 
     source: str
     gpus: tuple[Gpu, ...] = ()

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import EngineError
+from gateway.gpu_names import CDI_KINDS
 from gateway.model import GpuUuid
 
-_KIND = "nvidia.com/gpu"
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 _SHARED_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 _UUID = re.compile(r"^GPU UUID:\s*(\S+)", re.MULTILINE)
@@ -72,7 +72,7 @@ class HostDevices:
         for directory in self._cdi_directories:
             for file in sorted(directory.glob("*")):
                 spec = _parsed(file)
-                if spec.get("kind") == _KIND:
+                if spec.get("kind") in CDI_KINDS:
                     for device in spec.get("devices", []):
                         yield str(device["name"]), [spec.get("containerEdits") or {}, device["containerEdits"]]
 

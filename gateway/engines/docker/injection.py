@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.errors import EngineError
+from gateway.gpu_names import CDI_KINDS, cdi_name, is_amd
 from gateway.model import GpuUuid
 
-CDI_KIND = "nvidia.com/gpu"
 VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
 
 InjectionKind = Literal["cdi", "runtime-hook", "none"]
@@ -34,7 +34,7 @@ def injection_of(info: Mapping[str, Any]) -> Injection:
     spec_dirs = info.get("CDISpecDirs") or []  # empty where the feature is off; absent below API 1.44
     discovered = info.get("DiscoveredDevices")
     devices = None if discovered is None else frozenset(_cdi_names(discovered))
-    knows_gpus = devices is None or any(name.startswith(f"{CDI_KIND}=") for name in devices)
+    knows_gpus = devices is None or any(name.partition("=")[0] in CDI_KINDS for name in devices)
     if spec_dirs and (knows_gpus or not has_runtime):
         return Injection("cdi", f"CDI specs are read from {', '.join(spec_dirs)}", devices)
     if has_runtime:
@@ -58,9 +58,11 @@ def device_requests(gpus: Sequence[GpuUuid], injection: Injection) -> list[dict[
         return []
     if injection.kind == "none":
         raise EngineError("gpu.injection", injection.reason, "'devgw doctor' says what is missing")
+    if injection.kind == "runtime-hook" and any(is_amd(gpu) for gpu in gpus):
+        raise EngineError("gpu.injection", "an AMD GPU needs CDI, and the engine has none", "'devgw doctor' says more")
     if injection.kind == "runtime-hook":
         return [_request("nvidia", list(gpus), [["gpu", "compute", "utility"]])]
-    names = [f"{CDI_KIND}={uuid}" for uuid in gpus]
+    names = [cdi_name(gpu) for gpu in gpus]
     unknown = [] if injection.devices is None else [name for name in names if name not in injection.devices]
     if unknown:
         raise unknown_device(", ".join(unknown))
