@@ -26,6 +26,7 @@ from devgw_runner.errors import (
 from devgw_runner.jobs.registry import registered_run
 from devgw_runner.loop import train
 from devgw_runner.measure import find_device
+from devgw_runner.parallel.launcher import ending_with, find_launcher
 from devgw_runner.parallel.world import World, join_world, leave_world, lost_another_process, yield_to_first_failure
 from devgw_runner.paths import RunPaths, find_paths, prepare_paths
 from devgw_runner.probe import Prepared, close_data, prepare, script_name
@@ -118,6 +119,13 @@ def _train(task_type: type[Task[Any]], config: TrainConfig, *, owns_process: boo
     prepare_compiler_environment(paths.cache)
     torch.set_num_threads(max(1, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     device = find_device(config.device, int(os.environ.get("LOCAL_RANK", "0")))
+    with ending_with(find_launcher()):
+        return _join_and_train(task, config, paths, device, owns_process=owns_process)
+
+
+def _join_and_train(
+    task: Task[Any], config: TrainConfig, paths: RunPaths, device: torch.device, *, owns_process: bool
+) -> int:
     world = join_world(device.type, config.tensor_parallel)
     try:
         with counting_samples(task):

@@ -15,9 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import get_args_parser, run
 
 from devgw_runner.errors import EXIT_OWN_FAILURE, SIGNAL_EXIT_BASE
-
-# Below the 30 s that a container is usually granted between SIGTERM and SIGKILL.
-SHUTDOWN_SECONDS = 25
+from devgw_runner.parallel.launcher import SHUTDOWN_SECONDS, VARIABLE, own_description
 
 
 def main() -> int:
@@ -29,6 +27,7 @@ def main() -> int:
     options = parser.parse_args()
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     signal.signal(signal.SIGUSR1, _forward_to_children)
+    os.environ[VARIABLE] = own_description()
     return launch(options.nproc, command, options.torchrun or ["--standalone", "--max-restarts=0"])
 
 
@@ -37,7 +36,7 @@ def launch(processes: int, command: list[str], meeting: list[str]) -> int:
     arguments = [*meeting, f"--nproc-per-node={processes}"]
     parser = get_args_parser()
     if "--shutdown-timeout" in parser.format_help():  # newer than torch 2.8
-        arguments.append(f"--shutdown-timeout={SHUTDOWN_SECONDS}")
+        arguments.append(f"--shutdown-timeout={SHUTDOWN_SECONDS:.0f}")
     try:
         run(parser.parse_args([*arguments, *command]))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     except ChildFailedError as exc:

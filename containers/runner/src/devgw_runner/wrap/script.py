@@ -19,6 +19,7 @@ from devgw_runner.paths import cache_root, logs_root, prove_writable
 from devgw_runner.preflight import gpu, machine
 from devgw_runner.preflight.doctor import first_failure, run_checks
 from devgw_runner.resources import usable_cpus
+from devgw_runner.wrap.orphans import adopt_orphans, end_orphans
 from devgw_runner.wrap.sidecar import GpuSidecar, write_summary
 from devgw_runner.wrap.tee import Tee
 
@@ -52,12 +53,12 @@ def run_wrapped(command: Sequence[str], *, processes: int | None, tf32: bool) ->
         print(f"devgw-run: one process, although {visible} GPUs are visible; {more}", file=sys.stderr)
     started = time.monotonic()
     with GpuSidecar(logs):
-        code = _run(_with_torchrun(list(command), count), environment, logs)
+        code = _run(_with_torchrun(list(command), count), environment, logs, is_launcher=count > 1)
     write_summary(logs, command=list(command), exit_code=code, seconds=time.monotonic() - started, note=NOT_APPLIED)
     return code
 
 
-def _run(command: list[str], environment: dict[str, str], logs: Path) -> int:
+def _run(command: list[str], environment: dict[str, str], logs: Path, *, is_launcher: bool) -> int:
     children: list[subprocess.Popen[bytes]] = []
     has_terminal = sys.stdin.isatty()
 
@@ -72,6 +73,8 @@ def _run(command: list[str], environment: dict[str, str], logs: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, pass_on)
+    if is_launcher:
+        adopt_orphans()
     with Tee(logs / "output.log", on_lost=lambda: send(signal.SIGHUP)) as tee:
         try:
             # Out of our process group, or a signal to the group would be heard twice: from its sender and from us.
@@ -89,6 +92,8 @@ def _run(command: list[str], environment: dict[str, str], logs: Path) -> int:
             return EXIT_OWN_FAILURE
         tee.start_copying()
         code = children[0].wait()
+        if is_launcher and code < 0:
+            end_orphans()
     return SIGNAL_EXIT_BASE - code if code < 0 else code
 
 
