@@ -54,7 +54,9 @@ def code_of(pid: int) -> int | None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("between", ["nothing", "a-shell"])
-def test_processes_whose_launcher_was_killed_save_and_end(adopting, devgw_run, finished, tmp_path, poll, between):
+def test_processes_whose_launcher_was_killed_save_and_end(
+    adopting, start, devgw_run, finished, tmp_path, poll, between
+):
     """Ours starts them itself; with a plain torchrun there may be a shell between the two."""
     script = SCRIPTS / "blocks.py"
     plain = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
@@ -62,7 +64,7 @@ def test_processes_whose_launcher_was_killed_save_and_end(adopting, devgw_run, f
         process = devgw_run("--nproc", "2", script, *ENDLESS)
     else:
         line = [*plain, "bash", "-c", A_SHELL_BETWEEN, sys.executable, script, *ENDLESS]
-        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = start(line)
     paths = RunPaths(tmp_path, "orphans")
     poll(lambda: len(paths.records()) > 3, "training to begin")
     ranks = descendants(process.pid)
@@ -88,17 +90,31 @@ with ending_with(find_launcher(), 0.2):
 """
 
 
-def test_a_process_that_cannot_be_asked_ends_all_the_same(adopting):
+@pytest.fixture
+def start():
+    """Start processes that are killed and waited for at the end."""
+    started: list[subprocess.Popen] = []
+
+    def begin(line, environment=None) -> subprocess.Popen:
+        quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen(line, env=environment, **quiet))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate(timeout=SECONDS)
+
+
+def test_a_process_that_cannot_be_asked_ends_all_the_same(start):
     """It waits in a library's own code, where Python's handlers are not called."""
-    line = [sys.executable, "-c", DEAF]
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(["sleep", "600"]) as stand_in:
-        description = f"{stand_in.pid}:{start_ticks(stand_in.pid)}:{Path('/proc/self/ns/pid').readlink()}"
-        environment = {**os.environ, "TORCHELASTIC_RUN_ID": "t", launcher.VARIABLE: description}
-        with subprocess.Popen(line, env=environment, **quiet) as process:
-            assert process.stdout.readline() == b"waiting\n"
-            stand_in.kill()
-            assert process.wait(timeout=SECONDS) == 143
+    stand_in = start(["sleep", "600"])
+    description = f"{stand_in.pid}:{start_ticks(stand_in.pid)}:{Path('/proc/self/ns/pid').readlink()}"
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "t", launcher.VARIABLE: description}
+    process = start([sys.executable, "-c", DEAF], environment)
+    assert process.stdout.readline() == b"waiting\n"
+    stand_in.kill()
+    assert process.wait(timeout=SECONDS) == 143
 
 
 def test_a_launcher_is_looked_for_by_the_processes_of_one_alone(monkeypatch):
