@@ -54,9 +54,7 @@ def code_of(pid: int) -> int | None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("between", ["nothing", "a-shell"])
-def test_processes_whose_launcher_was_killed_save_and_end(
-    adopting, start, devgw_run, finished, tmp_path, poll, between
-):
+def test_processes_whose_launcher_was_killed_save_and_end(adopting, devgw_run, finished, tmp_path, poll, between):
     """Ours starts them itself; with a plain torchrun there may be a shell between the two."""
     script = SCRIPTS / "blocks.py"
     plain = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
@@ -64,7 +62,7 @@ def test_processes_whose_launcher_was_killed_save_and_end(
         process = devgw_run("--nproc", "2", script, *ENDLESS)
     else:
         line = [*plain, "bash", "-c", A_SHELL_BETWEEN, sys.executable, script, *ENDLESS]
-        process = start(line)
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     paths = RunPaths(tmp_path, "orphans")
     poll(lambda: len(paths.records()) > 3, "training to begin")
     ranks = descendants(process.pid)
