@@ -59,19 +59,7 @@ def make_ready() -> None:
 
 
 def _install(packages: list[str]) -> None:
-    """Nothing that is installed here may begin to serve on this machine."""
-    blocker = Path("/usr/sbin/policy-rc.d")
-    made = not blocker.exists()
-    if made:
-        blocker.write_text("#!/bin/sh\nexit 101\n")
-        blocker.chmod(0o755)
-    try:
-        subprocess.run(["apt-get", "update", "-qq"], check=True, timeout=600)
-        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
-        subprocess.run(command, check=True, timeout=1800, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
-    finally:
-        if made:
-            blocker.unlink()
+    subprocess.run([Path(__file__).parents[1] / "setup/apt_install", *packages], check=True, timeout=2400)
 
 
 def _sources() -> str:
