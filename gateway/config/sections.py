@@ -2,6 +2,7 @@
 
 import re
 import socket
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -67,6 +68,12 @@ class KubernetesSettings(_Section):
     """RuntimeClass of the pods, such as `nvidia`; empty: the cluster's default."""
     dns_servers: tuple[str, ...] = ()
     """Name servers of environments with egress; empty: the cluster's own."""
+    pod_network: Literal["auto", "never"] = "auto"
+    """Whether streams go over the pods' network where it leads to a pod, else by exec. never: all by exec."""
+    gateway_namespace: str = Field(default="", pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$")
+    """Namespace of the gateways' pods (`app.kubernetes.io/name: devgw`); these may reach environments' pods."""
+    gateway_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks of gateways outside the cluster; these may reach environments' pods. Prudent: addresses, /32."""
     accept_unenforced_network: bool = False
     """Whether environments start although the cluster does not enforce NetworkPolicy. Prudent: false."""
     schedule_timeout: Duration = Field(default=5)

@@ -182,7 +182,8 @@ def _layer() -> bytes:
 
 def _libraries() -> list[str]:
     """Return the libraries that Python and its modules load."""
-    modules = sorted(Path("/usr/lib/python3.11/lib-dynload").glob("_*socket*.so"))
+    places = Path("/usr/lib/python3.11/lib-dynload")
+    modules = sorted(module for name in ("_*socket*.so", "_ssl*.so", "_hashlib*.so") for module in places.glob(name))
     listed = subprocess.run(["ldd", _PYTHON, *modules], capture_output=True, text=True, timeout=60, check=True).stdout
     return sorted(
         {word for line in listed.splitlines() for word in line.split() if word.startswith("/") and ":" not in word}

@@ -24,7 +24,7 @@ from gateway.engines.interface import (
     Service,
     ignore_progress,
 )
-from gateway.engines.kubernetes import exec_stream, names, observe
+from gateway.engines.kubernetes import names, observe
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.diagnostics import OLDEST_VERSION, KubernetesDiagnostics, version_in
 from gateway.engines.kubernetes.ending import PodEnd
@@ -41,6 +41,7 @@ from gateway.engines.kubernetes.objects import Objects
 from gateway.engines.kubernetes.pod import pod_body, record_body
 from gateway.engines.kubernetes.start import PodStart
 from gateway.engines.kubernetes.status import read_status
+from gateway.engines.kubernetes.streams.dialing import Streams
 from gateway.engines.kubernetes.volumes import Volumes, is_shared, read_files, volume_words, volumes_of
 from gateway.engines.mounts import missing_source
 from gateway.engines.nodes import require_away, unreachable
@@ -63,6 +64,7 @@ class KubernetesEngine:
         self._gateway_id = gateway_id
         self._cluster = Cluster(settings)
         self._objects = Objects(self._cluster, settings, gateway_id)
+        self._streams = Streams(self._cluster, by_network=settings.pod_network == "auto")
         self._is_new_enough = False
 
     def report(self) -> EngineReport:
@@ -100,6 +102,7 @@ class KubernetesEngine:
         self._guard(ref)
         with self._cluster.asked_to(f"start {ref}"):
             record = self._require_record(ref)
+            self.make_policy(ref, Egress(record["metadata"]["annotations"].get(names.EGRESS, Egress.NONE)))
             start = PodStart(self._cluster, self._objects, self._settings, ref, record)
             start.run(lambda pod: self._end(ref).run(0, pod))
 
@@ -194,7 +197,7 @@ class KubernetesEngine:
                 raise absent(service)
             try:
                 path, is_lost = self._objects.path("pods", ref), self._objects.loss_of(pod)
-                return self._cluster.run(exec_stream.dial(self._cluster, path, service, is_lost))
+                return self._cluster.run(self._streams.dial(pod, path, service, is_lost))
             except ApiRefusalError as exc:
                 if exc.status in {400, 404, 500}:  # it ended between the two questions
                     raise absent(service) from exc
@@ -276,10 +279,11 @@ class KubernetesEngine:
             raise
 
     def make_policy(self, ref: EnvironmentRef, egress: Egress) -> bool:
-        """Make an environment's network policy, the first step of `create`; say whether there was none."""
-        return self._objects.ensure_policy(
-            ref, network_policy(self._gateway_id, ref, egress, self._settings.dns_servers)
-        )
+        """Make an environment's network policy, or make it say what it should; say whether there was none.
+
+        It is the first step of `create` and of each start: it may have been removed, or the settings have changed.
+        """
+        return self._objects.ensure_policy(ref, network_policy(self._gateway_id, ref, egress, self._settings))
 
     def _create_if_absent(self, path: str, body: Mapping[str, Any]) -> bool:
         """Make an object; say whether there was none."""

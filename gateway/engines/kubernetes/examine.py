@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gateway.engines.kubernetes.exec_stream import PYTHON, Output
 from gateway.engines.kubernetes.names import GPUS
+from gateway.engines.kubernetes.streams.by_exec import PYTHON, Output
 from gateway.errors import EngineError
 from gateway.model import Egress, GpuUuid
 

@@ -1,7 +1,8 @@
-"""The NetworkPolicy of an environment: nobody reaches it, and it reaches what its egress names. Pure."""
+"""The NetworkPolicy of an environment: gateways alone reach it, and it reaches what its egress names. Pure."""
 
 from typing import Any
 
+from gateway.config.sections import KubernetesSettings
 from gateway.engines.kubernetes.names import labels_of, object_name
 from gateway.engines.packet_filter import NOT_PUBLIC
 from gateway.model import Egress, EnvironmentRef
@@ -17,13 +18,14 @@ _NOT_PUBLIC_6 = (
     "fe80::/10",  # link-local
     "ff00::/8",  # multicast
 )
+_GATEWAY_LABELS = {"app.kubernetes.io/name": "devgw"}
 _DNS_PORTS = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
 
 def network_policy(
-    gateway_id: str, ref: EnvironmentRef, egress: Egress, dns_servers: tuple[str, ...]
+    gateway_id: str, ref: EnvironmentRef, egress: Egress, settings: KubernetesSettings
 ) -> dict[str, Any]:
-    """Return the object: without rules of ingress nothing comes in, and only what rules of egress name goes out."""
+    """Return the object: only the gateways that the settings name come in, and what rules of egress name goes out."""
     labels = labels_of(gateway_id, ref)
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -32,10 +34,19 @@ def network_policy(
         "spec": {
             "podSelector": {"matchLabels": labels},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [],
-            "egress": egress_rules(egress, dns_servers),
+            "ingress": _ingress_rules(settings),
+            "egress": egress_rules(egress, settings.dns_servers),
         },
     }
+
+
+def _ingress_rules(settings: KubernetesSettings) -> list[dict[str, Any]]:
+    """Return the rules; what listens for the gateway has a port of its own in each pod, so none is named."""
+    peers = [_block(str(network)) for network in settings.gateway_networks]
+    if settings.gateway_namespace:
+        namespace = {"matchLabels": {"kubernetes.io/metadata.name": settings.gateway_namespace}}
+        peers.append({"namespaceSelector": namespace, "podSelector": {"matchLabels": _GATEWAY_LABELS}})
+    return [{"from": peers}] if peers and settings.pod_network != "never" else []
 
 
 def egress_rules(egress: Egress, dns_servers: tuple[str, ...]) -> list[dict[str, Any]]:

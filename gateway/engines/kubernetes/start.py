@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.config.sections import KubernetesSettings
-from gateway.engines.kubernetes import examine, exec_stream, launch, names, observe
+from gateway.engines.kubernetes import examine, launch, names, observe
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.errors import ApiRefusalError, ApiSilenceError, foreign_pod
 from gateway.engines.kubernetes.objects import Objects, soon
+from gateway.engines.kubernetes.streams.by_exec import capture
 from gateway.errors import DevgwError, EngineError, TimedOutError
 from gateway.model import Egress, EnvironmentRef
 
@@ -105,9 +106,7 @@ class PodStart:
         by = soon(_ENFORCING_SECONDS)
         while True:
             try:
-                output = self._cluster.run(
-                    exec_stream.capture(self._cluster, path, examine.command_for(self._cluster.address))
-                )
+                output = self._cluster.run(capture(self._cluster, path, examine.command_for(self._cluster.address)))
                 found = examine.read(output)
             except (ApiRefusalError, ApiSilenceError, EngineError):
                 if self._has_ended():

@@ -2,7 +2,7 @@
 
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.errors import ApiRefusalError
-from gateway.engines.kubernetes.exec_stream import PYTHON, capture
+from gateway.engines.kubernetes.streams.by_exec import PYTHON, capture
 
 _MOST_BYTES = 4096
 _PROGRAM = f"""

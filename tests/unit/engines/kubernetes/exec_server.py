@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import json
+import os
+import secrets
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,8 @@ class ExecServer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.url = ""
+        self.commands = 0
+        self._mark = f"DEVGW_TEST_POD={secrets.token_hex(8)}"
         self._streams: set[web.WebSocketResponse] = set()
         self._loop = asyncio.new_event_loop()
 
@@ -24,6 +29,21 @@ class ExecServer:
         """Break every stream, as a kubelet that starts again does."""
         for stream in set(self._streams):
             asyncio.run_coroutine_threadsafe(stream.close(), self._loop).result(5)
+
+    def end_processes(self) -> None:
+        """End what commands left in the background, as a container's end does."""
+        for number in self.background():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
+    def background(self) -> list[int]:
+        """Return the processes that carry this server's mark."""
+        found = []
+        for place in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                if self._mark.encode() in (place / "environ").read_bytes().split(b"\0"):
+                    found.append(int(place.name))
+        return found
 
     @property
     def open_streams(self) -> int:
@@ -33,9 +53,15 @@ class ExecServer:
         stream = web.WebSocketResponse(protocols=("v4.channel.k8s.io",), max_msg_size=0)
         await stream.prepare(request)
         self._streams.add(stream)
+        self.commands += 1
+        name, _, value = self._mark.partition("=")
         words = [word.replace("/run/devgw/", f"{self.directory}/") for word in request.query.getall("command")]
         process = await asyncio.create_subprocess_exec(
-            *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            *words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {name: value},
         )
         moves = [
             asyncio.ensure_future(self._outward(stream, 1, process.stdout)),
@@ -104,5 +130,6 @@ def exec_server(directory: Path) -> Iterator[ExecServer]:
     try:
         yield server
     finally:
+        server.end_processes()
         server.stop()
         thread.join(20)

@@ -4,6 +4,7 @@ import ipaddress
 
 import pytest
 
+from gateway.config.sections import KubernetesSettings
 from gateway.engines.kubernetes.network_policy import egress_rules, network_policy
 from gateway.model import Egress, EnvironmentRef
 
@@ -27,14 +28,36 @@ def is_open(egress: str, address: str) -> bool:
 
 def test_nobody_comes_in() -> None:
     """Not even another environment of the same user."""
-    policy = network_policy("lab1", ALICE, Egress.INTERNET, ())
+    policy = network_policy("lab1", ALICE, Egress.INTERNET, KubernetesSettings())
     assert policy["spec"]["ingress"] == []
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert policy["spec"]["podSelector"]["matchLabels"] == policy["metadata"]["labels"]
 
 
+def test_gateways_that_are_named_come_in() -> None:
+    """By the namespace and the label of their pods, or by address; no namespace alone would do."""
+    settings = KubernetesSettings.model_validate(
+        {"gateway_namespace": "devgw-gateway", "gateway_networks": ["10.0.0.7/32", "fd00::7/128"]}
+    )
+    [rule] = network_policy("lab1", ALICE, Egress.NONE, settings)["spec"]["ingress"]
+    assert list(rule) == ["from"]
+    assert rule["from"] == [
+        {"ipBlock": {"cidr": "10.0.0.7/32"}},
+        {"ipBlock": {"cidr": "fd00::7/128"}},
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "devgw-gateway"}},
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "devgw"}},
+        },
+    ]
+
+
+def test_nobody_comes_in_where_streams_go_by_exec() -> None:
+    settings = KubernetesSettings(gateway_namespace="devgw-gateway", pod_network="never")
+    assert network_policy("lab1", ALICE, Egress.NONE, settings)["spec"]["ingress"] == []
+
+
 def test_without_egress_nothing_goes_out() -> None:
-    assert network_policy("lab1", ALICE, Egress.NONE, ())["spec"]["egress"] == []
+    assert network_policy("lab1", ALICE, Egress.NONE, KubernetesSettings())["spec"]["egress"] == []
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1111"])

@@ -1,17 +1,4 @@
-"""The program that joins an exec stream to a service's socket inside a pod, and the frames the two ends speak.
-
-An exec stream cannot end one direction alone, and its end says nothing about why. So each direction is cut into
-frames, a length of four bytes and that many bytes of content; a frame of no content is the end of that direction.
-A stream that ends without it was lost.
-"""
-
-import struct
-from collections.abc import Iterator
-
-LENGTH = struct.Struct(">I")
-END = LENGTH.pack(0)
-MOST_CONTENT = 65_536
-READY, ABSENT, REFUSED, FORGED = b"+", b"-absent", b"-refused", b"-forged"
+"""The program that joins an exec stream to a service's socket inside a pod (`frames`, `answers`)."""
 
 PROGRAM = """
 import os, socket, stat, struct, sys, threading
@@ -79,29 +66,3 @@ ended.wait()
 os._exit(0)
 """
 """Needs nothing but Python's own library; run as `python3 -I -c PROGRAM SERVICE`."""
-
-
-def frame(content: bytes) -> bytes:
-    """Wrap content, which is not empty."""
-    return LENGTH.pack(len(content)) + content
-
-
-class FrameReader:
-    """Takes pieces of a stream of frames and gives their contents; an empty one is the end."""
-
-    def __init__(self) -> None:
-        self._left = bytearray()
-
-    def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the content of each frame that is whole now."""
-        self._left += piece
-        start = 0
-        while len(self._left) - start >= LENGTH.size:
-            (size,) = LENGTH.unpack_from(self._left, start)
-            if size > MOST_CONTENT:
-                raise ValueError(f"a frame of {size} bytes")
-            if len(self._left) - start - LENGTH.size < size:
-                break
-            yield bytes(self._left[start + LENGTH.size : start + LENGTH.size + size])
-            start += LENGTH.size + size
-        del self._left[:start]

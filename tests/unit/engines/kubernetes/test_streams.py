@@ -9,21 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.sections import KubernetesSettings
-from gateway.engines.kubernetes import examine, exec_stream
+from gateway.engines.kubernetes import examine
 from gateway.engines.kubernetes.client import Cluster
+from gateway.engines.kubernetes.streams.by_exec import capture
+from gateway.engines.kubernetes.streams.dialing import Streams
 from gateway.errors import EngineError
 from gateway.model import Egress
 from tests.unit.engines.kubernetes.exec_server import ExecServer, exec_server
-
-_KUBECONFIG = """
-apiVersion: v1
-kind: Config
-current-context: test
-contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
-clusters: [{{name: test, cluster: {{server: "{url}"}}}}]
-users: [{{name: test, user: {{token: abc}}}}]
-"""
+from tests.unit.engines.kubernetes.pod_dial import Dial, cluster_at, listen_in
 
 
 @pytest.fixture
@@ -34,11 +27,8 @@ def server(tmp_path: Path) -> Iterator[ExecServer]:
 
 @pytest.fixture
 def cluster(server: ExecServer, tmp_path: Path) -> Iterator[Cluster]:
-    file = tmp_path / "kubeconfig"
-    file.write_text(_KUBECONFIG.format(url=server.url))
-    opened = Cluster(KubernetesSettings(kubeconfig=str(file)))
-    yield opened
-    opened.close()
+    with cluster_at(server.url, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -51,11 +41,11 @@ def service(tmp_path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-def dial(cluster: Cluster, name: str = "ssh", is_lost: Callable[[], bool] = lambda: False) -> socket.socket:
-    stream = cluster.run(exec_stream.dial(cluster, "/pod", name, is_lost))
-    assert not stream.getblocking()
-    stream.settimeout(20)
-    return stream
+@pytest.fixture(params=["exec", "network"])
+def dial(request: pytest.FixtureRequest, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dial:
+    """Both ways into a pod."""
+    listen_in(tmp_path, monkeypatch)
+    return Dial(cluster, Streams(cluster, by_network=request.param == "network"))
 
 
 def read_all(stream: socket.socket) -> bytes:
@@ -72,9 +62,9 @@ def wait_until(is_reached: Callable[[], bool], state: str) -> None:
         time.sleep(0.02)
 
 
-def test_each_direction_ends_by_itself(cluster: Cluster, service: socket.socket) -> None:
+def test_each_direction_ends_by_itself(dial: Dial, service: socket.socket) -> None:
     """What is sent after the other side has ended still arrives, whole."""
-    with dial(cluster) as stream, service.accept()[0] as inside:
+    with dial() as stream, service.accept()[0] as inside:
         stream.sendall(b"x" * 700_000)
         stream.shutdown(socket.SHUT_WR)
         assert read_all(inside) == b"x" * 700_000
@@ -83,8 +73,8 @@ def test_each_direction_ends_by_itself(cluster: Cluster, service: socket.socket)
         assert read_all(stream) == b"y" * 700_000
 
 
-def test_the_service_may_end_first(cluster: Cluster, service: socket.socket) -> None:
-    with dial(cluster) as stream, service.accept()[0] as inside:
+def test_the_service_may_end_first(dial: Dial, service: socket.socket) -> None:
+    with dial() as stream, service.accept()[0] as inside:
         inside.sendall(b"bye")
         inside.shutdown(socket.SHUT_WR)
         assert read_all(stream) == b"bye"
@@ -93,10 +83,10 @@ def test_the_service_may_end_first(cluster: Cluster, service: socket.socket) -> 
         assert read_all(inside) == b"still heard"
 
 
-def test_both_directions_move_at_once(cluster: Cluster, service: socket.socket) -> None:
+def test_both_directions_move_at_once(dial: Dial, service: socket.socket) -> None:
     """Neither waits for the other, however full the buffers are."""
     size = 4 * 2**20
-    with dial(cluster) as stream, service.accept()[0] as inside:
+    with dial() as stream, service.accept()[0] as inside:
         inside.settimeout(30)
         sender = threading.Thread(target=lambda: (inside.sendall(b"o" * size), inside.shutdown(socket.SHUT_WR)))
         pusher = threading.Thread(target=lambda: (stream.sendall(b"i" * size), stream.shutdown(socket.SHUT_WR)))
@@ -112,12 +102,13 @@ def test_both_directions_move_at_once(cluster: Cluster, service: socket.socket) 
         assert taken == [size]
 
 
-def test_a_stream_that_is_cut_ends_both_ways(cluster: Cluster, server: ExecServer, service: socket.socket) -> None:
+def test_a_stream_that_is_cut_ends_both_ways(dial: Dial, server: ExecServer, service: socket.socket) -> None:
     """Whoever waits for an exit status hears the end and has no status; the service hears of it too."""
-    with dial(cluster) as stream, service.accept()[0] as inside:
+    with dial() as stream, service.accept()[0] as inside:
         stream.sendall(b"begun")
         assert inside.recv(5) == b"begun"
         server.cut()
+        server.end_processes()
         assert read_all(stream) == b""
         with pytest.raises(OSError):  # noqa: PT011 - a broken pipe or a reset
             stream.sendall(b"x" * 2**24)
@@ -125,10 +116,10 @@ def test_a_stream_that_is_cut_ends_both_ways(cluster: Cluster, server: ExecServe
 
 
 @pytest.mark.parametrize("ended", ["neither", "ours", "theirs"])
-def test_a_stream_that_leads_nowhere_is_cut(cluster: Cluster, service: socket.socket, ended: str) -> None:
+def test_a_stream_that_leads_nowhere_is_cut(dial: Dial, service: socket.socket, ended: str) -> None:
     """A node without a cable ends nothing by itself; whatever direction was over before, both are then."""
     lost = threading.Event()
-    with dial(cluster, is_lost=lost.is_set) as stream, service.accept()[0] as inside:
+    with dial(is_lost=lost.is_set) as stream, service.accept()[0] as inside:
         if ended == "ours":
             stream.shutdown(socket.SHUT_WR)
             assert inside.recv(1) == b""
@@ -149,25 +140,23 @@ def _is_broken(stream: socket.socket) -> bool:
     return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
-def test_a_reader_that_goes_takes_the_stream_along(
-    cluster: Cluster, server: ExecServer, service: socket.socket
-) -> None:
+def test_a_reader_that_goes_takes_the_stream_along(dial: Dial, server: ExecServer, service: socket.socket) -> None:
     """Not only half of it: the service writes nothing and never ends by itself."""
-    stream = dial(cluster)
+    stream = dial()
     with service.accept()[0] as inside:
         stream.close()
         assert inside.recv(1) == b""
         wait_until(lambda: server.open_streams == 0, "the exec stream is closed")
 
 
-def test_a_service_that_is_not_there_is_absent(cluster: Cluster) -> None:
+def test_a_service_that_is_not_there_is_absent(dial: Dial) -> None:
     with pytest.raises(EngineError) as refusal:
-        dial(cluster)
+        dial()
     assert refusal.value.code == "socket.absent"
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "directory"])
-def test_what_is_no_socket_is_forged(cluster: Cluster, tmp_path: Path, service: socket.socket, kind: str) -> None:
+def test_what_is_no_socket_is_forged(dial: Dial, tmp_path: Path, service: socket.socket, kind: str) -> None:
     place = tmp_path / "notebook.sock"
     if kind == "link":
         place.symlink_to(tmp_path / "ssh.sock")
@@ -176,22 +165,22 @@ def test_what_is_no_socket_is_forged(cluster: Cluster, tmp_path: Path, service: 
     else:
         place.mkdir()
     with pytest.raises(EngineError) as refusal:
-        dial(cluster, "notebook")
+        dial("notebook")
     assert refusal.value.code == "socket.forged"
 
 
-def test_a_service_that_does_not_answer_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_service_that_does_not_answer_is_refused(dial: Dial, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "ports.sock"))
     with pytest.raises(EngineError) as refusal:
-        dial(cluster, "ports")
+        dial("ports")
     assert refusal.value.code == "socket.refused"
 
 
 def test_a_command_tells_its_exit_code(cluster: Cluster) -> None:
-    output = cluster.run(exec_stream.capture(cluster, "/pod", ["sh", "-c", "echo out; echo err >&2; exit 7"]))
+    output = cluster.run(capture(cluster, "/pod", ["sh", "-c", "echo out; echo err >&2; exit 7"]))
     assert (output.code, output.out, output.error) == (7, b"out\n", b"err\n")
-    assert cluster.run(exec_stream.capture(cluster, "/pod", ["true"])).code == 0
+    assert cluster.run(capture(cluster, "/pod", ["true"])).code == 0
 
 
 def test_a_command_whose_stream_ends_early_has_no_exit_code(
@@ -199,7 +188,7 @@ def test_a_command_whose_stream_ends_early_has_no_exit_code(
 ) -> None:
     """Never 0: `kubectl exec` ends with 0 there."""
     mark = tmp_path / "begun"
-    work = cluster.submit(exec_stream.capture(cluster, "/pod", ["sh", "-c", f"touch {mark}; sleep 30"]))
+    work = cluster.submit(capture(cluster, "/pod", ["sh", "-c", f"touch {mark}; sleep 30"]))
     wait_until(mark.exists, "the command runs")
     server.cut()
     assert work.result(20).code is None
@@ -211,7 +200,7 @@ def test_gpus_are_read_inside(cluster: Cluster, monkeypatch: pytest.MonkeyPatch)
         "NVIDIA_VISIBLE_DEVICES", "GPU-0a1b2c3d-0000-4000-8000-000000000001,GPU-0a1b2c3d-0000-4000-8000-000000000002"
     )
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    found = examine.read(cluster.run(exec_stream.capture(cluster, "/pod", examine.command_for("https://api.example"))))
+    found = examine.read(cluster.run(capture(cluster, "/pod", examine.command_for("https://api.example"))))
     assert [uuid[-1] for uuid in examine.require_gpus(found, 2)] == ["1", "2"]
     with pytest.raises(EngineError) as refusal:
         examine.require_gpus(found, 1)
@@ -220,7 +209,7 @@ def test_gpus_are_read_inside(cluster: Cluster, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_network_that_is_open_is_found_out(cluster: Cluster, server: ExecServer) -> None:
     """A pod that reaches the API server lives in a cluster that enforces nothing."""
-    found = examine.read(cluster.run(exec_stream.capture(cluster, "/pod", examine.command_for(server.url))))
+    found = examine.read(cluster.run(capture(cluster, "/pod", examine.command_for(server.url))))
     with pytest.raises(EngineError) as refusal:
         examine.require_closed_network(found, Egress.NONE, is_accepted=False)
     assert (refusal.value.code, "accept_unenforced_network" in refusal.value.hint) == ("egress.unenforceable", True)
