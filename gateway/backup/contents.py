@@ -19,6 +19,7 @@ VOLATILE = frozenset(
 RECORDINGS = "recordings"
 REPLACED = "replaced-"
 RESTORING = ".restoring"
+GATEWAYS = "gateways"
 _OF_ENVIRONMENTS = "environments"
 _INSIDE_CONFIGURATION = 3  # environments/USER/NAME/config
 
@@ -41,11 +42,14 @@ def configuration(settings: Settings) -> Iterator[Found]:
 def state(settings: Settings, database: Path | None, *, recordings: bool) -> Iterator[Found]:
     """Yield the files of the state directory; the journal and the database are taken by those who know them."""
     root = settings.state_dir
+    journal = journal_in(settings).parts
     apart = {f"{database.name}{end}" for end in ("", "-wal", "-shm", "-journal")} if database is not None else set()
 
     def is_taken(parts: tuple[str, ...]) -> bool:
         first = parts[0]
-        if first in VOLATILE or first.startswith((REPLACED, RESTORING)) or first == settings.journal_dir.name:
+        if first in VOLATILE or first.startswith((REPLACED, RESTORING)) or parts[: len(journal)] == journal:
+            return False
+        if first == GATEWAYS and is_elsewhere(settings):  # of before it was moved
             return False
         if first == RECORDINGS:
             return recordings
@@ -57,6 +61,25 @@ def state(settings: Settings, database: Path | None, *, recordings: bool) -> Ite
         yield Found(f"{STATE}/{path.relative_to(root)}", path)
 
 
+def journal_in(settings: Settings) -> Path:
+    """Return where a backup has the journal within the state: where gateways share a database, below its name."""
+    own = Path(GATEWAYS) / settings.instance if settings.instance else Path()
+    return own / settings.journal_dir.name
+
+
+def is_elsewhere(settings: Settings) -> bool:
+    """Say whether the gateways' directory is not in the state directory."""
+    return not settings.gateways_dir.is_relative_to(settings.state_dir)
+
+
+def own_elsewhere(settings: Settings) -> Iterator[Found]:
+    """Yield what is this gateway's alone, beside its journal, where the gateways' directory is not in the state."""
+    if not (settings.instance and is_elsewhere(settings)):
+        return
+    for path in _files(settings.own_dir, lambda parts: parts[0] != settings.journal_dir.name):
+        yield Found(f"{STATE}/{GATEWAYS}/{settings.instance}/{path.relative_to(settings.own_dir)}", path)
+
+
 def beside_segments(settings: Settings) -> Iterator[Found]:
     """Yield what stands in the journal's directory beside its segments: policies, heads of pruning, torn writes."""
     root = settings.journal_dir
@@ -65,7 +88,7 @@ def beside_segments(settings: Settings) -> Iterator[Found]:
         return parts[0] not in {"index", ".spare"} and not parts[0].startswith("segment-")
 
     for path in _files(root, is_taken):
-        yield Found(f"{STATE}/{root.name}/{path.relative_to(root)}", path)
+        yield Found(f"{STATE}/{journal_in(settings)}/{path.relative_to(root)}", path)
 
 
 def is_of_an_environment(name: str) -> bool:

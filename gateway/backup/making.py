@@ -15,12 +15,12 @@ from pathlib import Path
 
 from gateway.audit.head_signing import HeadSigner
 from gateway.audit.segments import read_tail, segments
-from gateway.backup.contents import RECORDINGS, Found, beside_segments, configuration, state
-from gateway.backup.manifest import DATABASE, HEAD, STATE, VOLUMES, Entry, Manifest
+from gateway.backup.contents import RECORDINGS, Found, beside_segments, configuration, journal_in, own_elsewhere, state
+from gateway.backup.manifest import DATABASES, HEAD, STATE, VOLUMES, Entry, Manifest
 from gateway.backup.target import Target
 from gateway.config import Settings
 from gateway.errors import BackupError, JournalError, StoreError
-from gateway.store.snapshot import dump, file_of
+from gateway.store.snapshot import dump, file_of, kind_of
 from gateway.version import VERSION
 
 Show = Callable[[str], None]
@@ -44,12 +44,12 @@ def make(settings: Settings, signer: HeadSigner, target: Target, plan: Plan, sho
     """
     entries: dict[str, Entry] = {}
     with tempfile.TemporaryDirectory(prefix="devgw-backup-", dir=_room(settings)) as beside:
-        schema, database = "", None
+        schema, kind = "", kind_of(settings.database)
+        database = file_of(settings.database) if kind == "sqlite" else None
         if plan.database:
             show("the database")
-            database = file_of(settings.database)
             schema = dump(settings.database, Path(beside) / "dump")
-            entries[DATABASE] = target.put(Found(DATABASE, Path(beside) / "dump"))
+            entries[DATABASES[kind]] = target.put(Found(DATABASES[kind], Path(beside) / "dump"))
         show("the journal")
         records, note = _sign(signer, show)
         if note:
@@ -57,7 +57,8 @@ def make(settings: Settings, signer: HeadSigner, target: Target, plan: Plan, sho
             entries[HEAD] = target.put(Found(HEAD, Path(beside) / "head"))
         entries |= _journal(settings, target)
         show("keys, policies and settings")
-        for found in (*configuration(settings), *state(settings, database, recordings=plan.recordings)):
+        held = state(settings, database, recordings=plan.recordings)
+        for found in (*configuration(settings), *held, *own_elsewhere(settings)):
             _put(entries, target, found)
     left_out = [name for name, is_in in ((RECORDINGS, plan.recordings), (VOLUMES, plan.volumes)) if not is_in]
     return Manifest(
@@ -69,7 +70,8 @@ def make(settings: Settings, signer: HeadSigner, target: Target, plan: Plan, sho
         entries=entries,
         has_volumes=plan.volumes,
         left_out=(*left_out, *(() if plan.database else ("database",))),
-        database="sqlite" if plan.database else "",
+        database=kind if plan.database else "",
+        journal=str(journal_in(settings)),
     )
 
 
@@ -95,7 +97,7 @@ def _room(settings: Settings) -> Path:
 def _journal(settings: Settings, target: Target) -> dict[str, Entry]:
     """Take every segment up to one moment's durable end; from the start again where old ones are pruned meanwhile."""
     entries: dict[str, Entry] = {}
-    for found in (*_segments(settings.journal_dir), *beside_segments(settings)):
+    for found in (*_segments(settings), *beside_segments(settings)):
         try:
             entries[found.name] = target.put(found)
         except FileNotFoundError as exc:
@@ -105,8 +107,9 @@ def _journal(settings: Settings, target: Target) -> dict[str, Entry]:
     return entries
 
 
-def _segments(directory: Path) -> Iterator[Found]:
+def _segments(settings: Settings) -> Iterator[Found]:
     """Yield the segments with their durable sizes; while the lock is held nobody writes (`audit.chain`)."""
+    directory = settings.journal_dir
     sizes: list[tuple[Path, int]] = []
     lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -122,7 +125,8 @@ def _segments(directory: Path) -> Iterator[Found]:
         raise JournalError("journal.unreadable", f"the journal's end cannot be read: {exc}", hint) from exc
     finally:
         os.close(lock)
-    return iter([Found(f"{STATE}/{directory.name}/{path.name}", path, size) for path, size in sizes])
+    within = f"{STATE}/{journal_in(settings)}"
+    return iter([Found(f"{within}/{path.name}", path, size) for path, size in sizes])
 
 
 def _put(entries: dict[str, Entry], target: Target, found: Found) -> None:

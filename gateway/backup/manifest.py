@@ -14,7 +14,8 @@ from gateway.errors import BackupError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-DATABASE = "database.sqlite"
+DATABASES = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
+"""The dump's name, by the kind of database."""
 HEAD = "journal.head"
 CONFIG, STATE, VOLUMES, SHARED = "config", "state", "volumes", "shared"
 _LARGEST_BYTES = 256 * 2**20
@@ -47,6 +48,15 @@ class Manifest:
     left_out: tuple[str, ...] = ()
     format: int = FORMAT
     database: str = "sqlite"
+    """The kind of the database in it; empty: none."""
+    journal: str = "journal"
+    """Where the journal is within the state: below its gateway's name where several share a database."""
+
+    @property
+    def dump(self) -> str:
+        """The name of the database's dump; empty: there is none."""
+        name = DATABASES.get(self.database, "")
+        return name if name in self.entries else ""
 
     def text(self) -> str:
         """Return the file's content."""
@@ -55,6 +65,7 @@ class Manifest:
             "devgw": self.devgw,
             "schema": self.schema,
             "database": self.database,
+            "journal": self.journal,
             "made_at": self.made_at,
             "host": self.host,
             "records": self.records,
@@ -88,6 +99,7 @@ class Manifest:
                 has_volumes=bool(document["has_volumes"]),
                 left_out=tuple(str(one) for one in document["left_out"]),
                 database=str(document["database"]),
+                journal=_within_state(document.get("journal", "journal")),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise BackupError("backup.damaged", f"the manifest cannot be read: {exc}", "take another backup") from exc
@@ -97,10 +109,17 @@ def checked_name(name: str) -> str:
     """Return a file's name within a backup if it stays within. Raises: BackupError `backup.unsafe`."""
     path = PurePosixPath(name)
     is_within = name == str(path) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
-    is_known = name in {MANIFEST, DATABASE, HEAD} or (len(path.parts) > 1 and path.parts[0] in {CONFIG, STATE})
+    is_known = name in {MANIFEST, HEAD, *DATABASES.values()} or (
+        len(path.parts) > 1 and path.parts[0] in {CONFIG, STATE}
+    )
     if not (is_within and is_known and name.isprintable()):
         raise BackupError("backup.unsafe", f"no backup of devgw's holds {name[:120]!r}", "where does it come from?")
     return name
+
+
+def _within_state(name: object) -> str:
+    checked_name(f"{STATE}/{name}")
+    return str(name)
 
 
 def _entry(found: dict[str, Any]) -> Entry:

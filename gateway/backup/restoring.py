@@ -13,13 +13,14 @@ from gateway.audit.head_signing import kept_heads
 from gateway.audit.heads import Head, Verifier, notes_in, open_head
 from gateway.audit.segments import last_record, segments
 from gateway.audit.verify import Report, verify
-from gateway.backup.contents import REPLACED, RESTORING, is_of_an_environment
-from gateway.backup.manifest import CONFIG, DATABASE, HEAD, STATE, Manifest
+from gateway.backup.contents import GATEWAYS, REPLACED, RESTORING, is_of_an_environment
+from gateway.backup.manifest import CONFIG, HEAD, STATE, Manifest
 from gateway.config import Settings
-from gateway.errors import BackupError, ConflictError, JournalError
+from gateway.errors import BackupError, ConflictError, JournalError, StoreError
+from gateway.store import postgresql_dump
 from gateway.store.database import SCHEMA_HEAD
 from gateway.store.integrity import integrity_faults
-from gateway.store.snapshot import file_of, load
+from gateway.store.snapshot import file_of, kind_of, load
 
 _ENDS = ("", "-wal", "-shm", "-journal")
 
@@ -72,10 +73,11 @@ def prove(staging: Path, manifest: Manifest, heads: Path | None, key: str | None
     if manifest.schema > SCHEMA_HEAD:
         message = f"the backup's database has schema {manifest.schema}, and this devgw knows {SCHEMA_HEAD}"
         raise BackupError("backup.newer", message, f"restore it by devgw {manifest.devgw}, which made it, or newer")
-    if DATABASE in manifest.entries and (fault := integrity_faults(f"sqlite:///{staging / DATABASE}")):
+    if manifest.dump and (fault := _fault_of(staging / manifest.dump, manifest.database)):
         raise BackupError("backup.damaged", f"the backup's database cannot be used: {fault}", "take another backup")
-    journal = staging / STATE / "journal"
-    own = staging / STATE / "keys" / "journal_head.pub"
+    journal = staging / STATE / manifest.journal
+    beside = journal.with_name("journal_head.pub")
+    own = beside if beside.exists() else staging / STATE / "keys" / "journal_head.pub"
     verifiers = read_verifiers(own) if own.exists() else ()
     known: list[Head] = []
     if heads is not None:
@@ -86,6 +88,36 @@ def prove(staging: Path, manifest: Manifest, heads: Path | None, key: str | None
     within = [one for one in (*(head for head in known if head.size <= end), *own_head) if one.size]
     report = verify(journal, *within, kept=kept_heads(journal, *verifiers) if verifiers else None)
     return report, max((one.size for one in known), default=0)
+
+
+def _fault_of(dumped: Path, kind: str) -> str:
+    if kind == "sqlite":
+        return integrity_faults(f"sqlite:///{dumped}")
+    try:
+        postgresql_dump.require_whole(dumped)
+    except StoreError as exc:
+        return exc.message
+    return ""
+
+
+def require_place_for_database(settings: Settings, manifest: Manifest) -> None:
+    """Refuse a backup whose database is of another kind than the settings name, or whose place is taken.
+
+    Raises:
+        StoreError: `store.elsewhere`, `store.unusable`.
+        ConflictError: `restore.not-empty`, for a database on a server. A file is looked at with the others.
+    """
+    if not manifest.dump:
+        return
+    kind = kind_of(settings.database)
+    if kind != manifest.database:
+        raise StoreError(
+            "store.elsewhere",
+            f"the backup's database is of {manifest.database}, and database_url names one of {kind}",
+            "name its place first, by DEVGW_DATABASE_URL or in devgw.toml",
+        )
+    if kind == "postgresql":
+        postgresql_dump.require_empty(settings.database)
 
 
 def _end_of(journal: Path) -> int:
@@ -112,9 +144,10 @@ def put_in_place(settings: Settings, staging: Path, manifest: Manifest, report: 
         StoreError, OSError: a place that cannot be written.
     """
     staged = sorted((staging / STATE).iterdir()) if (staging / STATE).is_dir() else []
-    moves = {one: settings.state_dir / one.name for one in staged}
+    moves = {one: settings.gateways_dir if one.name == GATEWAYS else settings.state_dir / one.name for one in staged}
     moves |= {one: settings.config_dir / one.relative_to(staging / CONFIG) for one in _files(staging / CONFIG)}
-    database = file_of(settings.database) if DATABASE in manifest.entries else None
+    require_place_for_database(settings, manifest)
+    database = file_of(settings.database) if manifest.dump and manifest.database == "sqlite" else None
     there = [place for one, place in moves.items() if _is_other(one, place)]
     if database is not None:
         there += [place for end in _ENDS if (place := database.with_name(database.name + end)).exists()]
@@ -126,8 +159,9 @@ def put_in_place(settings: Settings, staging: Path, manifest: Manifest, report: 
     for one, place in moves.items():
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         one.rename(place) if one.stat().st_dev == place.parent.stat().st_dev else shutil.move(one, place)
+    if manifest.dump:
+        load(staging / manifest.dump, settings.database)
     if database is not None:
-        load(staging / DATABASE, settings.database)
         _give(database, settings.state_dir.stat())
     return Restored(manifest, report, tuple(moves.values()), aside)
 

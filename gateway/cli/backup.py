@@ -30,7 +30,7 @@ def backup(
     ] = None,
     recordings: Annotated[bool, typer.Option("--recordings", help="Recordings of terminals too.")] = False,
     no_database: Annotated[
-        bool, typer.Option("--no-database", help="Leave a database on a server to its own dump.")
+        bool, typer.Option("--no-database", help="Leave the database out, for a site that backs its server up itself.")
     ] = False,
     output: OutputOption = Form.TABLE,
     quiet: QuietOption = False,

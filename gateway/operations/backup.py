@@ -14,7 +14,7 @@ from gateway.audit.head_signing import HeadSigner
 from gateway.audit.store_comparison import Discrepancy
 from gateway.backup import restoring, volumes
 from gateway.backup.making import Plan, Show, make
-from gateway.backup.manifest import DATABASE, STATE, Manifest
+from gateway.backup.manifest import STATE, Manifest
 from gateway.backup.source import unpack_directory, unpack_stream
 from gateway.backup.target import StreamTarget, directory_target, unwritable
 from gateway.config import Settings
@@ -144,7 +144,7 @@ class BackupOperations:
             records=str(manifest.records),
             sha256=made.sha256,
             volumes=manifest.has_volumes,
-            database=DATABASE in manifest.entries,
+            database=bool(manifest.dump),
         )
         return made
 

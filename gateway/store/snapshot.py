@@ -1,7 +1,6 @@
 """A database copied whole while others write to it: for backups, and before its tables change.
 
-SQLite's own backup does it in one read transaction. Another database has a tool of its own for that (PostgreSQL's
-pg_dump); what takes a dump of one and loads it belongs into `dump` and `load`.
+SQLite's own backup does it in one read transaction, PostgreSQL's tools in one of theirs (`postgresql_dump`).
 """
 
 import os
@@ -13,22 +12,35 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from gateway.errors import StoreError
+from gateway.store import postgresql_dump
 
 _KEPT = 3
 _HINT = "check owner and free space"
+
+
+def kind_of(url: str) -> str:
+    """Return which kind of database an address names: `sqlite` or `postgresql`."""
+    return make_url(url).get_backend_name()
 
 
 def dump(url: str, target: Path) -> str:
     """Write a copy of the database to a new file, mode 0600. Returns its schema's revision.
 
     Raises:
-        StoreError: `store.elsewhere`, for a database on a server; `store.unusable`; `store.no-space`.
+        StoreError: `store.unusable`; `store.no-space`.
     """
-    return copy(file_of(url), target)
+    return copy(file_of(url), target) if kind_of(url) == "sqlite" else postgresql_dump.dump(url, target)
 
 
 def load(dumped: Path, url: str) -> None:
-    """Put a dump in the place of a database that is not there. Raises: StoreError, as `dump`; `store.unusable`."""
+    """Put a dump in the place of a database that is not there, or has no tables yet.
+
+    Raises:
+        StoreError: as `dump`.
+    """
+    if kind_of(url) != "sqlite":
+        postgresql_dump.load(dumped, url)
+        return
     place = file_of(url)
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,8 +55,8 @@ def file_of(url: str) -> Path:
     if address.get_backend_name() != "sqlite" or not address.database:
         raise StoreError(
             "store.elsewhere",
-            f"the database {address.render_as_string(hide_password=True)} is on a server",
-            "dump it by its own tool (pg_dump -Fc), and leave it out here with --no-database",
+            f"the database {address.render_as_string(hide_password=True)} is on a server, and has no file here",
+            "name one of the same kind by database_url",
         )
     return Path(address.database)
 

@@ -448,7 +448,7 @@ REFUSED = [
     ("devgw backup nowhere/at/all", 1, "no such file or directory"),
     ("devgw restore nowhere", 4, "is no directory with a backup"),
     ("devgw restore photo.jpg", 1, "the stream is no backup"),
-    ("DEVGW_DATABASE_URL=postgresql://db/x devgw backup next", 1, "is on a server"),
+    ("DEVGW_DATABASE_URL=postgresql+psycopg://a@127.0.0.1:1/x devgw backup next", 1, "refused"),
 ]
 
 

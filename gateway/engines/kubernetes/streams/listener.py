@@ -119,7 +119,7 @@ async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     reading = asyncio.ensure_future(inward(reader, out, ended))
     finished = asyncio.gather(outward(inside, writer), ended.wait())
     try:
-        both: "list[asyncio.Future[Any]]" = [reading, finished]
+        both: list[asyncio.Future[Any]] = [reading, finished]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not finished.done():
             reading.result()
