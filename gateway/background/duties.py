@@ -193,7 +193,9 @@ class Duties:
             site.users, site.table, site.live_sessions, site.lease_table, site.queue_table, site.usage_table
         )
         bans = lambda: len(site.throttle.bans())  # noqa: E731 - one line of joining
+        observed = lambda: site.engine.observe_all()  # noqa: E731, PLW0108 - the engine is asked for when it is needed
         parts = MetricsSite(
-            site.settings, tables, site.journal, site.disks, site.inventory, site.sensors, bans, site.doctor_sources
-        )
+            site.settings, tables, site.journal, site.disks, site.inventory, site.sensors, bans, site.doctor_sources,
+            observed,
+        )  # fmt: skip
         return SiteMetrics(parts).publishing(self.watchdog)

@@ -1,6 +1,6 @@
 """Joins the metrics of one gateway with what they are taken from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,12 +13,14 @@ from gateway.config import Settings
 from gateway.doctor.doctor import Doctor
 from gateway.doctor.doctor import Sources as DoctorSources
 from gateway.duties import last_runs
+from gateway.engines.interface import ObservedEnvironment
 from gateway.environments.disks import Disks
 from gateway.gpus.inventory import Inventory
 from gateway.gpus.sensors import Measuring
 from gateway.metrics.collection import Collection, Sources, Tables
 from gateway.metrics.event_counts import EventCounts
 from gateway.metrics.job_mapping import JobMapping
+from gateway.metrics.nodes import OnNodes
 from gateway.metrics.user_disk import UserDisk
 
 
@@ -34,6 +36,8 @@ class MetricsSite:
     sensors: Measuring
     bans: Callable[[], int]
     doctor_sources: DoctorSources
+    observed: Callable[[], Sequence[ObservedEnvironment]]
+    """Every environment, as the engine sees it."""
 
 
 class SiteMetrics:
@@ -53,6 +57,7 @@ class SiteMetrics:
             doctor=Doctor(site.doctor_sources).look,
             duties=partial(last_runs, settings.duties_file),
             workers=settings.server.workers,
+            nodes=lambda: OnNodes(site.doctor_sources.nodes(), site.observed()),
         )
         self._site = site
         self.events, self.disk = EventCounts(datetime.now(UTC)), UserDisk()

@@ -19,10 +19,12 @@ from gateway.errors import DevgwError
 from gateway.gpus.reading import Reading
 from gateway.gpus.sensors import Measuring, Sensors
 from gateway.metrics import families, gpu_readings, site
+from gateway.metrics import nodes as of_nodes
 from gateway.metrics.event_counts import EventCounts
 from gateway.metrics.families import AnyFamily
 from gateway.metrics.gpu_readings import GpuNames
 from gateway.metrics.gpu_seconds import GpuSeconds
+from gateway.metrics.nodes import OnNodes
 from gateway.metrics.user_disk import UserDisk
 from gateway.model import EnvironmentRef, GpuUuid
 from gateway.store.environments import EnvironmentTable
@@ -65,6 +67,7 @@ class Sources:
     doctor: Callable[[], Report]
     duties: Callable[[], Mapping[str, float]]
     workers: int
+    nodes: Callable[[], OnNodes] = OnNodes
 
 
 class Collection(Collector):
@@ -82,6 +85,7 @@ class Collection(Collector):
         self._last_at = float("-inf")
         self._sensors, self._reading, self._measured_at = Sensors(), Reading("none"), float("-inf")
         self._report: tuple[Report, float] | None = None
+        self._nodes: OnNodes | None = None
 
     def registry(self) -> CollectorRegistry:
         """Return what Prometheus' exposition wants."""
@@ -94,8 +98,13 @@ class Collection(Collector):
         return [family.empty() for family in families.FAMILIES]
 
     def measure(self) -> None:
-        """Ask the driver, which may take seconds where it has to be woken."""
+        """Ask the driver, which may take seconds where it has to be woken, and the engine."""
         self._sensors, self._reading = self._sources.sensors.read(), self._sources.inventory()
+        try:
+            self._nodes = self._sources.nodes()
+        except DevgwError as exc:
+            _log.info("the nodes could not be asked for their numbers: %s", exc)
+            self._nodes = None
         self._measured_at = time.monotonic()
 
     def indices(self) -> dict[GpuUuid, str]:
@@ -144,6 +153,7 @@ class Collection(Collector):
             ("environments", lambda: site.environments(*tables.environments.counts())),
             ("connections", self._connections),
             ("gpus", self._gpus),
+            ("nodes", self._by_node),
             ("journal", lambda: site.journal(sources.journal_dir, sources.last_head_file, sources.journal_lag())),
             ("disk", lambda: (*site.disks(sources.directories), self._disk.family())),
             ("environments' disks", lambda: site.environment_disks(sources.disks())),
@@ -173,6 +183,10 @@ class Collection(Collector):
         yield from gpu_readings.queue(self._tables.queue.waiting(now), now)
         self._seconds.look(held, now)
         yield from self._seconds.families()
+
+    def _by_node(self) -> Iterable[AnyFamily]:
+        """Return nothing while the engine does not answer: what it said a minute ago is no number of now."""
+        return () if self._nodes is None else of_nodes.nodes(self._nodes, len(self._reading.gpus))
 
     def _see(self, live: Iterable[SessionTraffic]) -> None:
         self._events.saw_connections((one.id, one.sent_bytes, one.received_bytes) for one in live)

@@ -49,7 +49,8 @@ class Family:
 
 
 _GATEWAY, _PEOPLE, _ENVIRONMENTS = "The gateway", "Logins, connections and bytes", "Environments"
-_GPUS, _JOURNAL, _DISK = "GPUs, leases and the queue", "The journal and what it counts", "Disk"
+_GPUS, _NODES = "GPUs, leases and the queue", "Nodes"
+_JOURNAL, _DISK = "The journal and what it counts", "Disk"
 
 BUILD = Family(_GATEWAY, "devgw_build_info", "gauge", "Always 1; which devgw this is.", ("version",))
 START_TIME = Family(_GATEWAY, "devgw_start_time_seconds", "gauge", "Unix time since which these numbers are counted.")
@@ -158,6 +159,17 @@ QUEUE_OLDEST = Family(
 )
 QUEUE_WAIT = Family(
     _GPUS, "devgw_gpu_queue_wait_seconds", "histogram", "How long those waited who got a GPU from the queue."
+)
+
+_OF_NODE = ("node",)
+NODE_READY = Family(_NODES, "devgw_node_ready", "gauge", "1 while a node answers its engine, else 0.", _OF_NODE)
+NODE_TAKES_NEW = Family(
+    _NODES, "devgw_node_takes_new", "gauge", "1 while a node gets new environments; 0 when drained.", _OF_NODE
+)
+NODE_GPUS = Family(_NODES, "devgw_node_gpus", "gauge", "GPUs and slices of a node.", _OF_NODE)
+NODE_USED_GPUS = Family(_NODES, "devgw_node_used_gpus", "gauge", "Those that its environments have.", _OF_NODE)
+NODE_ENVIRONMENTS = Family(
+    _NODES, "devgw_node_environments", "gauge", "Running environments of a node, as of the last minute.", _OF_NODE
 )
 
 EVENTS = Family(_JOURNAL, "devgw_journal_events", "counter", "Records of the journal by code.", ("code",))

@@ -7,13 +7,15 @@ from sqlalchemy import insert
 
 from gateway.doctor.finding import Report, failure, ok
 from gateway.engines.bubblewrap.process import Process
+from gateway.engines.interface import Node, ObservedEnvironment
 from gateway.environments.disk_limit import DiskUse
 from gateway.gpus.reading import Reading
 from gateway.gpus.sensors import Measurement, Sensors
 from gateway.metrics.collection import Collection, Sources, Tables
 from gateway.metrics.event_counts import EventCounts
+from gateway.metrics.nodes import OnNodes
 from gateway.metrics.user_disk import UserDisk
-from gateway.model import EnvironmentRef, Gpu, GpuUuid
+from gateway.model import EnvironmentRef, Gpu, GpuUuid, NodeName
 from gateway.process.ownership import is_alive
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
@@ -104,6 +106,7 @@ def collection(root: Path, users: int) -> tuple[Collection, EventCounts]:
         doctor=lambda: Report((ok("host.kernel", "fine"), failure("site.private", "open", "close it"))),
         duties=lambda: {"rounds of environments": 1.8e9},
         workers=2,
+        nodes=lambda: on_nodes(users),
     )
     tables = Tables(
         Users(database), EnvironmentTable(database), LiveSessionTable(database, is_alive), LeaseTable(database),
@@ -114,6 +117,27 @@ def collection(root: Path, users: int) -> tuple[Collection, EventCounts]:
     made = Collection(tables, sources, events, disk)
     made.examine()
     return made, events
+
+
+def on_nodes(users: int) -> OnNodes:
+    """Return three nodes: with half of the environments, drained with the others, and away with one unknown."""
+    half = users // 2
+    seen = [
+        ObservedEnvironment(
+            EnvironmentRef.parse(f"u{n:04}"), n != 0, "devgw/env:cpu", 200_000 + n, (GpuUuid(f"GPU-{n}"),) * (n == 1),
+            "", node=NodeName("a" if n < half else "b"),
+        )
+        for n in range(users)
+    ]  # fmt: skip
+    lost = ObservedEnvironment(
+        EnvironmentRef.parse("carol"), False, "devgw/env:cpu", 1, (), "", node=NodeName("c"), is_unknown=True
+    )
+    nodes = (
+        Node(NodeName("a"), gpus=(Gpu(GpuUuid("GPU-1"), "H200"), Gpu(GpuUuid("GPU-2"), "H200"))),
+        Node(NodeName("b"), takes_new=False),
+        Node(NodeName("c"), is_ready=False, gpus=()),
+    )
+    return OnNodes(nodes, (*seen, lost))
 
 
 def _never():  # noqa: ANN202

@@ -1,5 +1,6 @@
 """All numbers together: each is declared, bounded and says nothing that it should not."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,10 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.audit.record import Record
-from gateway.errors import StoreError
+from gateway.errors import EngineError, StoreError
 from gateway.metrics import families
 from gateway.metrics.collection import Collection
+from gateway.metrics.nodes import OnNodes
 from tests.support.busy_site import ADDRESS, FINGERPRINT, collection
 from tests.unit.metrics.records import record
 
@@ -48,6 +50,35 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 def value(text: str, name: str, **labels: str) -> float:
     return samples(text)[name, frozenset(labels.items())]
+
+
+def test_nodes_are_told_apart(text: str) -> None:
+    """A stopped environment counts nowhere, one on a node that is away is unknown and counts as no running one."""
+
+    def of(name: str) -> list[float]:
+        return [value(text, f"devgw_node_{name}", node=node) for node in "abc"]
+
+    assert of("ready") == [1, 1, 0]
+    assert of("takes_new") == [1, 0, 1]
+    assert of("environments") == [USERS / 2 - 1, USERS / 2, 0]
+    assert of("used_gpus") == [1, 0, 0]
+    assert of("gpus")[0] == 2
+    assert of("gpus")[1] > 0  # an engine that leaves them to the gateway: those of its own inventory
+    assert of("gpus")[2] == 0
+
+
+def test_an_engine_that_is_away_says_nothing_of_nodes(tmp_path: Path) -> None:
+    """What it said a minute ago is not what is now; everything else is there."""
+    made, _ = collection(tmp_path, 10)
+
+    def away() -> OnNodes:
+        raise EngineError("engine.unreachable", "the engine does not answer")
+
+    made._sources = dataclasses.replace(made._sources, nodes=away)
+    made.measure()
+    text = generate_latest(made.registry()).decode()
+    assert "devgw_node_ready{" not in text
+    assert "devgw_environments{" in text
 
 
 def test_every_declared_family_has_samples_and_no_other_is_there(text: str) -> None:
