@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
+import uvloop
 from kubernetes_asyncio import config as kube_config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
@@ -288,7 +289,7 @@ class Cluster:
         with self._opening:
             if self._loop is None or self._pid != os.getpid():
                 self._api, self._former = None, []
-                self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
+                self._loop, self._pid = uvloop.new_event_loop(), os.getpid()
                 threading.Thread(target=self._loop.run_forever, name="kubernetes", daemon=True).start()
                 atexit.register(self._at_exit)
             return self._loop
