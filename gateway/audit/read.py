@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from heapq import merge
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 from gateway.audit.journal_index import FORGED, JournalIndex
 from gateway.audit.record import Record, parse, stamp
-from gateway.audit.segment_index import SegmentIndex, Wanted, is_at_a_line, is_denial, people_of
+from gateway.audit.segment_index import REFUSALS, SegmentIndex, Wanted, is_at_a_line, is_denial, people_of
 from gateway.audit.segments import Segment, journals_in, segments
 
 _TIME = b'"time":"'
 _STAMP_BYTES = 27
 _CODE_ENDS = 160  # number, time and code stand first
 _SPARSE_BYTES = 8 * 2**10
+_BATCH_BYTES = 256 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,22 @@ class Filter:
             stamp(self.until) if self.until else "~",
         )
 
-    def needles(self) -> tuple[bytes, ...]:
-        """Return bytes that the line of a wanted record must hold, to pass over the others unparsed."""
-        wanted = [json.dumps(text)[1:-1].encode() for text in (self.user, self.reference) if text]
+    def needles(self) -> tuple[tuple[bytes, ...], ...]:
+        """Return bytes of which the line of a wanted record holds one of each group, to pass over the others unparsed.
+
+        A name stands whole in its quotes, or before the `+` of an environment.
+        """
+        groups: list[tuple[bytes, ...]] = []
+        if self.user:
+            name = json.dumps(self.user)[:-1].encode()
+            groups.append((name + b'"', name + b"+"))
+        if self.reference:
+            groups.append((json.dumps(self.reference).encode(),))
         if self.action and not set(self.action) & set("*?["):
-            wanted.append(b'"code":"' + self.action.encode())
-        return tuple(wanted)
+            groups.append((b'"code":"' + self.action.encode(),))
+        if self.denied:
+            groups.append((b'"decision":"denied"', *(b'"code":"%b"' % code.encode() for code in sorted(REFUSALS))))
+        return tuple(groups)
 
 
 def stream(directory: Path, wanted: Filter | None = None, *, whole: bool = False, after: int = 0) -> Iterator[Record]:
@@ -92,8 +103,8 @@ def stream(directory: Path, wanted: Filter | None = None, *, whole: bool = False
     found = segments(directory)
     for segment, following in zip(found, [*found[1:], None], strict=False):
         if following is None or following.first > after:
-            for line in lines.of(segment, is_newest=following is None):
-                yield from (record for record in sieve.pick(line) if record.number > after)
+            for batch in lines.of(segment, is_newest=following is None):
+                yield from (record for record in sieve.pick(batch) if record.number > after)
 
 
 def settled_before(directory: Path, moment: datetime) -> int:
@@ -148,7 +159,7 @@ def _last_in(segment: Segment, index: SegmentIndex | None, users: set[str], code
             pass
     sieve = Sieve(Filter(action=code))
     with segment.path.open("rb") as file:
-        records = [record for line in file for record in sieve.pick(line)]
+        records = [record for batch in _batches(file) for record in sieve.pick(batch)]
     return {record.actor["name"]: record for record in records if record.actor["name"] in users}
 
 
@@ -173,13 +184,13 @@ class _Lines:
         self._asked = wanted.asked() if wanted is not None else Wanted()
         self._index = JournalIndex(directory)
 
-    def of(self, segment: Segment, *, is_newest: bool) -> Iterator[bytes]:
+    def of(self, segment: Segment, *, is_newest: bool) -> Iterator[list[bytes]]:
         """Raises: OSError, where the segment is there and cannot be read."""
         try:
             spans = None if is_newest or self._asked == Wanted() else self._spans(segment)
             if spans is None:
                 with segment.path.open("rb") as file:
-                    yield from file
+                    yield from _batches(file)
             elif spans:
                 yield from self._within(segment, spans)
         except FileNotFoundError:
@@ -195,7 +206,7 @@ class _Lines:
         except (*FORGED, OSError):
             return None
 
-    def _within(self, segment: Segment, spans: list[tuple[int, int]]) -> Iterator[bytes]:
+    def _within(self, segment: Segment, spans: list[tuple[int, int]]) -> Iterator[list[bytes]]:
         with segment.path.open("rb", buffering=_SPARSE_BYTES) as file:
             place = 0
             for number, (begin, end) in enumerate(spans):
@@ -207,14 +218,20 @@ class _Lines:
                         yield from _outside(file, spans[:number])  # the index lies: all of the others
                         return
                     place += len(line)
-                    yield line
+                    yield [line]
 
 
-def _outside(file: BinaryIO, spans: list[tuple[int, int]]) -> Iterator[bytes]:
+def _batches(file: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield the lines of a file, some hundred at a time: judged together they cost a fifth."""
+    while lines := file.readlines(_BATCH_BYTES):
+        yield lines
+
+
+def _outside(file: BinaryIO, spans: list[tuple[int, int]]) -> Iterator[list[bytes]]:
     place = file.seek(0)
     for line in file:
         if not any(begin <= place < end for begin, end in spans):
-            yield line
+            yield [line]
         place += len(line)
 
 
@@ -240,13 +257,13 @@ def follow(directory: Path, wanted: Filter, wait: Callable[[], bool], *, after: 
     follower, sieve = _Follower(directory, wanted, after), Sieve(wanted)
     while True:
         for line in follower.new_lines():
-            yield from sieve.pick(line)
+            yield from sieve.pick([line])
         if not wait():
             return
 
 
 class Sieve:
-    """Looks at a line's bytes first: most lines are not wanted, and parsing them costs ten times as much."""
+    """Looks at the bytes of lines first: most are not wanted, and parsing them costs ten times as much."""
 
     def __init__(self, wanted: Filter) -> None:
         self._wanted = wanted
@@ -256,18 +273,40 @@ class Sieve:
         self._since = stamp(wanted.since).encode() if wanted.since else b""
         self._until = stamp(wanted.until).encode() if wanted.until else b"~"
 
-    def pick(self, line: bytes) -> Iterator[Record]:
-        """Yield the record of a whole line if it is wanted. Raises: ValueError."""
-        for needle in self._needles:
-            if needle not in line:
-                return
-        if self._code is not None and self._code.search(line, 0, _CODE_ENDS) is None:
-            return
-        place = line.find(_TIME, 0, 64) + len(_TIME)
-        if self._since <= line[place : place + _STAMP_BYTES] < self._until and line.endswith(b"\n"):
-            record = parse(line)
-            if self._wanted.lets_through(record):
-                yield record
+    def may_hold(self, block: bytes) -> bool:
+        """Say whether there may be wanted records in a block of lines; of the two searches rfind is the quicker one."""
+        return all(any(block.rfind(needle) >= 0 for needle in group) for group in self._needles)
+
+    def pick(self, lines: list[bytes]) -> Iterator[Record]:
+        """Yield those records of whole lines that are wanted, in the order of the lines. Raises: ValueError."""
+        for group in self._needles:
+            lines = _holding(lines, group)
+        if (code := self._code) is not None:
+            lines = [line for line in lines if code.search(line, 0, _CODE_ENDS)]
+        if self._wanted.since or self._wanted.until:
+            since, until = self._since, self._until
+            place = len(_TIME)
+            lines = [
+                line
+                for line in lines
+                if since <= line[(at := line.find(_TIME, 0, 64) + place) : at + _STAMP_BYTES] < until
+            ]
+        for line in lines:
+            if line.endswith(b"\n"):
+                record = parse(line)
+                if self._wanted.lets_through(record):
+                    yield record
+
+
+def _holding(lines: list[bytes], needles: tuple[bytes, ...]) -> list[bytes]:
+    """Return the lines that hold one of some needles: one list at a time is what Python is quickest at."""
+    match needles:
+        case (one,):
+            return [line for line in lines if one in line]
+        case (one, two):
+            return [line for line in lines if one in line or two in line]
+    one_of_them = re.compile(b"|".join(map(re.escape, needles))).search
+    return [line for line in lines if one_of_them(line)]
 
 
 def _is_action(code: str, action: str) -> bool:
@@ -296,7 +335,7 @@ class _Follower:
             offset = self._offset if segment.first == self._first else 0
             if following and not offset:
                 self._first, self._offset = segment.first, segment.path.stat().st_size
-                yield from self._unseen(self._lines.of(segment, is_newest=False))
+                yield from self._unseen(chain.from_iterable(self._lines.of(segment, is_newest=False)))
             else:
                 yield from self._unseen(self._read_on(segment, offset))
 

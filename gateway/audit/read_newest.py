@@ -60,17 +60,19 @@ def _backwards(directory: Path, wanted: Filter, before: int, place: int) -> Iter
     found = segments(directory)
     for segment in reversed(found):
         if segment.first < before:
-            for line in _lines(segment, index, wanted.asked(), is_newest=segment == found[-1]):
-                yield from ((place, record) for record in sieve.pick(line) if record.number < before)
+            for lines in _lines(segment, index, wanted.asked(), sieve, is_newest=segment == found[-1]):
+                yield from ((place, record) for record in sieve.pick(lines) if record.number < before)
 
 
-def _lines(segment: Segment, index: JournalIndex, asked: Wanted, *, is_newest: bool) -> Iterator[bytes]:
+def _lines(
+    segment: Segment, index: JournalIndex, asked: Wanted, sieve: Sieve, *, is_newest: bool
+) -> Iterator[list[bytes]]:
     """Yield the lines that may be wanted, the last first; a segment that was pruned meanwhile has none."""
     try:
         spans = None if is_newest or asked == Wanted() else _spans(segment, index, asked)
         with segment.path.open("rb", buffering=_SPARSE_BYTES) as file:
             size = file.seek(0, os.SEEK_END)
-            yield from _reversed_lines(file, 0, size) if spans is None else _within(file, spans, size)
+            yield from _reversed_lines(file, 0, size, sieve) if spans is None else _within(file, spans, size, sieve)
     except FileNotFoundError:
         return
 
@@ -83,32 +85,34 @@ def _spans(segment: Segment, index: JournalIndex, asked: Wanted) -> list[tuple[i
         return None
 
 
-def _within(file: BinaryIO, spans: list[tuple[int, int]], size: int) -> Iterator[bytes]:
+def _within(file: BinaryIO, spans: list[tuple[int, int]], size: int, sieve: Sieve) -> Iterator[list[bytes]]:
     """Yield the lines that begin in spans; from one on that leads into the middle of a line, all of them."""
     read_from = size
     for begin, end in reversed(spans):
         file.seek(begin)
         line = file.readline()
         if not is_at_a_line(line):  # the index lies
-            yield from _reversed_lines(file, 0, read_from)
+            yield from _reversed_lines(file, 0, read_from, sieve)
             return
         read_from = begin
         if end - begin > 1:
-            yield from _reversed_lines(file, begin, end)
+            yield from _reversed_lines(file, begin, end, sieve)
         else:
-            yield line
+            yield [line]
 
 
-def _reversed_lines(file: BinaryIO, begin: int, end: int) -> Iterator[bytes]:
-    """Yield the whole lines between two places, the last first; memory does not grow with their number."""
+def _reversed_lines(file: BinaryIO, begin: int, end: int, sieve: Sieve) -> Iterator[list[bytes]]:
+    """Yield the whole lines between two places, the last first; memory does not grow with their number.
+
+    Blocks that cannot hold what is wanted are passed over: the newest segment, which has no index, is 64 MiB.
+    """
     rest = b""
     while end > begin:
         start = max(begin, end - _BLOCK_BYTES)
         file.seek(start)
-        rest = file.read(end - start) + rest
+        block = file.read(end - start) + rest
         end = start
-        lines = rest.splitlines(keepends=True)
-        rest = lines.pop(0) if start > begin and lines else b""
-        yield from reversed(lines)
-    if rest:
-        yield rest
+        cut = (block.find(b"\n") + 1 or len(block)) if start > begin else 0
+        rest, block = block[:cut], block[cut:]
+        if sieve.may_hold(block):
+            yield block.splitlines(keepends=True)[::-1]

@@ -26,7 +26,7 @@ _MAGIC = b"devgwix1"
 _FRAME = struct.Struct("<8sI")
 _LINES_OF_A_BLOCK = 512
 _BUCKETS = 256
-_REFUSALS = frozenset({"login.refused", "notebook.refused", "source.banned"})
+REFUSALS = frozenset({"login.refused", "notebook.refused", "source.banned"})
 _TEXT = rb'"((?:[^"\\]|\\.)*)"'
 _LINE = re.compile(
     rb'\{"v":1,"seq":[0-9]+,"time":"([0-9TZ:.-]{27})","code":' + _TEXT + rb',"actor":\{"kind":"[a-z]*","name":' + _TEXT
@@ -55,7 +55,7 @@ class Wanted:
 
 def is_denial(code: str, decision: str) -> bool:
     """Say whether somebody was refused: by the policy or before it was asked."""
-    return decision == "denied" or code in _REFUSALS
+    return decision == "denied" or code in REFUSALS
 
 
 class SegmentIndex:

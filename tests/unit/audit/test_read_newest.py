@@ -48,10 +48,12 @@ def test_a_page_is_as_long_as_what_is_there(crowded: Path) -> None:
 
 def test_lines_that_blocks_cut_are_whole(crowded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks shorter and a little longer than a line give the same records."""
-    expected = list(stream(crowded))[::-1]
-    for size in (100, 411, 5000):
-        monkeypatch.setattr(read_newest, "_BLOCK_BYTES", size)
-        assert pages(crowded, Filter(), 999) == expected
+    for wanted in (Filter(), Filter(user="bob"), Filter(denied=True)):
+        expected = list(stream(crowded, wanted, whole=True))[::-1]
+        assert expected
+        for size in (100, 411, 5000):
+            monkeypatch.setattr(read_newest, "_BLOCK_BYTES", size)
+            assert pages(crowded, wanted, 999) == expected
 
 
 def test_the_first_page_reads_only_the_end(crowded: Path) -> None:
