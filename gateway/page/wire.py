@@ -7,12 +7,13 @@ LINE_MAX: Final = 4 << 20
 
 
 class Question(TypedDict):
-    """`claim` is the sealed line of the connection on whose behalf it is asked."""
+    """`claim` is the sealed line of the connection on whose behalf it is asked; `live` says that a live part asks."""
 
     number: int
     claim: str
     ask: str
     values: dict[str, Any]
+    live: bool
 
 
 class Fault(TypedDict):

@@ -50,6 +50,13 @@ class EnvironmentTable:
             leases = _leases(connection)
             return [_environment(row, leases) for row in connection.execute(query)]
 
+    def refs(self) -> list[EnvironmentRef]:
+        """Return the names of all environments, by user and name."""
+        columns = ENVIRONMENTS.c
+        with self._database.reading() as connection:
+            rows = connection.execute(select(columns.user, columns.name).order_by(columns.user, columns.name)).all()
+        return [EnvironmentRef(UserName(user), EnvironmentName(name)) for user, name in rows]
+
     def counts(self) -> tuple[dict[str, int], int]:
         """Return how many environments there are in each state, and on how many the gateway last failed."""
         columns = ENVIRONMENTS.c

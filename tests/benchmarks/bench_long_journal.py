@@ -26,14 +26,23 @@ SEGMENT_BYTES = 64 * 2**20
 USERS = 1000
 RARE = "visitor"
 _OWN = Actor("gateway", "journal")
+_CODES = (
+    "login.allowed", "forward.allowed", "forward.opened", "forward.closed", "session.opened", "session.closed",
+    "connection.closed",
+)  # fmt: skip
 
 
 def write_journal(directory: Path, count: int, end: datetime = END) -> None:
-    """Write a year up to `end` of forwards and sessions by a thousand users, and one who came for a day in spring."""
+    """Write a year up to `end` as the gateway would: segments sealed, chained and named, without waiting for a disk.
+
+    A thousand users log in, forward and end; one came for a day in spring; one record in 500 is a refusal; policies are
+    loaded and the gateway begins anew every few days.
+    """
     directory.mkdir(parents=True)
-    bodies = [encode(_act(number)) for number in range(4096)]
-    number, digest, file, size = 0, GENESIS, None, SEGMENT_BYTES
+    bodies = [encode(_act(number)) for number in range(USERS * len(_CODES))]
+    refusals = [encode(_refusal(number)) for number in range(USERS)]
     stamp_start = bodies[0].index(b'"time":"') + 8
+    number, digest, file, size = 0, GENESIS, None, SEGMENT_BYTES
     for place in range(count):
         at = end - YEAR + YEAR * (place / count)
         if count // 2 <= place < count // 2 + 100:
@@ -53,8 +62,14 @@ def write_journal(directory: Path, count: int, end: datetime = END) -> None:
             number += 1
             line, digest = finish(number, encode(Event("journal.opened", _OWN, detail=detail, at=at)), digest)
             file.write(line)
-        is_rare = 0.8 < place / count < 0.803 and place % 50 == 0
-        body = encode(_act(place, RARE)) if is_rare else bodies[place * 7919 % len(bodies)]
+        if place % (count // 100 or 1) == 0:
+            body = encode(_rare(place // (count // 100 or 1)))
+        elif place % 500 == 0:
+            body = refusals[place // 500 % USERS]
+        elif 0.8 < place / count < 0.803 and place % 50 == 0:
+            body = encode(_act(place // 50, RARE))
+        else:
+            body = bodies[place * 7919 % len(bodies)]
         number += 1
         line, digest = finish(number, body[:stamp_start] + text + body[stamp_start + 26 :], digest)
         file.write(line)  # type: ignore[union-attr]  # the first turn opens it
@@ -64,11 +79,39 @@ def write_journal(directory: Path, count: int, end: datetime = END) -> None:
 
 
 def _act(number: int, user: str = "") -> Event:
+    """Return one of the usual records: of another user for each number, of another code after each thousand."""
     user = user or f"user{number % USERS}"
-    code = ("forward.allowed", "forward.opened", "forward.closed", "session.opened", "login.allowed")[number % 5]
-    rule, reason = "roles.member.permit_open (policy.toml:24)", "forwards to 'localhost' port 8888 are permitted"
+    code = _CODES[number // USERS % len(_CODES)] if user != RARE else _CODES[number % len(_CODES)]
     actor = Actor("user", user, "SHA256:" + "a" * 43, f"192.0.2.{number % 250}")
+    if code == "connection.closed":
+        moved = {"connection": f"{number:08x}", "sent_bytes": 81920, "received_bytes": 4096, "seconds": 61.5}
+        return Event(code, actor, user, reason="closed by the client", detail=moved, reference="0a1b2c3d4e")
+    rule, reason = "roles.member.permit_open (policy.toml:24)", "forwards to 'localhost' port 8888 are permitted"
     return Event(code, actor, user, "allowed", rule, reason, {"host": "localhost", "port": 8888})
+
+
+def _refusal(number: int) -> Event:
+    user = f"user{number % USERS}"
+    actor = Actor("user", user, "SHA256:" + "a" * 43, f"192.0.2.{number % 250}")
+    said = "no role permits forwards to 'db.internal' port 5432"
+    return Event(
+        "forward.denied", actor, user, "denied", "built-in", said, {"host": "db.internal", "port": 5432}, "ref"
+    )
+
+
+def _rare(number: int) -> Event:
+    """Return what a gateway writes a few times a week: it ends, begins, takes a policy."""
+    code = ("gateway.stopped", "gateway.started", "policy.loaded", "user.disabled")[number % 4]
+    detail = {
+        "policy.loaded": {
+            "sha256": f"{number:064x}",
+            "file": "policy.toml",
+            "change_count": 1,
+            "changes": "alice: +gpu",
+        },
+        "user.disabled": {"user": "user7"},
+    }
+    return Event(code, _OWN, detail=dict(detail.get(code, {})))
 
 
 def bench(directory: Path) -> None:

@@ -109,6 +109,22 @@ def test_what_an_administrator_does_is_done_by_its_button(gateway: GatewayProces
     assert records(gateway, "session.killed")[-1]["detail"]["reason"] == "lunch"
 
 
+def test_who_is_connected_is_shown_as_they_come_and_go(gateway: GatewayProcess, browser: Browser) -> None:
+    """Without a reload: what somebody is just typing into the search stays."""
+    with gateway.tunnel("bob", "devgw:80") as port, opened(browser, f"http://localhost:{port}") as page:
+        complaints = watched(page)
+        page.goto("/sessions")
+        rows = page.locator("#connected tbody tr")
+        poll(lambda: rows.count() == 1, "bob alone", 60)
+        page.get_by_label("User, key, address").fill("half a wo")
+        with gateway.tunnel("mallory", "localhost:8888"):
+            poll(lambda: rows.count() == 2, "mallory", 60)
+            expect(page.locator("#connected")).to_contain_text("2 connections")
+        poll(lambda: rows.count() == 1, "her end", 60)
+        expect(page.get_by_label("User, key, address")).to_have_value("half a wo")
+        assert complaints == []
+
+
 def test_a_recording_is_played(gateway: GatewayProcess, browser: Browser) -> None:
     """Asciinema's player draws what the terminal showed, under the page's own rules."""
     with gateway.tunnel("bob", "devgw:80") as port, opened(browser, f"http://localhost:{port}") as page:

@@ -150,18 +150,18 @@ def browser(gateway: GatewayProcess, user: str) -> Iterator[Browser]:
         yield Browser(port, session)
 
 
-def fill(gateway: GatewayProcess, count: int) -> None:
-    """Write so many users with a stopped environment each, at once."""
+def fill(gateway: GatewayProcess, count: int, first: int = 0) -> None:
+    """Write so many users with a stopped environment each, at once; their names are counted from `first`."""
     from gateway.store.schema import USERS
 
     now = datetime.now(UTC)
-    names = [f"w{number:05}" for number in range(count)]
+    names = [f"w{number:05}" for number in range(first, first + count)]
     row = {
         "engine": "bubblewrap", "image": "devgw/env:cpu", "memory_bytes": 1 << 30, "cpus": 1.0, "pids": 64,
         "shm_bytes": 1 << 20, "gpu_request": "0", "datasets": [], "egress": "none", "should_run": False,
         "state": "stopped", "created_at": now, "detail": "", "name": "main",
     }  # fmt: skip
     with Database(f"sqlite:///{gateway.root / 'state' / 'devgw.db'}").transaction() as connection:
-        users = [{"name": name, "uid": 3_000_000 + place, "created_at": now} for place, name in enumerate(names)]
+        users = [{"name": name, "uid": 3_000_000 + place, "created_at": now} for place, name in enumerate(names, first)]
         connection.execute(insert(USERS), users)
         connection.execute(insert(ENVIRONMENTS), [row | {"user": name} for name in names])

@@ -20,6 +20,7 @@ from gateway.errors import (
 )
 from gateway.page.claim import Claim, Seal
 from gateway.page.desk.answers_register import Known
+from gateway.page.desk.live_accounts import LiveAccounts
 from gateway.page.desk.site import Asker, Site
 from gateway.page.wire import Answer, Fault, Question
 from gateway.readings import read_anew
@@ -46,6 +47,7 @@ class Desk:
         self._site = site
         self._seal = seal
         self._known = known
+        self._live_accounts = LiveAccounts(site.database, site.users)
 
     def answer(self, question: Question) -> Answer:
         """Answer one question, or say why not."""
@@ -70,7 +72,7 @@ class Desk:
             raise NotFoundError("page.no-answer", f"nothing answers {question['ask'][:60]!r}")
         claim = self._seal.opened(question["claim"])
         values = question["values"]
-        asker = self._asker(claim, known, question["ask"], values)
+        asker = self._asker(claim, known, question)
         try:
             return known.give(self._site, asker, **values)
         except TypeError as exc:
@@ -81,10 +83,14 @@ class Desk:
             if known.journaled:  # it may have changed something, also where it failed half-way
                 read_anew()
 
-    def _asker(self, claim: Claim, known: Known, act: str, values: Mapping[str, Any]) -> Asker:
-        """Hold a claim against users, keys and policy of this moment. Raises: AuthError, DeniedError."""
-        subject, now = claim.subject, datetime.now(UTC)
-        user, keys = self._site.users.account(subject.user)
+    def _asker(self, claim: Claim, known: Known, question: Question) -> Asker:
+        """Hold a claim against users, keys and policy of this moment, a live part's against users of the last second.
+
+        Raises: AuthError, DeniedError.
+        """
+        subject, now, act, values = claim.subject, datetime.now(UTC), question["ask"], question["values"]
+        is_live = question["live"] and not known.journaled
+        user, keys = self._live_accounts.get(subject.user) if is_live else self._site.users.account(subject.user)
         if user is None or user.disabled:
             raise AuthError("page.no-user", "there is no such user any more, or the user is disabled")
         if subject.certificate is None and subject.key_fingerprint not in {key.fingerprint for key in keys}:

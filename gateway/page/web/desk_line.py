@@ -6,7 +6,7 @@ import socket
 from itertools import count
 from typing import Any
 
-from gateway.page.wire import LINE_MAX, Answer, Fault
+from gateway.page.wire import LINE_MAX, Answer, Fault, Question
 
 _LONGEST_SECONDS = 900.0
 """An environment that is made may take minutes."""
@@ -39,11 +39,12 @@ class DeskLine:
             for waiting in self._waiting.values():
                 waiting.cancel()
 
-    async def ask(self, claim: str, question: str, values: dict[str, Any]) -> Any:
-        """Ask and wait. Raises: DeskFault."""
+    async def ask(self, claim: str, question: str, values: dict[str, Any], *, live: bool = False) -> Any:
+        """Ask and wait; `live` for a live part, which asks again and again. Raises: DeskFault."""
         number = next(self._numbers)
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
-        line = json.dumps({"number": number, "claim": claim, "ask": question, "values": values}).encode() + b"\n"
+        asked = Question(number=number, claim=claim, ask=question, values=values, live=live)
+        line = json.dumps(asked).encode() + b"\n"
         try:
             if self._writer is None or len(line) > LINE_MAX:
                 raise DeskFault({"code": "page.bad-question", "message": "too long", "hint": "", "status": 400})

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from gateway.page.web import guard
 from gateway.page.web.desk_line import DeskFault, DeskLine
 from gateway.page.web.rendering import Rendering
-from gateway.page.web.view import Asked, Shown, View, ViewRoute, form_of
+from gateway.page.web.view import Asked, Shown, View, ViewRoute, form_of, is_live_part
 from gateway.page.web.viewer import Viewer
 
 _TYPES = {
@@ -83,7 +83,7 @@ class PageSite:
                 raise guard.Refused(HTTPStatus.BAD_REQUEST, str(exc)) from exc
             guard.require_form_token(viewer, fields.pop(guard.FORM_FIELD, ""))
         entering = {"level": route.level, "address": request.url.path}
-        level = await self._shown.desk.ask(viewer.claim, "viewer.enter", entering)
+        level = await self._shown.desk.ask(viewer.claim, "viewer.enter", entering, live=is_live_part(request))
         viewer = request.state.viewer = replace(viewer, level=level)
         return await route.handle(Asked(request, viewer, self._shown, fields))
 

@@ -38,12 +38,12 @@ class Asked:
 
     async def ask(self, question: str, /, **values: Any) -> Any:
         """Ask the gateway. Raises: DeskFault, DeskGone."""
-        return await self._shown.desk.ask(self.viewer.claim, question, values)
+        return await self._shown.desk.ask(self.viewer.claim, question, values, live=self.is_part)
 
     @property
     def is_part(self) -> bool:
         """Whether a live part asks for itself alone (htmx)."""
-        return "hx-request" in self.request.headers
+        return is_live_part(self.request)
 
     def query(self, name: str, default: str = "") -> str:
         """Return a value of the URL."""
@@ -70,6 +70,11 @@ class Asked:
         """Lead on after an act, with a note that is shown once."""
         self._shown.rendering.notes.leave(self.viewer.connection, note)
         return RedirectResponse(path, 303)
+
+
+def is_live_part(request: Request) -> bool:
+    """Say whether a live part of a page asks for itself (htmx)."""
+    return "hx-request" in request.headers
 
 
 Handle = Callable[[Asked], Awaitable[Response]]

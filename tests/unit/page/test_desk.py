@@ -14,6 +14,7 @@ from gateway.page.desk.answers_register import Answers
 from gateway.page.desk.desk import Desk
 from gateway.page.desk.site import Asker, Site
 from policies.requests import Subject
+from tests.support.gateway_process import poll
 
 KEY = PublicKey(Fingerprint("SHA256:abc"), "ssh-ed25519", 256, "ssh-ed25519 AAAA")
 SUBJECT = Subject("alice", "192.0.2.7", "ssh-ed25519", 256, "SHA256:abc")
@@ -23,6 +24,11 @@ answers = Answers()
 @answers.to("test.who")
 def who(site: Site, asker: Asker) -> str:
     return f"{asker.user} {asker.level}"
+
+
+@answers.to("test.act", journaled=True)
+def act(site: Site, asker: Asker) -> str:
+    return "done"
 
 
 @answers.to("test.all", level="auditor")
@@ -47,12 +53,12 @@ class Trial:
             self.app.users.ensure(UserName(name), uid_start=200_000)
         self.app.users.add_key(UserName("alice"), KEY)
 
-    def ask(self, question: str, claim: str = "", **values: Any) -> dict[str, Any]:
+    def ask(self, question: str, claim: str = "", *, live: bool = False, **values: Any) -> dict[str, Any]:
         line = claim or self.seal.line(Claim(SUBJECT, "alice", "0a1b")).decode()
-        return dict(self.desk.answer({"number": 7, "claim": line, "ask": question, "values": values}))
+        return dict(self.desk.answer({"number": 7, "claim": line, "ask": question, "values": values, "live": live}))
 
-    def code(self, question: str, claim: str = "", **values: Any) -> tuple[str, int]:
-        fault = self.ask(question, claim, **values)["fault"]
+    def code(self, question: str, claim: str = "", *, live: bool = False, **values: Any) -> tuple[str, int]:
+        fault = self.ask(question, claim, live=live, **values)["fault"]
         return fault["code"], fault["status"]
 
 
@@ -78,6 +84,17 @@ def test_who_is_shut_out_or_lost_the_key_is_answered_nothing_more(trial: Trial) 
     assert trial.code("test.who") == ("page.no-key", 403)
     trial.app.users.forget(UserName("alice"))
     assert trial.code("test.who") == ("page.no-user", 403)
+
+
+@pytest.mark.attack("F9", "an act that says it is a live part, by somebody who is shut out")
+def test_a_live_part_may_be_a_second_behind_and_nothing_else(trial: Trial) -> None:
+    """All else is decided by the users of this moment, an act that calls itself live included."""
+    assert trial.ask("test.who", live=True) == {"number": 7, "answer": "alice user"}
+    trial.app.users.set_disabled(UserName("alice"), disabled=True)
+    assert trial.code("test.who") == ("page.no-user", 403)
+    assert trial.code("test.act", live=True) == ("page.no-user", 403)
+    poll(lambda: "fault" in trial.ask("test.who", live=True), "the end of the live part")
+    assert trial.code("test.who", live=True) == ("page.no-user", 403)
 
 
 @pytest.mark.attack("J6", "a claim with another name, seal or form, given to the process with the gateway's rights")

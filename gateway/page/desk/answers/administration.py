@@ -12,10 +12,10 @@ from gateway.gpus.reading import Reading
 from gateway.gpus.selection import Situation
 from gateway.model import Egress, Environment, EnvironmentRef, Limits
 from gateway.operations.environments import CreateOrder
+from gateway.page.desk.answers.sessions import CONNECTED
 from gateway.page.desk.answers_register import Answers
 from gateway.page.desk.site import Asker, Site, acts_of
 from gateway.readings import OfEach, Shared, shared_of
-from gateway.store.sessions import OwnedSession
 from policies.quantities import parse_size
 
 answers = Answers()
@@ -24,7 +24,6 @@ _MEMORY_MIN = 64 << 20
 _REASON_MAX = 200
 _Row = TypeVar("_Row")
 _environments: OfEach[Site, Shared[list[Environment]]] = shared_of(lambda site: site.table.all())
-_connections: OfEach[Site, Shared[list[OwnedSession]]] = shared_of(lambda site: site.live_sessions.all())
 _situation: OfEach[Site, Shared[tuple[Reading, Situation]]] = shared_of(lambda site: site.leases.situation())
 
 
@@ -52,7 +51,7 @@ def environments(site: Site, asker: Asker, search: str = "", page: int = 1) -> d
 @answers.to("administration.connections", level="admin")
 def connections(site: Site, asker: Asker, search: str = "", page: int = 1) -> dict[str, Any]:  # noqa: ARG001 - all are given both
     """Return a page of who is connected."""
-    found = [one.session for one in _connections.of(site).get() if search in one.session.user]
+    found = [one.session for one in CONNECTED.of(site).get() if search in one.session.user]
     rows, place = cut(found, page)
     return place | {
         "rows": [

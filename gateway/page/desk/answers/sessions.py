@@ -16,13 +16,14 @@ from gateway.store.sessions import LiveSession, OwnedSession
 
 answers = Answers()
 _PAST = timedelta(days=1)
-_CONNECTED: OfEach[Site, Shared[list[OwnedSession]]] = shared_of(lambda site: site.live_sessions.all())
+CONNECTED: OfEach[Site, Shared[list[OwnedSession]]] = shared_of(lambda site: site.live_sessions.all())
+"""Read once a second for all who look."""
 
 
 @answers.to("sessions.live", level="auditor")
 def live(site: Site, _asker: Asker, search: str = "", page: int = 1) -> dict[str, Any]:
     """Return who is connected just now, oldest first; read once a second for all who look."""
-    found = [_live(one.session) for one in _CONNECTED.of(site).get()]
+    found = [_live(one.session) for one in CONNECTED.of(site).get()]
     return paged([one for one in found if _holds(one, search)], page, dict)
 
 
