@@ -6,36 +6,58 @@
 import asyncio
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from gateway.app.composition import App
-from gateway.background.hosts_by_name import HostsByName, SiteParts
-from gateway.config import Settings
-from gateway.page.desk.process import PageDesk
-from gateway.ssh.descriptors import raise_limit
+from gateway.page.desk.web_process import WebProcess
+
+if TYPE_CHECKING:
+    from gateway.app.composition import App
+    from gateway.background.hosts_by_name import HostsByName
+    from gateway.page.desk.process import PageDesk
 
 _LINE_MAX = 20 << 20
 """A policy has 16 MiB at most."""
 
 
-async def _main(kind: str, *arguments: str) -> None:
+async def _main(web: WebProcess | None) -> None:
+    """Load what the process stands on, and serve. With `web` it is the page's."""
+    from gateway.app.composition import App
+    from gateway.config import Settings
+
     orders = asyncio.StreamReader(limit=_LINE_MAX)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     app = App(Settings.model_validate_json(await orders.readline()))
-    process = PageDesk(app, int(arguments[0])) if kind == "page" else HostsByName(SiteParts.of(app))
+    process = _hosts_by_name(app) if web is None else _page(app, web)
     try:
         await process.run(orders)
     finally:
         process.end()
 
 
+def _page(app: "App", web: WebProcess) -> "PageDesk":
+    from gateway.page.desk.process import PageDesk
+
+    return PageDesk(app, web)
+
+
+def _hosts_by_name(app: "App") -> "HostsByName":
+    from gateway.background.hosts_by_name import HostsByName, SiteParts
+
+    return HostsByName(SiteParts.of(app))
+
+
 def main() -> None:
     """Serve until standard input ends."""
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s [{sys.argv[1]}] %(message)s")
+    kind, *arguments = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s [{kind}] %(message)s")
+    web = WebProcess(*map(int, arguments)) if kind == "page" else None
+    from gateway.ssh.descriptors import raise_limit
+
     raise_limit()
-    uvloop.run(_main(*sys.argv[1:]))
+    uvloop.run(_main(web))
 
 
 if __name__ == "__main__":

@@ -199,6 +199,8 @@ class PageSettings(_Section):
     """The account of the process that speaks HTTP, where the gateway is root; nobody else's, below `uid_start`."""
     idle_stop: Duration = Field(default=900)
     """How long nobody has the page open before its processes end; who comes next starts them."""
+    keep_running: bool = False
+    """Whether they start with the gateway and stay, for about 160 MB, so that nobody waits for them."""
 
 
 class LogSettings(_Section):

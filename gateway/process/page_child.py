@@ -1,4 +1,4 @@
-"""Keeps the gateway's page: listens on its Unix socket, and starts its process when somebody comes.
+"""Keeps the gateway's page: listens on its Unix socket, and starts its process when somebody comes, or at once.
 
 Who comes while it starts waits in the socket. While one that ended by an error is not yet begun again, who comes reads
 that.
@@ -36,6 +36,7 @@ class PageChild:
 
     def __init__(self, settings: Settings, policy: PolicyInForce) -> None:
         self._path = settings.page_socket
+        self._page = settings.page
         self._process = OwnProcess(settings, "page")
         self._policy = policy
         self._listening: socket.socket | None = None
@@ -48,7 +49,8 @@ class PageChild:
         loop.remove_reader(listening)
         try:
             while True:
-                await _somebody(listening)
+                if not self._page.keep_running:
+                    await _somebody(listening)
                 await self._serve(listening)
         except asyncio.CancelledError:
             await self._process.end()
@@ -61,7 +63,9 @@ class PageChild:
 
     async def _serve(self, listening: socket.socket) -> None:
         """Keep the process as long as it wants to serve: it ends by itself when nobody has come for long."""
-        await self._process.start(str(listening.fileno()), pass_fds=(listening.fileno(),))
+        idle_seconds = 0 if self._page.keep_running else self._page.idle_stop
+        told = (listening.fileno(), self._page.uid, idle_seconds)
+        await self._process.start(*map(str, told), pass_fds=(listening.fileno(),))
         _log.info("the page is served by process %d", self._process.pid)
         while self._process.ended is None:
             await self._process.tell(self._policy.loaded)

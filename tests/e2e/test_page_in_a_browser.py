@@ -117,8 +117,8 @@ def test_who_is_connected_is_shown_as_they_come_and_go(gateway: GatewayProcess, 
         rows = page.locator("#connected tbody tr")
         poll(lambda: rows.count() == 1, "bob alone", 60)
         page.get_by_label("User, key, address").fill("half a wo")
-        with gateway.tunnel("mallory", "localhost:8888"):
-            poll(lambda: rows.count() == 2, "mallory", 60)
+        with gateway.tunnel("alice", "devgw:80"):
+            poll(lambda: rows.count() == 2, "alice", 60)
             expect(page.locator("#connected")).to_contain_text("2 connections")
         poll(lambda: rows.count() == 1, "her end", 60)
         expect(page.get_by_label("User, key, address")).to_have_value("half a wo")

@@ -1,4 +1,4 @@
-"""The page's process with the gateway's rights: it starts the one that has none, and answers what that asks.
+"""The page's process with the gateway's rights: it answers what the one asks that has none.
 
 It follows the orders that `process.own_process` writes: each policy in force. It ends with its orders or its child.
 """
@@ -6,33 +6,33 @@ It follows the orders that `process.own_process` writes: each policy in force. I
 import asyncio
 import json
 import logging
-import os
 import socket
-import sys
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from gateway.background.policy_orders import PolicyOrders
 from gateway.page.claim import Seal
-from gateway.page.desk.answers import KNOWN
+from gateway.page.desk.answers import KNOWN, read_ahead
 from gateway.page.desk.desk import Desk
 from gateway.page.desk.site import Site
+from gateway.page.desk.web_process import WebProcess
 from gateway.page.wire import LINE_MAX, Question
 
-WEB_MODULE = "gateway.page.web"
 _THREADS = 8
 _QUESTIONS_MAX = 64
 """Being answered at a time; more wait in the socket."""
 _END_SECONDS = 3.0
+_WARM_AFTER_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
 class PageDesk:
     """Both halves of the page, until nobody needs them."""
 
-    def __init__(self, site: Site, listening: int) -> None:
+    def __init__(self, site: Site, web: WebProcess) -> None:
         self._site = site
-        self._listening = listening
+        self._web = web
         self._desk = Desk(site, Seal(site.settings.page_seal), KNOWN)
         self._pool = ThreadPoolExecutor(_THREADS, "devgw-page")
         self._room = asyncio.Semaphore(_QUESTIONS_MAX)
@@ -46,41 +46,40 @@ class PageDesk:
         """
         settings = self._site.settings
         policies = PolicyOrders(settings.journal_dir, settings.policies_dir, self._site.policy)
+        ended = asyncio.create_task(self._web.wait())
         if not await policies.follow(orders):
             return
-        here, there = socket.socketpair()
-        with there:
-            web = await self._start_web(there.fileno())
-        following = asyncio.create_task(policies.follow_all(orders))
-        serving = asyncio.create_task(self._serve(here))
-        ended = asyncio.create_task(web.wait())
+        is_over = await self._until_one_ends(policies.follow_all(orders), ended)
+        try:
+            code = await asyncio.wait_for(asyncio.shield(ended), _END_SECONDS)
+        except TimeoutError:
+            self._web.kill()
+            code = await ended
+        if not is_over and code != 0:
+            raise RuntimeError(f"the process that speaks HTTP for the page ended with {code}")
+
+    async def _until_one_ends(self, orders: Coroutine[None, None, None], ended: asyncio.Task[int]) -> bool:
+        """Answer until the orders, the line to the other half, or that half end; say whether the orders did."""
+        following = asyncio.create_task(orders)
+        serving = asyncio.create_task(self._serve(self._web.line))
+        warming = asyncio.create_task(self._warm())
         await asyncio.wait({following, serving, ended}, return_when=asyncio.FIRST_COMPLETED)
         is_over = following.done()
-        if self._line is not None:
-            self._line.close()  # at which the other half ends
-        try:
-            await asyncio.wait_for(ended, _END_SECONDS)
-        except TimeoutError:
-            web.kill()
-        serving.cancel()
-        following.cancel()
-        if not is_over and web.returncode != 0:
-            raise RuntimeError(f"the process that speaks HTTP for the page ended with {web.returncode}")
+        (self._line or self._web.line).close()  # at which the other half ends
+        for task in (following, serving, warming):
+            task.cancel()
+        return is_over
+
+    async def _warm(self) -> None:
+        """Have what the views of many read first loaded and read once, when whoever came first has been answered."""
+        await asyncio.sleep(_WARM_AFTER_SECONDS)
+        await asyncio.get_running_loop().run_in_executor(self._pool, read_ahead, self._site)
 
     def end(self) -> None:
-        """Finish what was begun, and have everything on disk."""
+        """Finish what was begun, and have everything on disk; the other half is there no longer."""
+        self._web.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._site.journal.close()
-
-    async def _start_web(self, desk: int) -> asyncio.subprocess.Process:
-        uid = self._site.settings.page.uid if os.geteuid() == 0 else -1
-        told = json.dumps(
-            {"listening": self._listening, "desk": desk, "uid": uid, "idle": self._site.settings.page.idle_stop}
-        )
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", WEB_MODULE, told,
-            stdin=asyncio.subprocess.DEVNULL, pass_fds=(self._listening, desk),
-        )  # fmt: skip
 
     async def _serve(self, here: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=here, limit=LINE_MAX)

@@ -55,9 +55,9 @@ async def _main(told: dict[str, int]) -> None:
 
 
 async def _nobody(server: uvicorn.Server, seconds: float) -> None:
-    """Return when nobody has been connected for so long."""
+    """Return when nobody has been connected for so long; never for 0."""
     since = time.monotonic()
-    while time.monotonic() - since < seconds:
+    while not seconds or time.monotonic() - since < seconds:
         await asyncio.sleep(_LOOK_SECONDS)
         if server.server_state.connections:
             since = time.monotonic()

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.background.watchdog import Watchdog
 from gateway.config import Settings
+from gateway.config.sections import PageSettings
 from gateway.policy import LoadedPolicy, PolicyInForce
 from gateway.process import own_process
 from gateway.process.page_child import PageChild
@@ -23,7 +24,7 @@ SERVES = """
     assert sys.stdin.readline() and sys.stdin.readline()
     listening = socket.socket(fileno=int(sys.argv[2]))
     listening.setblocking(True)
-    with open({said!r}, "a") as out: out.write("began\\n")
+    with open({said!r}, "a") as out: out.write("began, uid " + sys.argv[3] + ", idle " + sys.argv[4] + "\\n")
     while True:
         client, _ = listening.accept()
         asked = client.recv(100)
@@ -45,9 +46,11 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return said
 
 
-def keep(root: Path, steps: Callable[[Path], Awaitable[None]]) -> None:
+def keep(root: Path, steps: Callable[[Path], Awaitable[None]], page: PageSettings | None = None) -> None:
     """Run the keeper under a watchdog beside some steps."""
-    chosen = Settings(config_dir=root, state_dir=root, run_dir=root / "run", cache_dir=root)
+    chosen = Settings(
+        config_dir=root, state_dir=root, run_dir=root / "run", cache_dir=root, page=page or PageSettings()
+    )
     policy = PolicyInForce(root / "policy.toml")
     policy.adopt(LoadedPolicy(POLICY, parse_policy(POLICY, "tried.toml")))
 
@@ -106,3 +109,26 @@ def test_who_comes_while_a_broken_one_is_begun_again_reads_that(tmp_path: Path, 
         assert beginnings(stand_in) == 2
 
     keep(tmp_path, steps)
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [(PageSettings(idle_stop=70, uid=5000), "uid 5000, idle 70"), (PageSettings(keep_running=True), "idle 0")],
+)
+def test_the_process_is_told_when_to_rest(tmp_path: Path, stand_in: Path, page: PageSettings, told: str) -> None:
+    async def steps(path: Path) -> None:
+        assert b"200" in await ask(path, b"hello")
+
+    keep(tmp_path, steps, page)
+    assert told in stand_in.read_text()
+
+
+def test_one_that_is_kept_running_is_there_before_anybody_comes(tmp_path: Path, stand_in: Path) -> None:
+    """And is begun again without anybody when it ends."""
+
+    async def steps(path: Path) -> None:
+        await asyncio.to_thread(poll, lambda: beginnings(stand_in) == 1, "the beginning")
+        assert b"200" in await ask(path, b"end")
+        await asyncio.to_thread(poll, lambda: beginnings(stand_in) == 2, "the next")
+
+    keep(tmp_path, steps, PageSettings(keep_running=True))

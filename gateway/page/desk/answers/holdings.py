@@ -41,6 +41,11 @@ class Stretch:
 @answers.to("holdings.timeline", level="auditor")
 def timeline(site: Site, _asker: Asker, days: int = 1) -> dict[str, Any]:
     """Return each GPU with its spans, and each person's hours, over the last day, week or month."""
+    return look(site, days)
+
+
+def look(site: Site, days: int = _DAYS[0]) -> dict[str, Any]:
+    """Return the same for whoever may see it."""
     return dict(_TIMELINES.of(site)[days if days in _DAYS else _DAYS[0]].get())
 
 
