@@ -373,11 +373,12 @@ def test_a_level_that_is_taken_away_is_gone_at_the_next_request(gateway: Gateway
         policy.write_text(text)
 
 
-def test_a_page_that_is_killed_comes_back_and_says_so(gateway: GatewayProcess, alice: Browser) -> None:
+@pytest.mark.parametrize("half", ["web", "desk"])
+def test_a_page_that_is_killed_comes_back_and_says_so(gateway: GatewayProcess, alice: Browser, half: str) -> None:
     """Its users read that it is being started again, or wait for the answer; nobody logs in again."""
     assert alice.get("/").status_code == 200
     first = web_process(gateway)
-    os.kill(first, signal.SIGKILL)
+    os.kill(first if half == "web" else parent_of(first), signal.SIGKILL)
     seen = set()
 
     def is_back() -> bool:

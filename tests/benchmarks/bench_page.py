@@ -92,7 +92,7 @@ def link(kept: Path, journal: Path) -> None:
     (journal / newest.name).unlink()
     shutil.copy2(newest, journal / newest.name)
     size = sum(one.path.stat().st_size for one in segments(journal))
-    index = sum(one.stat().st_size for one in (journal / INDEX_DIRECTORY).iterdir())
+    index = sum(one.stat().st_size for one in journal.glob(f"{INDEX_DIRECTORY}/*"))
     last = newest.stat().st_size >> 20
     print(f"{len(segments(journal))} segments of {size / 1e9:.1f} GB, the newest {last} MiB; indexes {index >> 20} MiB")
 

@@ -265,6 +265,23 @@ def test_compose_takes_the_file_and_nothing_listens_beyond_loopback(profile: tup
             assert not source.is_relative_to(MONITORING) or source.is_dir(), source
 
 
+def test_grafana_is_given_what_compose_mounts_and_where_prometheus_listens() -> None:
+    """Grafana itself is not run: its provisioning names the mounted dashboards, and a source of their kind."""
+    services = yaml.safe_load((MONITORING / "compose.yaml").read_text())["services"]
+    mounts = dict(volume.split(":")[1::-1] for volume in services["grafana"]["volumes"])
+    provisioning = MONITORING / mounts["/etc/grafana/provisioning"]
+    [provider] = yaml.safe_load((provisioning / "dashboards" / "devgw.yaml").read_text())["providers"]
+    assert provider["type"] == "file"
+    assert sorted((MONITORING / mounts[provider["options"]["path"]]).glob("*.json")) == DASHBOARDS
+    [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    [listening] = [word for word in services["prometheus"]["command"] if word.startswith("--web.listen-address=")]
+    assert source["url"] == f"http://localhost:{listening.rpartition(':')[2]}"
+    for board in (json.loads(path.read_text()) for path in DASHBOARDS):
+        assert not board.keys() & {"__inputs", "id"}  # which an import by hand would ask about, and provisioning cannot
+        [asked] = [one for one in board["templating"]["list"] if one["type"] == "datasource"]
+        assert asked["query"] == source["type"]
+
+
 def test_every_alert_is_tested_and_says_what_to_do() -> None:
     rules = [rule for group in yaml.safe_load((RULES / "rules.yml").read_text())["groups"] for rule in group["rules"]]
     alerts = {rule["alert"]: rule for rule in rules if "alert" in rule}

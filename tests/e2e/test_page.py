@@ -85,6 +85,18 @@ def test_a_role_without_the_page_reaches_nothing(gateway: GatewayProcess) -> Non
     assert denied["rule"].startswith("roles.no-page.deny.permit_open (policy.toml:")
 
 
+@pytest.mark.parametrize("port", [9464, 81])
+def test_who_has_the_page_has_no_other_port_of_the_gateway(gateway: GatewayProcess, port: int) -> None:
+    """An administrator's page and any port of their environment are no right to the metrics: refused and journaled."""
+    *command, destination = gateway.ssh_command("carol")
+    refused = subprocess.run(
+        [*command, "-W", f"devgw:{port}", destination], capture_output=True, timeout=60, check=False
+    )
+    assert (refused.returncode, refused.stdout) == (255, b"")
+    [denied] = [one for one in records(gateway, "forward.denied") if one["detail"]["port"] == port]
+    assert (denied["actor"]["name"], denied["detail"]["host"]) == ("carol", "devgw")
+
+
 def test_a_user_acts_on_their_own_environment_only(gateway: GatewayProcess) -> None:
     """What is named in the address is always one of the viewer's own."""
     with browser(gateway, "alice") as alice:
@@ -217,6 +229,21 @@ def test_a_page_of_ten_thousand_rows_is_cut(gateway: GatewayProcess) -> None:
     assert sorted(took)[2] < 2.0  # docs/reference/page.md says what it takes on a quiet machine
 
 
+def test_auditors_lists_hold_ten_thousand_people(gateway: GatewayProcess) -> None:
+    """Who can is cut into pages; the review, which is printed and signed, has everybody."""
+    if len(gateway.devgw_json("user", "list")["users"]) < 10_000:
+        fill(gateway, 10_000)
+    with browser(gateway, "bob") as bob:
+        asked = bob.get("/who-can?question=shell")
+        assert asked.status_code == 200
+        last = re.search(r"Page 1 of (\d+)", asked.text)
+        assert last is not None
+        assert int(last[1]) > 100
+        assert "w09999" in bob.get(f"/who-can?question=shell&page={last[1]}").text
+        review = bob.get("/review").text
+    assert all(f"w{number:05}" in review for number in (0, 499, 500, 9999))
+
+
 @pytest.mark.emits("session.killed")
 def test_an_administrator_ends_a_connection(gateway: GatewayProcess) -> None:
     """Its user is cut off; the reason is in the journal; one that is not a line is refused."""
@@ -293,6 +320,22 @@ def test_a_role_with_a_page_that_there_is_not_is_refused_with_its_line(gateway: 
     assert done.returncode != 0
     assert "roles.member.page" in done.stderr
     assert "'none', 'user', 'auditor' or 'admin'" in done.stderr
+
+
+@pytest.mark.emits("policy.refused")
+def test_a_faulty_policy_leaves_the_page_as_it_was(gateway: GatewayProcess) -> None:
+    """The same file put into force: it is refused and journaled, and whose page somebody has stays."""
+    policy = gateway.root / "etc" / "policy.toml"
+    text, mark = policy.read_text(), len(records(gateway, "policy.refused"))
+    try:
+        policy.write_text(text.replace('page = "admin"', 'page = "x"'))
+        poll(lambda: len(records(gateway, "policy.refused")) > mark, "the refusal")
+        with browser(gateway, "carol") as carol, browser(gateway, "alice") as alice:
+            assert carol.get("/people").status_code == 200
+            assert alice.get("/people").status_code == 403
+    finally:
+        policy.write_text(text)
+    assert "page" in records(gateway, "policy.refused")[-1]["reason"]
 
 
 def test_every_worker_leads_to_the_one_page_and_it_rests(tmp_path: Path) -> None:
