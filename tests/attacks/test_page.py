@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from gateway.audit.events import session_opened
+from gateway.audit.journal import Journal
+from gateway.model import Actor
 from tests.support.gateway_process import GatewayProcess, poll
 from tests.support.page_site import Browser, add, begin, browser, records
 
@@ -274,6 +277,24 @@ def test_hostile_texts_are_shown_as_what_they_are(gateway: GatewayProcess, carol
         assert "<script>" not in page
         assert "onerror=alert(2)>" not in re.sub(r"&[a-z#0-9]+;", "", page.replace("&gt;", ""))
         assert "49" not in re.findall(r"x onerror=alert\(2\)(.*)", page)
+
+
+@pytest.mark.attack("J8", "a user name that nobody has and a command with markup, shown to who reads the journal")
+def test_hostile_names_and_commands_of_the_journal_are_text(gateway: GatewayProcess, carol: Browser) -> None:
+    """The name is tried at the door; the command is one that the gateway wrote down."""
+    name = "<img src=x onerror=alert(3)>"
+    tried = ["ssh", *gateway.client_options("alice"), "-p", str(gateway.port), "-l", name, "127.0.0.1", "true"]
+    assert subprocess.run(tried, capture_output=True, timeout=60, check=False).returncode == 255
+    journal = Journal(gateway.root / "state" / "journal")
+    actor = Actor("user", "alice", "SHA256:abc", "192.0.2.7")
+    journal.append(session_opened(actor, "alice", "exec", terminal=False, command=HOSTILE))
+    journal.close()
+    for path in ("/journal?denied=on", "/journal?action=login.refused", "/journal?action=session.opened"):
+        page = carol.get(path).text
+        assert "<img src=x" not in page
+        assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "&lt;img src=x onerror=alert(3)&gt;" in carol.get("/journal?action=login.refused").text
 
 
 @pytest.mark.attack("J8", "scripts, styles and frames of a page's own, should a text get through after all")

@@ -8,7 +8,7 @@ from tests.support.chromium import opened
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
 
-PLOT = 'import matplotlib.pyplot as plt; plt.plot([1, 4, 9]); plt.title("loss")'
+PLOT = 'import matplotlib.pyplot as plt; plt.plot([1, 4, 9]); plt.title("损失 loss")'
 
 
 def test_a_person_logs_in_runs_a_cell_and_sees_a_plot(served_users: ServedUsers, browser: Browser) -> None:

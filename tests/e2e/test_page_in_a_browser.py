@@ -76,6 +76,18 @@ def test_load_is_a_graph_that_is_read_aloud_and_printed(gateway: GatewayProcess,
             page.emulate_media(media="screen")
 
 
+def test_the_access_review_is_printed_whole_and_signed(gateway: GatewayProcess, browser: Browser) -> None:
+    """Everybody and the lines to sign stay on paper; the menu and what can only be clicked go."""
+    with gateway.tunnel("bob", "devgw:80") as port, opened(browser, f"http://localhost:{port}") as page:
+        page.goto("/review")
+        page.emulate_media(media="print")
+        for user in ("alice", "bob", "carol", "mallory"):
+            expect(page.get_by_role("heading", name=user)).to_be_visible()
+        expect(page.get_by_text("Reviewed by")).to_be_visible()
+        expect(page.get_by_role("navigation", name="Pages")).to_be_hidden()
+        assert page.pdf()[:5] == b"%PDF-"
+
+
 def test_what_an_administrator_does_is_done_by_its_button(gateway: GatewayProcess, browser: Browser) -> None:
     """A GPU out of use and back, a connection ended with a reason, the journal checked, another notebook password.
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,29 @@ def test_lists_of_ten_thousand_are_cut_and_searched(gateway: GatewayProcess) -> 
             assert "w09999" in bob.get("/sessions?search=w09999").text
         finally:
             table.publish(mine.owner, [], [one.id for one in many], [])
+
+
+def test_what_differs_between_two_policies_is_shown_by_who_gained_what(gateway: GatewayProcess) -> None:
+    """Of those that were in force: the texts are kept, and a policy that never was is refused."""
+    policy = gateway.root / "etc" / "policy.toml"
+    text, mark = policy.read_text(), len(records(gateway, "policy.loaded"))
+    granted = '[[grants]]\nusers = ["alice"]\nroles = ["member", "auditor"]\n'
+    try:
+        policy.write_text(text + granted)
+        poll(lambda: len(records(gateway, "policy.loaded")) > mark, "the policy")
+    finally:
+        policy.write_text(text)
+        poll(lambda: len(records(gateway, "policy.loaded")) > mark + 1, "the policy of before")
+    new = records(gateway, "policy.loaded")[mark]["detail"]["sha256"]
+    old = records(gateway, "policy.loaded")[mark + 1]["detail"]["sha256"]
+    with browser(gateway, "bob") as bob:
+        history = bob.get("/policies").text
+        assert f'href="/policies/{new}"' in history
+        assert "auditor" in html.unescape(bob.get(f"/policies/{new}").text)
+        shown = bob.get(f"/policies?old={old}&new={new}").text
+        rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*)</td></tr>", shown)
+        assert [(who, verb) for who, verb, what in rows if "auditor" in what] == [("alice", "gains")], rows
+        assert bob.get(f"/policies?old={'0' * 64}&new={new}").status_code in {400, 404}
 
 
 def test_the_journal_is_checked_on_request(gateway: GatewayProcess) -> None:

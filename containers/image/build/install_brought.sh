@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make /brought: what people bring along from their own machines, so that it means the same here: locales and terminals.
+# Make /brought: what people bring along from their own machines, so that it means the same here: locales and terminals;
+# and a font with Chinese, Japanese and Korean letters, for plots.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 if [ -s /build/ca-bundle.pem ]; then
@@ -8,9 +9,11 @@ fi
 # shellcheck disable=SC2086 # options are words
 apt-get ${apt_options:-} update -q
 # shellcheck disable=SC2086
-apt-get ${apt_options:-} install -q -y --no-install-recommends foot-terminfo kitty-terminfo locales ncurses-term
+apt-get ${apt_options:-} install -q -y --no-install-recommends \
+    fonts-droid-fallback foot-terminfo kitty-terminfo locales ncurses-term
 
-mkdir -p /brought/usr/lib/locale /brought/usr/share
+mkdir -p /brought/usr/lib/locale /brought/usr/share/fonts/truetype
+cp -a /usr/share/fonts/truetype/droid /brought/usr/share/fonts/truetype/
 cp -a /usr/share/terminfo /brought/usr/share/
 sh /build/terminal_types.sh
 

@@ -12,5 +12,6 @@ done
 PYTHONPATH=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": "/own"}))')
 export PYTHONPATH
 "$python" -m pip check
+"$python" /build/plot_fonts.py /own
 mkdir -p /own/share/devgw
 "$python" /build/record_contents.py >/own/share/devgw/contents.json

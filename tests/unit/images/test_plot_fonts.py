@@ -1,0 +1,40 @@
+"""The second font of matplotlib: which one is found, and where it stands among the settings."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.images.build import find_image_folder
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(find_image_folder() / "build" / "plot_fonts.py"))
+
+
+@pytest.mark.parametrize(
+    ("files", "family"),
+    [
+        (["truetype/droid/DroidSansFallbackFull.ttf", "opentype/noto/NotoSansCJK-Regular.ttc"], "Droid Sans Fallback"),
+        (["opentype/noto/NotoSansCJK-Regular.ttc"], "Noto Sans CJK JP"),
+        (["truetype/dejavu/DejaVuSans.ttf"], ""),
+        ([], ""),
+    ],
+)
+def test_the_first_known_font_is_taken(script: dict[str, Any], tmp_path: Path, files: list[str], family: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert script["find_font"](tmp_path) == family
+
+
+def test_it_stands_behind_matplotlibs_own(script: dict[str, Any], tmp_path: Path) -> None:
+    """What matplotlib ships stays as it is, comments included."""
+    settings = tmp_path / "matplotlibrc"
+    settings.write_text("#font.family: sans-serif\nlines.linewidth: 2\n")
+    script["add_font"](settings, "Droid Sans Fallback")
+    assert settings.read_text() == (
+        "#font.family: sans-serif\nlines.linewidth: 2\n\nfont.family: DejaVu Sans, Droid Sans Fallback\n"
+    )
