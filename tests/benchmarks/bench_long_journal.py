@@ -4,6 +4,7 @@ Run it on a quiet machine with room for 0.4 GB a million: `python -m tests.bench
 The journal is of one year, with a clock that once ran ahead by a month for a hundred records.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from gateway.audit.event import Event
 from gateway.audit.journal_index import INDEX_DIRECTORY, JournalIndex
 from gateway.audit.read import Filter, last_of_each, stream
 from gateway.audit.record import GENESIS, encode, finish
-from gateway.audit.segments import segment_path, segments
+from gateway.audit.segments import last_record, segment_path, segments
 from gateway.model import Actor
 
 YEAR = timedelta(days=365)
@@ -124,9 +125,10 @@ def bench(directory: Path) -> None:
         f"{len(found)} segments of {size / 1e9:.2f} GB; index {index_size / size:.1%} of it, "
         f"made in {seconds:.1f} s ({seconds / max(1, len(found) - 1):.2f} s a segment)"
     )
-    hour = END - timedelta(hours=1)
+    end = last_record(found[-1].path).at
+    hour = end - timedelta(hours=1)
     _ask(directory, "the last hour", "--since", hour.isoformat())
-    day = (END - timedelta(days=90)).replace(hour=0)
+    day = (end - timedelta(days=90)).replace(hour=0)
     _ask(
         directory, "an hour, 90 days ago", "--since", day.isoformat(), "--until", (day + timedelta(hours=1)).isoformat()
     )
@@ -167,8 +169,16 @@ def _timed(act: object) -> float:
 
 
 def main() -> None:
-    """Write the journal, ask, and remove it."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
+    """Write the journal, ask, and remove it; or ask one that another benchmark has kept."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.bench_long_journal", description=__doc__)
+    parser.add_argument("records", nargs="?", type=int, default=10_000_000)
+    parser.add_argument("--journal", type=Path)
+    options = parser.parse_args()
+    count = options.records
+    print(f"load before: {' '.join(f'{load:.1f}' for load in os.getloadavg())}, {os.cpu_count()} cores")
+    if options.journal:
+        bench(options.journal)
+        return
     directory = Path(tempfile.mkdtemp(prefix="devgw-bench-"))
     try:
         seconds = _timed(lambda: write_journal(directory / "journal", count))
