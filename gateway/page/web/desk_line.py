@@ -12,6 +12,14 @@ _LONGEST_SECONDS = 900.0
 """An environment that is made may take minutes."""
 
 
+GONE: Fault = {
+    "code": "page.restarting",
+    "message": "the page is being started again",
+    "hint": "look again in a few seconds; what was asked for may have been done",
+    "status": 503,
+}
+
+
 class DeskFault(Exception):  # noqa: N818 - the word of the wire
     """The gateway says why not."""
 
@@ -36,8 +44,10 @@ class DeskLine:
             while line := await reader.readline():
                 self._take(json.loads(line))
         finally:
+            self._writer = None
             for waiting in self._waiting.values():
-                waiting.cancel()
+                if not waiting.done():
+                    waiting.set_exception(DeskFault(GONE))
 
     async def ask(self, claim: str, question: str, values: dict[str, Any], *, live: bool = False) -> Any:
         """Ask and wait; `live` for a live part, which asks again and again. Raises: DeskFault."""
@@ -46,11 +56,15 @@ class DeskLine:
         asked = Question(number=number, claim=claim, ask=question, values=values, live=live)
         line = json.dumps(asked).encode() + b"\n"
         try:
-            if self._writer is None or len(line) > LINE_MAX:
+            if len(line) > LINE_MAX:
                 raise DeskFault({"code": "page.bad-question", "message": "too long", "hint": "", "status": 400})
+            if self._writer is None:
+                raise DeskFault(GONE)
             self._writer.write(line)
             await self._writer.drain()
             return await asyncio.wait_for(waiting, _LONGEST_SECONDS)
+        except ConnectionError as exc:
+            raise DeskFault(GONE) from exc
         finally:
             self._waiting.pop(number, None)
 
