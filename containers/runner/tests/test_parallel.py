@@ -16,6 +16,7 @@ from devgw_runner.errors import ShardingError
 from devgw_runner.parallel.sharding import check_sharding, find_refusals
 from torch import nn
 
+from bits import differences
 from conftest import RunPaths
 
 STEPS = 12
@@ -88,6 +89,22 @@ def test_sigterm_stops_all_processes_at_the_same_step(devgw_run, poll, tmp_path)
     assert process.returncode == 143, err
     assert len(paths.steps()) == 1
     assert weights(paths, paths.steps()[0])
+
+
+@pytest.mark.slow
+def test_an_evaluation_made_up_after_a_resume_sees_each_process_s_own_statistics(finished, tmp_path):
+    """DDP gives every process those of the first when it is made; a run that has begun must not lose its own so."""
+    flags = ("--nproc", "2", SCRIPT.with_name("tiny.py"), "--parallel", "ddp", "--steps", "8", "--eval-every", "8")
+    assert finished(*flags, "--run-name", "whole").returncode == 0
+    cut = (*flags, "--run-name", "cut")
+    plan = str(RunPaths(tmp_path, "cut").logs / "plan.json")
+    assert finished(*cut, SIGNAL_AT="eval:1:TERM", PLAN=plan).returncode == 143
+    assert RunPaths(tmp_path, "cut").records("val") == []
+    assert finished(*cut).returncode == 0
+    one, other = (RunPaths(tmp_path, name).checkpoints / "step-00000008" for name in ("whole", "cut"))
+    assert not differences(one, other)
+    losses = [RunPaths(tmp_path, name).records("val")[0]["loss"] for name in ("whole", "cut")]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.slow

@@ -43,13 +43,12 @@ def test_two_processes_with_a_branch_by_turns_compute_what_one_computes(finished
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("branch", "step"), [("one-process", 0), ("frozen", 3)])
-def test_a_parameter_without_a_gradient_is_told_by_name_with_the_flag_that_allows_it(finished, tmp_path, branch, step):
+def test_a_parameter_without_a_gradient_is_told_by_name_with_the_flag_that_allows_it(finished, tmp_path):
     """At the step itself: torch tells it a step later, by a number, after it averaged only some of the gradients."""
-    done = finished(*line("refused", STEPS), BRANCH=branch)
+    done = finished(*line("refused", STEPS), BRANCH="one-process")
     assert done.returncode == 10, done.stderr
     assert re.search(r"error: branch\.weight \(and 1 more\) got no gradient in this step", done.stderr)
     assert "hint: --find-unused-parameters allows it" in done.stderr
     assert "Traceback" not in done.stderr
     assert "another process" not in done.stderr  # the one that waited for the gradient lets the other tell it
-    assert [record["step"] for record in RunPaths(tmp_path, "refused").records()] == list(range(1, step + 1))
+    assert RunPaths(tmp_path, "refused").records() == []

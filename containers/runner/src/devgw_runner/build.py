@@ -39,6 +39,7 @@ from devgw_runner.randomness import untouched_randomness
 from devgw_runner.sampler import Position
 from devgw_runner.signals import Signals
 from devgw_runner.state import UNSPLIT, RunState, StreamOrder
+from devgw_runner.switch_watch import SwitchWatch
 from devgw_runner.task import LossStep, batch_samples
 from devgw_runner.watch import FiniteWatch, not_finite
 
@@ -96,6 +97,7 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         meter=Meter(device),
         watch=FiniteWatch(device, order.batches_per_epoch, is_alone=not world.is_distributed),
         profiler=Profiler(config.profile if world.is_main else 0, prepared.paths.logs, device),
+        switches=SwitchWatch(state.model, state.optimizer),
         infinite_by_design=infinite_by_design,
         micro_batch=plan.micro_batch.value if plan.micro_batch.value < plan.batch_size.value else UNSPLIT,
         peak_flops=peak_flops(prepared.facts.device, plan.precision.value, config.peak_tflops),
@@ -217,6 +219,7 @@ def _resume(run: RunState, start: Start) -> None:
         "parallel": how_parallel(run.plan, run.world),
         "memory_format": run.plan.memory_format.value,
     }
+    run.world.awaited.what = f"that reads {found.path.name}"
     restored = restore(run.state, found, run.world, made)
     run.recorder.event("resumed", f"resumed from {found.path.name}")
     settle_settings(run.state.optimizer)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 AutoCount = Literal["auto"] | Count
+DEFAULT_TIMEOUT_SECONDS = 1800.0
 AutoWorkers = Literal["auto"] | Annotated[int, Field(ge=0)]
 
 
@@ -61,6 +62,12 @@ class TrainConfig(BaseModel):
     )
     tensor_parallel: Count = Field(
         default=1, description="processes that share each layer of Task.tensor_plan; the others divide the data"
+    )
+    group_timeout_seconds: float = Field(
+        default=DEFAULT_TIMEOUT_SECONDS,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that several processes wait for each other before the run ends",
     )
     find_unused_parameters: bool = Field(
         default=False, description="DDP: some parameters take no part in some steps; costs a walk through the graph"

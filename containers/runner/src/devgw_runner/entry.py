@@ -27,7 +27,8 @@ from devgw_runner.jobs.registry import registered_run
 from devgw_runner.loop import train
 from devgw_runner.measure import find_device
 from devgw_runner.parallel.launcher import ending_with, find_launcher
-from devgw_runner.parallel.world import World, join_world, leave_world, lost_another_process, yield_to_first_failure
+from devgw_runner.parallel.waiting import OF_AN_EXCHANGE
+from devgw_runner.parallel.world import World, failed_by_another, join_world, leave_world, others_failure
 from devgw_runner.paths import RunPaths, find_paths, prepare_paths
 from devgw_runner.probe import Prepared, close_data, prepare, script_name
 from devgw_runner.resources import usable_cpus
@@ -126,14 +127,14 @@ def _train(task_type: type[Task[Any]], config: TrainConfig, *, owns_process: boo
 def _join_and_train(
     task: Task[Any], config: TrainConfig, paths: RunPaths, device: torch.device, *, owns_process: bool
 ) -> int:
-    world = join_world(device.type, config.tensor_parallel)
+    world = join_world(device.type, config.tensor_parallel, config.group_timeout_seconds)
     try:
         with counting_samples(task):
             return _train_in_world(task, config, paths, world, device, owns_process=owns_process)
-    except RuntimeError as exc:
-        if not lost_another_process(exc):
+    except OF_AN_EXCHANGE as exc:
+        if not failed_by_another(exc):
             raise
-        raise yield_to_first_failure() from exc
+        raise others_failure(exc, world) from exc
     finally:
         torch.compiler.set_stance("default")
         leave_world()

@@ -96,6 +96,11 @@ class ExportError(RunnerError):
     exit_code = 22
 
 
+class GroupTimeoutError(RunnerError):
+    code = "group-timeout"
+    exit_code = 23
+
+
 class StopRequested(BaseException):
     """Raised by a signal handler to leave a long compilation.
 

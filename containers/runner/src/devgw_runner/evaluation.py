@@ -15,7 +15,9 @@ from devgw_runner.checkpoint.switches import resting_modules, set_training_mode
 from devgw_runner.hooks import take_task_stop, wished_stop
 from devgw_runner.metrics.record import Record
 from devgw_runner.optimizers import step_schedule_metric
+from devgw_runner.placement import give_back_gathered
 from devgw_runner.randomness import untouched_randomness
+from devgw_runner.remake import agree_on_switches
 from devgw_runner.signals import BATCH_GRACE_SECONDS
 from devgw_runner.state import RunState
 from devgw_runner.step import add_means
@@ -40,6 +42,7 @@ def evaluate(run: RunState) -> int:
     Raises:
         StopRequested: a stop signal came, and the next batch did not.
     """
+    run.world.awaited.what = f"in the evaluation at step {run.position.step}"
     resting = resting_modules(run.state.model)
     run.state.model.eval()
     try:
@@ -114,7 +117,10 @@ def conclude_evaluation(run: RunState, means: dict[str, float]) -> None:
     """Let what follows the monitored metric follow it: best checkpoints, early stopping, schedules, the task."""
     value = run.state.monitor.observe(means, run.position.step)
     step_schedule_metric(run.state.scheduler, value)
-    run.hooks.evaluation_end(means)
+    if run.hooks.see_evaluations:
+        give_back_gathered(run.state.model)  # what the hook freezes or thaws must be the shards, not copies of them
+        run.hooks.evaluation_end(means)
+        agree_on_switches(run)
 
 
 def is_new_best(run: RunState) -> bool:

@@ -43,6 +43,10 @@ class Hooks:
     def see_gradients(self) -> bool:
         return "on_before_optimizer_step" in self._defined
 
+    @property
+    def see_evaluations(self) -> bool:
+        return "on_evaluation_end" in self._defined
+
     def setup(self) -> None:
         """Before a checkpoint is loaded, with the model in its place.
 
@@ -65,7 +69,7 @@ class Hooks:
             self._call("on_epoch_end")
 
     def evaluation_end(self, means: Mapping[str, float]) -> None:
-        if "on_evaluation_end" in self._defined:
+        if self.see_evaluations:
             self._task.on_evaluation_end(self._context(), means)
 
     def train_end(self) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from devgw_runner.compiler_counts import Compiled, CompilerCounts
+from devgw_runner.parallel.world import failed_by_another
 from devgw_runner.parity import STOCHASTIC_DRAWS, Draw, Reference, check_parity, take_reference
 from devgw_runner.precision import AutocastFactory
 from devgw_runner.randomness import untouched_randomness
@@ -89,7 +90,7 @@ def climb(trial: Trial, agree: Callable[[bool], bool]) -> Climb:
             result.rung, result.compiled = rung, counts.taken()
             break
         result.falls.append(fall or Fall(rung, "OtherProcess", "another process fell", 0.0))
-        _undo_compile(trial)
+        undo_compile(trial.compile_targets)
     result.seconds = time.perf_counter() - started
     return result
 
@@ -105,7 +106,9 @@ def _try_rung(rung: Rung, trial: Trial, reference: Reference, counts: CompilerCo
             check_parity(lambda: next(draws), reference, trial.precision)
     except torch.OutOfMemoryError:
         raise  # a smaller batch is the remedy, not a lower rung
-    except (Exception, CompileTimeoutError) as exc:  # noqa: BLE001 - a compiler may fail in any way; each becomes a Fall
+    except (Exception, CompileTimeoutError) as exc:  # a compiler may fail in any way; each becomes a Fall
+        if failed_by_another(exc):
+            raise
         return Fall(rung, *_first_cause(exc), seconds=time.perf_counter() - started)
     return None
 
@@ -128,8 +131,9 @@ def _compile_targets(rung: Rung, trial: Trial) -> None:
             module.compile(dynamic=False)
 
 
-def _undo_compile(trial: Trial) -> None:
-    for module in trial.compile_targets:
+def undo_compile(targets: tuple[nn.Module, ...]) -> None:
+    """Let these modules run eager again, and forget what was compiled."""
+    for module in targets:
         module._compiled_call_impl = None  # noqa: SLF001 - torch has no public name for it
     torch._dynamo.reset()  # noqa: SLF001 - torch has no public name for it
 

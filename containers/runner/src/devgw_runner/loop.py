@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from devgw_runner.checkpoint.state import collect_tensors
 from devgw_runner.checkpoint.switches import set_training_mode
@@ -21,7 +20,7 @@ from devgw_runner.metrics.peak import model_flops_utilisation
 from devgw_runner.metrics.record import Record
 from devgw_runner.optimizers import step_schedule
 from devgw_runner.own_loader import OwnLoader
-from devgw_runner.parallel.wrapping import wrap_ddp
+from devgw_runner.remake import agree_on_switches, begin_switches, follow_switches, wrap_data_parallel
 from devgw_runner.signals import BATCH_GRACE_SECONDS
 from devgw_runner.state import RunState
 from devgw_runner.step import step_within_memory
@@ -39,6 +38,7 @@ def train(run: RunState, warm_batch: Any) -> int:
         run.recorder.event("done", f"nothing to do: all {run.total_steps} steps are done")
         return 0
 
+    begin_switches(run)
     # Warm-up changes no state. Alone, a stop signal ends even a compilation; several processes
     # stop together at their next step.
     try:
@@ -50,7 +50,7 @@ def train(run: RunState, warm_batch: Any) -> int:
     if run.plan.graphs.value != "off":
         run.launch_meter = LaunchMeter()
     try:
-        stop_signal = train_to_end(run)
+        stop_signal = train_to_end(run, warm_batch)
     except StopRequested as stop:
         return stop_without_batch(run, stop.signal_number)
     run.requests.close()
@@ -62,22 +62,21 @@ def train(run: RunState, warm_batch: Any) -> int:
     return 0
 
 
-def wrap_data_parallel(run: RunState) -> DistributedDataParallel:
-    """Exchange gradients between processes; losses in turns leave each other's parameters unused."""
-    unused = run.config.find_unused_parameters or bool(run.task.turns)
-    return wrap_ddp(run.loss_step, run.device, find_unused=unused)
-
-
-def train_to_end(run: RunState) -> int:
-    """Step until the run is done or stopped; return the stop signal, or 0.
+def train_to_end(run: RunState, batch: Any) -> int:
+    """Step until the run is done or stopped; return the stop signal, or 0. `batch` is one to compile with.
 
     Raises:
         StopRequested: a stop signal came, and the batch that was waited for did not.
     """
     run.hooks.train_start()
+    agree_on_switches(run)
     stop_signal = evaluate(run) if owes_evaluation(run) else 0
     last_checkpoint = time.monotonic()
     while not stop_signal and not run.is_done:
+        stop_signal = follow_switches(run, batch)
+        if stop_signal:
+            break
+        run.world.awaited.what = f"in step {run.position.step + 1}"
         batch = next_batch(run)
         loss, metrics = step_within_memory(run, batch)
         step_schedule(run.state.scheduler)
@@ -85,10 +84,7 @@ def train_to_end(run: RunState) -> int:
         step = run.position.step
         run.meter.add(loss, metrics, batch_samples(batch) * run.world.data_size)
         run.hooks.step_end(loss, metrics)
-        if run.is_compiled and run.shapes.is_open:
-            # From here an odd shape costs one eager step instead of minutes of recompiling.
-            torch.compiler.set_stance("eager_on_recompile")
-            run.shapes.is_open = False
+        end_compiling(run)
 
         if run.config.nan == "stop":
             run.watch.observe(loss, step)
@@ -103,7 +99,8 @@ def train_to_end(run: RunState) -> int:
 
         overdue = 0 < run.config.checkpoint_minutes * 60 <= time.monotonic() - last_checkpoint
         wanted = run.signals.take_checkpoint_request() or (overdue and run.world.is_main)
-        stop_signal = run.requests.exchange(wished_stop(run.state, run.signals.stop_signal), checkpoint=wanted)
+        wish = wished_stop(run.state, run.signals.stop_signal)
+        stop_signal = run.requests.exchange(wish, checkpoint=wanted, switches=run.switches)
         stop_signal = take_task_stop(run.state, stop_signal)
         if not stop_signal and owes_evaluation(run):
             stop_signal = evaluate(run)
@@ -114,6 +111,13 @@ def train_to_end(run: RunState) -> int:
             last_checkpoint = time.monotonic()
         run.writer.poll()
     return stop_signal
+
+
+def end_compiling(run: RunState) -> None:
+    """From here an odd shape costs one eager step instead of minutes of recompiling."""
+    if run.is_compiled and run.shapes.is_open:
+        torch.compiler.set_stance("eager_on_recompile")
+        run.shapes.is_open = False
 
 
 def next_batch(run: RunState) -> Any:
@@ -175,6 +179,7 @@ def save(run: RunState, *, wait: bool) -> str:
     Raises:
         NotFiniteError: it is not, and --nan stop is the policy.
     """
+    run.world.awaited.what = f"at the checkpoint of step {run.position.step}"
     if run.config.nan == "stop":
         run.watch.check(run.world.every)  # SYNC: once per checkpoint
     bad = [name for name in not_finite(collect_tensors(run.state)) if name not in run.infinite_by_design]  # SYNC

@@ -15,6 +15,7 @@ from devgw_runner.activation_checkpointing import recompute_blocks
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import TaskError
 from devgw_runner.parallel.tensor import make_mesh, share_layers
+from devgw_runner.parallel.waiting import set_mesh_timeout
 from devgw_runner.parallel.wrapping import shard_model
 from devgw_runner.plan import numerics, throughput
 from devgw_runner.plan.facts import Facts
@@ -42,6 +43,7 @@ def place_model(task: Task[Any], model: nn.Module, config: TrainConfig, facts: F
         mesh = None
         if config.tensor_parallel > 1:
             mesh = make_mesh(device, config.tensor_parallel)
+            set_mesh_timeout(mesh, config.group_timeout_seconds)
             share_layers(model, task.tensor_plan(model), mesh, type(task).__name__)
         shard_model(model, precision, device, cpu_offload=config.cpu_offload, mesh=mesh)
     if is_empty:

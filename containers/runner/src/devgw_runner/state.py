@@ -24,6 +24,7 @@ from devgw_runner.precision import AutocastFactory
 from devgw_runner.profiling import Profiler
 from devgw_runner.sampler import Position
 from devgw_runner.signals import Signals
+from devgw_runner.switch_watch import SwitchWatch
 from devgw_runner.task import LossStep, Task
 from devgw_runner.watch import FiniteWatch
 
@@ -127,6 +128,7 @@ class RunState:
     meter: Meter
     watch: FiniteWatch
     profiler: Profiler
+    switches: SwitchWatch
     micro_batch: int
     flops_per_sample: float | None = None
     peak_flops: float | None = None
@@ -134,6 +136,7 @@ class RunState:
     climb: Climb | None = None
     graph: WholeStepGraph | None = None
     launch_meter: LaunchMeter | None = None
+    remakes: int = 0  # times that what hooks switched made DDP, compiled code or a graph be made anew
     recompiles: CompilerCounts | None = None  # from the end of warm-up on
     shapes: CompiledShapes = field(default_factory=CompiledShapes)
     infinite_by_design: frozenset[str] = frozenset()  # tensors that were so from the start, such as a mask of -inf

@@ -83,7 +83,7 @@ def update(
         add_means(means, {"": loss.detach()}, 1.0)
         add_means(means, metrics, share)
     total = means.pop("")
-    require_all_gradients(run.step)
+    require_all_gradients(run.step, optimizer)
 
     gradient: Tensor | None = None
     if run.config.grad_clip or run.config.nan == "skip" or run.hooks.see_gradients:

@@ -14,6 +14,9 @@ from devgw_runner.plan.written import write_plan
 from devgw_runner.state import RunState
 from devgw_runner.task import batch_samples
 
+GROUP_SHARE = 0.8
+"""The part of the group's patience that one rung of the ladder may use up."""
+
 
 def warm_up(run: RunState, batch: object) -> None:
     """Compile what the plan asks for, as high on the ladder as it goes.
@@ -26,6 +29,7 @@ def warm_up(run: RunState, batch: object) -> None:
         run.climb = Climb(rung=Rung.EAGER)
         _write_outcome(run, run.climb)
         return
+    run.world.awaited.what = "that compiles"
     run.recorder.event("warm-up", "compiling; the first time can take minutes, later starts use the kept cache")
     result = _climb_within_memory(run, batch)
     run.climb = result
@@ -75,8 +79,8 @@ def _climb_within_memory(run: RunState, batch: object) -> Climb:
             precision=run.plan.precision.value,
             autocast=run.autocast,
             mode=run.plan.compile.value,
-            timeout_seconds=run.config.compile_timeout_seconds,
-            compile_targets=_targets(run),
+            timeout_seconds=_patience(run),
+            compile_targets=compile_targets(run),
         )
         try:
             return climb(trial, run.world.every)
@@ -84,7 +88,13 @@ def _climb_within_memory(run: RunState, batch: object) -> Climb:
             shrink_micro_batch(run, samples, exc)
 
 
-def _targets(run: RunState) -> tuple[torch.nn.Module, ...]:
+def _patience(run: RunState) -> float:
+    """Several processes wait for the one that compiles longest."""
+    alone = run.config.compile_timeout_seconds
+    return min(alone, GROUP_SHARE * run.world.timeout_seconds) if run.world.is_distributed else alone
+
+
+def compile_targets(run: RunState) -> tuple[torch.nn.Module, ...]:
     """Under FSDP2 each block compiles alone, so that gathering the next overlaps; else the whole step."""
     if run.plan.parallel.value == "fsdp":
         return tuple(find_blocks(run.state.model)) or (run.loss_step,)

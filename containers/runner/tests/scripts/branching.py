@@ -1,7 +1,6 @@
 """A model of which a branch takes part by turns: by the batch, so each process goes its own way.
 
-BRANCH=one-process: it takes part in the first process alone; BRANCH=frozen: in all, and a hook freezes it after the
-third step.
+BRANCH=one-process: it takes part in the first process alone.
 """
 
 import os
@@ -15,7 +14,6 @@ BRANCH = os.environ.get("BRANCH", "by-turns")
 USED = {
     "by-turns": lambda x: float(x.sum()) > 0,
     "one-process": lambda x: os.environ.get("RANK") == "0",
-    "frozen": lambda x: True,
 }
 
 
@@ -44,10 +42,6 @@ class Branches(Blocks):
 
     def model(self, cfg):
         return Branching()
-
-    def on_step_end(self, ctx):
-        if BRANCH == "frozen" and ctx.step == 3:
-            ctx.model.branch.requires_grad_(False)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ UNTOLD = frozenset(
         *("checkpoint_every", "checkpoint_minutes", "checkpoint_keep", "checkpoint_best", "checkpoint_async"),
         *("log_every", "progress_seconds", "csv", "tensorboard", "prometheus", "eval_every", "workers", "oom"),
         *("epochs", "steps", "batch_size", "micro_batch", "device", "memory_format", "parallel", "tensor_parallel"),
-        "compile_timeout_seconds",
+        *("compile_timeout_seconds", "group_timeout_seconds"),
         *("logger", "logger_project", "logger_uri", "logger_secrets"),
     }
 )

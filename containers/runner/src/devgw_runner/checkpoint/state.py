@@ -29,6 +29,7 @@ from devgw_runner.errors import CheckpointError, OtherModelError
 from devgw_runner.loading import StatefulLoader
 from devgw_runner.monitor import Monitor
 from devgw_runner.optimizers import Schedule
+from devgw_runner.parallel.world import failed_by_another
 from devgw_runner.randomness import capture_random_state, restore_random_state
 from devgw_runner.sampler import Position
 from devgw_runner.task import Task
@@ -223,6 +224,8 @@ def _read(target: dict[str, Tensor], checkpoint: Path, reader: FileSystemReader)
     try:
         load(target, storage_reader=reader, no_dist=not dist.is_initialized())
     except (CheckpointException, OSError, RuntimeError, ValueError) as exc:
+        if failed_by_another(exc):
+            raise
         # CheckpointException derives from BaseException and must be named.
         raise CheckpointError(
             f"checkpoint {checkpoint.name} cannot be read: {str(exc).splitlines()[0]}",

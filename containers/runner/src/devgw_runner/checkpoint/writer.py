@@ -11,6 +11,7 @@ import time
 import warnings
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from devgw_runner.checkpoint.lineage import Branch
 from devgw_runner.checkpoint.staging import known_parameters
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer, describe_model
 from devgw_runner.errors import DISK_FULL_ERRNOS, READ_ONLY_ERRNOS, RunnerError, StorageError, storage_error
-from devgw_runner.parallel.world import World
+from devgw_runner.parallel.world import World, failed_by_another, others_failure
 
 # One process on purpose; torch would say so at each checkpoint.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
@@ -55,7 +56,8 @@ class CheckpointWriter:
         self._settings = settings
         self._numerics = dict(settings.numerics)
         self._world = world
-        self._group = dist.new_group(backend="gloo") if world.is_distributed else None
+        timeout = timedelta(seconds=world.timeout_seconds)
+        self._group = dist.new_group(backend="gloo", timeout=timeout) if world.is_distributed else None
         self._sealing: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.saved_step = -1
@@ -89,7 +91,7 @@ class CheckpointWriter:
             upload = self._start_upload(tensors, temporary)
         except (Exception, CheckpointException) as exc:
             self._clear(step)
-            raise _translate(exc) from exc
+            raise self._told(exc) from exc
         manifest = store.Manifest(
             step=step,
             model=describe_model(state.model),
@@ -118,7 +120,7 @@ class CheckpointWriter:
         """Raise the failure of a background write, if there was one since the last call."""
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            raise _translate(failure) from failure
+            raise self._told(failure) from failure
 
     def wait(self) -> None:
         """Wait for the background write to end, and raise its failure."""
@@ -179,6 +181,11 @@ class CheckpointWriter:
         except BaseException as exc:  # noqa: BLE001 - it crosses to the main thread and is raised there
             self._failure = exc
             self._clear(step)
+
+    def _told(self, failure: BaseException) -> RunnerError:
+        if failed_by_another(failure):
+            return others_failure(failure, self._world)
+        return _translate(failure)
 
     def _clear(self, step: int) -> None:
         if self._world.is_main:

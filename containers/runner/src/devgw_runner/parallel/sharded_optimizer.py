@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from devgw_runner.errors import ShardingError
 from devgw_runner.optimizers import JointOptimizer
+from devgw_runner.parallel.world import failed_by_another
 
 OF_A_DTENSOR = ("DTensor", "sharding strategy", "sharding propagation")
 
@@ -32,6 +33,8 @@ def rehearse(optimizer: Optimizer) -> None:
             try:
                 _stand_in(member).step()
             except (RuntimeError, NotImplementedError, ValueError, TypeError, AttributeError) as exc:
+                if failed_by_another(exc):
+                    raise
                 raise refusal(member, exc) from exc
 
 

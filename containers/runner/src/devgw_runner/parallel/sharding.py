@@ -4,7 +4,7 @@ torch raises without the name (`FSDP does not support non-contiguous parameters 
 with shape, stride and dtype, before any collective has started.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +52,22 @@ def check_sharding(model: nn.Module) -> None:
         f"cannot shard parameter {refusals[0].describe()}{others}",
         "change that parameter in Task.model, or use --parallel ddp",
     )
+
+
+def check_thawed(model: nn.Module, thawed: Collection[str]) -> None:
+    """Refuse what was thawed beside parameters of another dtype: FSDP2 reduces their gradients in one buffer.
+
+    Raises:
+        ShardingError: it describes the first.
+    """
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    expected = next((parameter.dtype for name, parameter in trainable.items() if name not in thawed), None)
+    for name, parameter in trainable.items():
+        if name in thawed and expected not in {None, parameter.dtype}:
+            raise ShardingError(
+                f"cannot train the thawed parameter {name}: it has {parameter.dtype}, the others {expected}",
+                "leave it frozen, or use --parallel ddp",
+            )
 
 
 def _broken_rules(parameter: nn.Parameter) -> Iterator[str]:

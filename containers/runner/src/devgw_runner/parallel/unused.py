@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from devgw_runner.errors import TaskError
 
@@ -18,24 +19,38 @@ OF_UNUSED = "Expected to have finished reduction in the prior iteration"
 
 
 class AttentiveDDP(DistributedDataParallel):
-    """DDP that knows by name which parameters it waits for: those that were trainable when it was made."""
+    """DDP that knows by name which parameters it waits for: those that were trainable when it was made.
+
+    `strangers` are the others: a gradient of theirs would not be averaged.
+    """
 
     def __init__(self, step: nn.Module, **options: Any) -> None:
         super().__init__(step, **options)
-        self.awaited = [
-            (name.removeprefix(STEP_PREFIX), parameter)
-            for name, parameter in step.named_parameters()
-            if parameter.requires_grad
-        ]
+        named = [(name.removeprefix(STEP_PREFIX), parameter) for name, parameter in step.named_parameters()]
+        self.awaited = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+        self.strangers = [(name, parameter) for name, parameter in named if not parameter.requires_grad]
 
 
-def require_all_gradients(step: nn.Module) -> None:
+def require_all_gradients(step: nn.Module, optimizer: Optimizer) -> None:
     """Refuse a step that left a parameter out, right after its backward pass: nothing wrong is stepped or saved.
+
+    So is one that has a gradient of this process alone, because it was thawed within the step.
 
     Raises:
         TaskError: it names the first such parameter.
     """
-    if not isinstance(step, AttentiveDDP) or step.find_unused_parameters:
+    if not isinstance(step, AttentiveDDP):
+        return
+    alone = [(name, parameter) for name, parameter in step.strangers if parameter.grad is not None]
+    if alone:
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        for name, parameter in alone:
+            if id(parameter) in held:
+                raise TaskError(
+                    f"{name} was thawed within a step: its gradient is that of one process",
+                    "thaw it between steps, in on_step_end, on_epoch_end or on_evaluation_end",
+                )
+    if step.find_unused_parameters:
         return
     if any(parameter.grad is None for _, parameter in step.awaited):
         raise refusal([name for name, parameter in step.awaited if parameter.grad is None])
@@ -63,6 +78,6 @@ def refusal(names: list[str]) -> TaskError:
     others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     return TaskError(
         f"{names[0] if names else 'a parameter'}{others} got no gradient in this step, and DDP waits for one of every "
-        "parameter that was trainable at the start",
-        "--find-unused-parameters allows it; else give it a part in every loss, or freeze it in Task.model",
+        "parameter that is trainable",
+        "--find-unused-parameters allows it; else give it a part in every loss, or freeze it",
     )

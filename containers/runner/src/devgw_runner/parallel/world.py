@@ -5,13 +5,17 @@ Starting them is left to `launch`; wrapping the model to `wrapping`.
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from devgw_runner.config import DEFAULT_TIMEOUT_SECONDS
 from devgw_runner.errors import RunnerError, UsageError
+from devgw_runner.parallel.waiting import OF_AN_EXCHANGE, Awaited, set_timeout, timeout_error, waited_in_vain
+from devgw_runner.switch_watch import SwitchWatch, disagreement
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class World:
     size: int = 1
     local_size: int = 1
     tensor: int = 1  # neighbouring processes that share layers, and see the same samples
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    awaited: Awaited = field(default_factory=Awaited, compare=False)
 
     @property
     def data_rank(self) -> int:
@@ -63,6 +69,14 @@ class World:
         everyones: list[float] = sums.tolist()
         return everyones
 
+    def have_same(self, number: int) -> bool:
+        """Say whether all processes have the same number."""
+        if not self.is_distributed:
+            return True
+        bounds = torch.tensor([number, -number])
+        dist.all_reduce(bounds, op=dist.ReduceOp.MAX)
+        return int(bounds[0]) == -int(bounds[1])
+
     def barrier(self) -> None:
         if self.is_distributed:
             self.every(succeeded=True)
@@ -76,11 +90,12 @@ class World:
         return box[0]
 
 
-def join_world(device_kind: str, tensor: int = 1) -> World:
+def join_world(device_kind: str, tensor: int = 1, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> World:
     """Join the group that torchrun's variables describe, or stand alone without them.
 
     Raises:
         UsageError: the processes cannot be divided into groups of `tensor`.
+        GroupTimeoutError: the others did not come in time.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size % tensor:
@@ -96,10 +111,18 @@ def join_world(device_kind: str, tensor: int = 1) -> World:
         size=size,
         local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
         tensor=tensor,
+        timeout_seconds=timeout_seconds,
     )
     # gloo beside nccl: flags, async checkpoints and offload need host memory (pytorch/pytorch#148532).
     backend = "cpu:gloo,cuda:nccl" if device_kind == "cuda" else "gloo"
-    dist.init_process_group(backend)
+    try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+    except RuntimeError as exc:
+        if not waited_in_vain(exc):
+            raise
+        raise timeout_error(world.rank, timeout_seconds, world.awaited) from exc
+    set_timeout(dist.group.WORLD, timeout_seconds)
+    world.awaited.what = "at the start"
     return world
 
 
@@ -114,7 +137,19 @@ FIRST_FAILURE_SECONDS = 20.0
 
 def lost_another_process(exc: BaseException) -> bool:
     """Say whether an exchange failed because another process is gone."""
-    return isinstance(exc, RuntimeError) and any(words in str(exc) for words in LOST_PEER)
+    return isinstance(exc, OF_AN_EXCHANGE) and any(words in str(exc) for words in LOST_PEER)
+
+
+def failed_by_another(exc: BaseException) -> bool:
+    """Say whether an exchange failed because another process is gone or did not come in time."""
+    return waited_in_vain(exc) or lost_another_process(exc)
+
+
+def others_failure(exc: BaseException, world: World) -> RunnerError:
+    """Return what to say of it: that another did not come, or nothing that goes before the other's own words."""
+    if waited_in_vain(exc):
+        return timeout_error(world.rank, world.timeout_seconds, world.awaited)
+    return yield_to_first_failure()
 
 
 def yield_to_first_failure() -> RunnerError:
@@ -129,21 +164,31 @@ def yield_to_first_failure() -> RunnerError:
 class StopConsensus:
     """Brings every process to the same decision at the same step: stop, or checkpoint now.
 
-    The exchange of one step is awaited at the next, so its latency hides behind the computation.
+    The exchange of one step is awaited at the next, so its latency hides behind the computation. On the way it
+    compares what hooks have switched.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
         self._checkpoint_agreed = False
+        self._stop_agreed = 0
+        self._is_alike = True
 
-    def exchange(self, stop_signal: int, *, checkpoint: bool) -> int:
-        """Offer this process's wishes; return the stop signal that all agreed on one step ago, or 0."""
+    def exchange(self, stop_signal: int, *, checkpoint: bool, switches: SwitchWatch | None = None) -> int:
+        """Offer this process's wishes; return the stop signal that all agreed on one step ago, or 0.
+
+        Raises:
+            TaskError: what hooks had switched was not the same in all processes one step ago.
+        """
         if not self._world.is_distributed:
             self._checkpoint_agreed |= checkpoint
             return stop_signal
-        agreed = self._collect()
-        flags = torch.tensor([stop_signal, int(checkpoint)])
+        if not self.settle():
+            raise disagreement()
+        agreed, self._stop_agreed = self._stop_agreed, 0
+        digest = switches.digest if switches is not None else 0
+        flags = torch.tensor([stop_signal, int(checkpoint), digest, -digest])
         work = dist.all_reduce(flags, op=dist.ReduceOp.MAX, async_op=True)
         self._pending = (work, flags)
         return agreed
@@ -153,16 +198,18 @@ class StopConsensus:
         agreed, self._checkpoint_agreed = self._checkpoint_agreed, False
         return agreed
 
+    def settle(self) -> bool:
+        """Wait for the last exchange now; say whether what hooks had switched was the same in all processes."""
+        if self._pending is not None:
+            work, flags = self._pending
+            self._pending = None
+            work.wait()
+            stop_signal, checkpoint, highest, lowest = flags.tolist()
+            self._stop_agreed = max(self._stop_agreed, int(stop_signal))
+            self._checkpoint_agreed |= bool(checkpoint)
+            self._is_alike = highest == -lowest
+        return self._is_alike
+
     def close(self) -> None:
         """Wait for the last exchange, so that the group can be left."""
-        self._collect()
-
-    def _collect(self) -> int:
-        if self._pending is None:
-            return 0
-        work, flags = self._pending
-        self._pending = None
-        work.wait()
-        stop_signal, checkpoint = flags.tolist()
-        self._checkpoint_agreed |= bool(checkpoint)
-        return int(stop_signal)
+        self.settle()

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from devgw_runner.blocks import find_blocks
 from devgw_runner.errors import ShardingError
@@ -18,10 +18,34 @@ from devgw_runner.precision import AUTOCAST_DTYPES
 from devgw_runner.task import LossStep
 
 
-def wrap_ddp(step: LossStep, device: torch.device, *, find_unused: bool = False) -> AttentiveDDP:
-    """Wrap the (already compiled) step; gradients are averaged over processes in its backward pass."""
+def wrap_ddp(
+    step: LossStep, device: torch.device, *, find_unused: bool = False, is_begun: bool = False
+) -> AttentiveDDP:
+    """Wrap the (already compiled) step; gradients are averaged over processes in its backward pass.
+
+    Of a run that has begun, every process has the same weights, and buffers of its own that are to stay.
+    """
     device_ids = [device.index] if device.type == "cuda" else None
-    return AttentiveDDP(step, device_ids=device_ids, find_unused_parameters=find_unused)
+    return AttentiveDDP(step, device_ids=device_ids, find_unused_parameters=find_unused, init_sync=not is_begun)
+
+
+def let_go(wrapped: AttentiveDDP) -> None:
+    """Take DDP's hooks off the parameters, so that another wrapper can have them."""
+    wrapped._remove_autograd_hooks()  # noqa: SLF001 - torch has no public name for it
+
+
+def note_dtypes(model: nn.Module) -> None:
+    """Let FSDP2 look again at what trains: at its first pass it noted no dtype for a block that was frozen.
+
+    It would then reduce that block's gradients in the dtype of the arithmetic, and find that the weights have another.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            state = module._get_fsdp_state()  # noqa: SLF001 - torch has no public name for it
+            groups = getattr(state, "_fsdp_param_groups", None)  # several since torch 2.12
+            for group in groups if groups is not None else [state._fsdp_param_group]:  # noqa: SLF001 - the same
+                if group is not None:
+                    group._init_mp_dtypes()  # noqa: SLF001 - the same
 
 
 def shard_model(
