@@ -108,6 +108,17 @@ def test_an_evaluation_made_up_after_a_resume_sees_each_process_s_own_statistics
 
 
 @pytest.mark.slow
+def test_three_processes_resume_to_the_same_bits(finished, tmp_path):
+    """A sum of three depends on the order of its parts, and that on where DDP puts a gradient in its buckets."""
+    flags = ("--nproc", "3", SCRIPT, "--parallel", "ddp")
+    assert finished(*flags, "--run-name", "whole", "--steps", "12").returncode == 0
+    for steps in ("5", "12"):
+        assert finished(*flags, "--run-name", "cut", "--steps", steps).returncode == 0
+    one, other = (RunPaths(tmp_path, name).checkpoints / "step-00000012" for name in ("whole", "cut"))
+    assert not differences(one, other)
+
+
+@pytest.mark.slow
 def test_the_exit_code_of_a_failed_process_comes_through_torchrun(finished):
     """Alone, torchrun turns every code into 1."""
     assert finished("--nproc", "2", SCRIPT, "--checkpoint-dir", "/proc/devgw").returncode == 13

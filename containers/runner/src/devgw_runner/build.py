@@ -103,7 +103,7 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         peak_flops=peak_flops(prepared.facts.device, plan.precision.value, config.peak_tflops),
     )
     try:
-        _resume(run, prepared.start)
+        _resume(run, prepared.start, prepared.launchers)
         for text in foretell(state.scheduler, total_steps):
             recorder.event("schedule", text)
         collect_trainer(run.state)  # what cannot be saved is told now, not after hours
@@ -205,12 +205,12 @@ def _check_monitor(run: RunState) -> None:
     model.train(was_training)
 
 
-def _resume(run: RunState, start: Start) -> None:
+def _resume(run: RunState, start: Start, launchers: tuple[str, ...]) -> None:
     found = start.found
     if start.note:
         run.recorder.event("branch", start.note, branch=start.branch.name)
     if found is None:
-        run.writer.begin_branch()
+        run.writer.begin_branch(launchers)
         return
     for complaint in found.passed_over:
         run.recorder.event("passed-over", f"{complaint}; using {found.path.name}")
@@ -228,4 +228,4 @@ def _resume(run: RunState, start: Start) -> None:
         run.recorder.event("not-exact", reason)
     for change in restored.changed:
         run.recorder.event("changed", f"changed since the checkpoint: {change}")
-    run.writer.begin_branch()
+    run.writer.begin_branch(launchers)

@@ -96,10 +96,7 @@ def _run(task_type: type[Task[Any]], arguments: Sequence[str], *, owns_process: 
 
         build_parser(task_type.config).print_help()
         return 0
-    config = read_config(task_type.config, arguments, os.environ)
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
-        config = config.model_copy(update={"resume": "auto"})  # the wish was for the first start
-    return _train(task_type, config, owns_process=owns_process)
+    return _train(task_type, read_config(task_type.config, arguments, os.environ), owns_process=owns_process)
 
 
 def _run_in_process(task_type: type[Task[Any]], config: TrainConfig) -> int:

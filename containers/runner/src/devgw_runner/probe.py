@@ -12,13 +12,16 @@ import torch
 from torch import nn
 
 from devgw_runner import loading, measure
+from devgw_runner.agreement import agree_on_facts, require_same_settings
 from devgw_runner.batch_tree import is_uniform, split_batch
-from devgw_runner.checkpoint.resume import Start, find_start
+from devgw_runner.checkpoint.resume import Start
+from devgw_runner.checkpoint.start import agree_on_start
 from devgw_runner.checkpoint.state import check_same_model
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import DataError, OutOfMemoryError, TaskError
 from devgw_runner.ladder import rehearse
 from devgw_runner.own_loader import OwnLoader
+from devgw_runner.parallel.launcher import describe_launcher
 from devgw_runner.parallel.loader_sharding import require_sharded
 from devgw_runner.parallel.world import World
 from devgw_runner.paths import RunPaths
@@ -52,6 +55,7 @@ class Prepared:
     facts: Facts
     plan: Plan
     start: Start
+    launchers: tuple[str, ...]
     has_own_optimizer: bool
 
 
@@ -61,7 +65,8 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
     Raises:
         RunnerError: task, data, checkpoint, precision or settings stand in the way.
     """
-    start: Start = world.from_main(find_start(config.resume, paths.checkpoints))
+    require_same_settings(config, world)
+    start, launchers = agree_on_start(config.resume, paths.checkpoints, world, describe_launcher())
     found = start.found
     numerics = found.manifest.numerics if found else {}
     pinned = pinned_settings(config, numerics)
@@ -79,15 +84,17 @@ def prepare(task: Task[Any], config: TrainConfig, paths: RunPaths, world: World,
     try:
         first_look, load_seconds = _look_at_data(task, data, config)
         facts = _find_facts(task, world, device, model, data, first_look, load_seconds)
+        facts = agree_on_facts(facts, world)
         place_model(task, model, config, facts, device)
         facts = _measure_within_memory(task, LossStep(task, model), first_look, facts, config, device)
+        facts = agree_on_facts(facts, world)
         give_back_gathered(model)
         plan = build_plan(config, facts, found.note() if found else "", pinned)
     except BaseException:
         close_data(data)
         raise
     own = facts.has_own_optimizer
-    return Prepared(task, config, paths, world, device, model, data, first_look, facts, plan, start, own)
+    return Prepared(task, config, paths, world, device, model, data, first_look, facts, plan, start, launchers, own)
 
 
 def close_data(data: object) -> None:

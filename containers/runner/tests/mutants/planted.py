@@ -1,4 +1,4 @@
-"""Bugs that save, resume or the parity gate could have, each with the test that must fail for it.
+"""Bugs that save, resume, the parity gate or several processes could have, each with the test that must fail for it.
 
 `old` stands in the file exactly once; `new` takes its place in a copy of the source. A bug is chosen so that nothing
 but wrong numbers or lost work would tell it: the run goes on.
@@ -75,7 +75,7 @@ SAVE = [
     mutant(
         "a failed background write is forgotten",
         "checkpoint/writer.py",
-        "            raise _translate(failure) from failure",
+        "            raise self._told(failure) from failure",
         "            return",
         "test_checkpoint.py::test_a_failure_in_the_background_is_raised_at_the_next_poll",
     ),
@@ -250,4 +250,75 @@ PARITY = [
     ),
 ]
 
-ALL = [*SAVE, *RESUME, *PARITY]
+SWITCHED = "test_switched_processes.py::"
+
+PROCESSES = [
+    Mutant(
+        "DDP is not made anew for what was thawed, and nobody looks",
+        (
+            ("remake.py", "    if isinstance(run.step, AttentiveDDP):", "    if False:"),
+            ("remake.py", '    if run.plan.parallel.value == "ddp":', "    if False:"),
+            ("parallel/unused.py", "    if alone:", "    if False:"),
+        ),
+        SWITCHED + "test_two_processes_follow_a_hook_as_one_does[ddp-thaw]",
+    ),
+    mutant(
+        "a hook after an evaluation thaws a copy",
+        "evaluation.py",
+        "        give_back_gathered(run.state.model)",
+        "        pass",
+        SWITCHED + "test_two_processes_follow_a_hook_as_one_does[fsdp-evaluation]",
+    ),
+    mutant(
+        "FSDP2 keeps the dtype of a block that was frozen",
+        "remake.py",
+        "        note_dtypes(run.state.model)\n",
+        "",
+        SWITCHED + "test_a_block_that_was_frozen_is_thawed_under_fsdp_in_bf16",
+    ),
+    mutant(
+        "compiled code is not made anew for what was thawed",
+        "remake.py",
+        "_compile_again(run, batch) if run.is_compiled else 0",
+        "0",
+        SWITCHED + "test_a_compiled_step_follows_a_hook[thaw]",
+    ),
+    mutant(
+        "what was frozen keeps its gradient",
+        "remake.py",
+        "    run.switches.clear_gradients(switched.frozen)\n",
+        "",
+        SWITCHED + "test_a_captured_graph_is_left_and_what_was_frozen_has_no_gradient",
+    ),
+    mutant(
+        "processes need not switch the same",
+        "remake.py",
+        "    if not run.requests.settle():",
+        "    if run.requests.settle() is None:",
+        SWITCHED + "test_processes_that_switch_differently_are_refused[thaw-ddp]",
+    ),
+    mutant(
+        "DDP gives a resumed process the first one's statistics",
+        "parallel/wrapping.py",
+        "init_sync=not is_begun",
+        "init_sync=True",
+        "test_parallel.py::test_an_evaluation_made_up_after_a_resume_sees_each_process_s_own_statistics",
+    ),
+    Mutant(
+        "a process that was stopped is waited for",
+        (
+            ("parallel/world.py", ", timeout=timedelta(seconds=timeout_seconds))", ")"),
+            ("parallel/world.py", "    set_timeout(dist.group.WORLD, timeout_seconds)\n", ""),
+        ),
+        "test_waiting.py::test_under_fsdp_it_ends_the_same",
+    ),
+    mutant(
+        "a wish for the first start counts for each",
+        "checkpoint/start.py",
+        '"auto" if is_under_way(root, launchers) else wish',
+        "wish",
+        "test_cluster.py::test_a_process_that_dies_is_started_again_with_all_others",
+    ),
+]
+
+ALL = [*SAVE, *RESUME, *PARITY, *PROCESSES]

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 import warnings
+from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -25,6 +26,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from devgw_runner.checkpoint import durable, lineage, store
 from devgw_runner.checkpoint.lineage import Branch
 from devgw_runner.checkpoint.staging import known_parameters
+from devgw_runner.checkpoint.start import record_launchers
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer, describe_model
 from devgw_runner.errors import DISK_FULL_ERRNOS, READ_ONLY_ERRNOS, RunnerError, StorageError, storage_error
 from devgw_runner.parallel.world import World, failed_by_another, others_failure
@@ -65,11 +67,12 @@ class CheckpointWriter:
         if world.is_main:
             store.sweep_unfinished(settings.root)
 
-    def begin_branch(self) -> None:
-        """Record the branch, so that a plain start continues it from now on."""
+    def begin_branch(self, launchers: Collection[str] = ()) -> None:
+        """Record the branch, so that a plain start continues it from now on, and who writes it."""
         root = self._settings.root
         if self._world.is_main:
             lineage.record(root, self._settings.branch)
+            record_launchers(root, launchers)
             durable.sync_directory(root.parent)
 
     def save(self, state: TrainState, *, wait: bool) -> None:

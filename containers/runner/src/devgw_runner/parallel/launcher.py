@@ -20,6 +20,7 @@ VARIABLE = "DEVGW_LAUNCHER"  # set by our launcher: its process id, its start ti
 SHUTDOWN_SECONDS = 25.0
 """From SIGTERM to the end of what does not end. Below the 30 s that a container is usually granted."""
 LOOK_SECONDS = 1.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 OF_A_RANK = b"TORCHELASTIC_RUN_ID="
 
 
@@ -61,6 +62,14 @@ def find_launcher() -> Launcher | None:
     began = start_ticks(ancestor)
     # The first process of a container takes all others with it.
     return Launcher(ancestor, began) if ancestor > 1 and began is not None else None
+
+
+def describe_launcher() -> str:
+    """Return what no other launcher has, on this machine or another; empty where nobody started several processes."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return ""
+    launcher = find_launcher() or Launcher(1, start_ticks(1) or 0)  # the first process of a container
+    return f"{BOOT_ID.read_text(encoding='ascii').strip()} {_pid_namespace()} {launcher.pid}:{launcher.ticks}"
 
 
 def _is_rank(pid: int) -> bool:

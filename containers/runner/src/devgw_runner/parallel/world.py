@@ -89,6 +89,15 @@ class World:
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in their order, on each of them; for the start, not for each step."""
+        if not self.is_distributed:
+            return [value]
+        boxes = [[value] for _ in range(self.size)]
+        for rank, box in enumerate(boxes):
+            dist.broadcast_object_list(box, src=rank, device=torch.device("cpu"))
+        return [box[0] for box in boxes]
+
 
 def join_world(device_kind: str, tensor: int = 1, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> World:
     """Join the group that torchrun's variables describe, or stand alone without them.
