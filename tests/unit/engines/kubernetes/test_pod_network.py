@@ -14,6 +14,7 @@ import pytest
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.streams import by_network
 from gateway.engines.kubernetes.streams.dialing import Streams
+from gateway.engines.kubernetes.streams.identity import make_identity
 from tests.unit.engines.kubernetes.exec_server import ExecServer, exec_server
 from tests.unit.engines.kubernetes.pod_dial import Dial, cluster_at, listen_in
 
@@ -99,7 +100,7 @@ def test_a_neighbour_does_not_get_in(dial: Dial, server: ExecServer, service: so
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if shown == "another":
-        identity = by_network.make_identity()
+        identity = make_identity()
         context = by_network._context(identity, identity)
         context.verify_mode = ssl.CERT_NONE
     assert _answer_to(context, port_of(server)) == b""
@@ -126,7 +127,7 @@ def test_another_pod_at_the_same_address_is_not_taken_for_it(
 ) -> None:
     """Addresses are given to new pods: a listener with another certificate hears nothing, and exec is the way."""
     assert greeting(dial, service) == b"hello"
-    impostor = by_network.make_identity()
+    impostor = make_identity()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     place = os.memfd_create("identity")
     os.write(place, impostor.private.encode())
