@@ -1,10 +1,13 @@
 """Processes that a test starts: they get signals as on any machine, and none outlives the test."""
 
+import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 _LEFT_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -42,3 +45,32 @@ def is_readable(descriptor: int, seconds: float) -> bool:
     arrivals = select.poll()
     arrivals.register(descriptor, select.POLLIN)
     return bool(arrivals.poll(seconds * 1000))
+
+
+def end_those_with(variable: str, seconds: float = 5.0) -> list[str]:
+    """Kill the processes that were started with a variable (`NAME=value`) and stay; return their command lines.
+
+    Whoever was just told to end has a moment for it. Nobody hides from this by leaving parent or session.
+    """
+    deadline = time.monotonic() + seconds
+    while (left := _started_with(variable)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    words = list(left.values())
+    while left:  # again, for one that forked meanwhile
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+        left = _started_with(variable)
+    return words
+
+
+def _started_with(variable: str) -> dict[int, str]:
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                if variable.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    found[int(entry.name)] = b" ".join(words).decode(errors="replace").strip()
+    return found
