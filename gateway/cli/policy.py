@@ -31,11 +31,12 @@ def check(
 ) -> None:
     """Say whether a policy can be loaded, its own tests included."""
     policy = _load(file)
+    port = invocation_of(ctx).settings.server.notebook_port
     counts = {"roles": len(policy.roles), "grants": len(policy.grants), "tests": len(policy.tests)}
     out = Output(output, quiet=quiet)
     shown = ", ".join(f"{number} {name}" for name, number in counts.items())
-    out.done(f"{file}: good ({shown})", {"file": str(file), "ok": True, **counts})
-    port = invocation_of(ctx).settings.server.notebook_port
+    document = {"file": str(file), "ok": True, **counts, "fits_settings": policy.notebook_port == port}
+    out.done(f"{file}: good ({shown})", document)
     if policy.notebook_port != port:
         out.note(f"server.notebook_port is {port}: a gateway of these settings refuses this policy")
 

@@ -1,5 +1,6 @@
-"""`devgw user`: who is known, and whose door is shut."""
+"""`devgw user`: who is known, by which keys, and whose door is shut."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,19 +11,47 @@ from gateway.cli.options import OutputOption, QuietOption, UserArgument, YesOpti
 from gateway.cli.output import Form, Output
 from gateway.model import User, parse_user_name
 
-app = command_app(help="List users, shut one out, let one in again, remove one.")
+app = command_app(help="Add and list users, shut one out, let one in again, remove one.")
 
 _HEADINGS = ("USER", "DOOR", "KEYS", "ENVIRONMENTS", "SINCE")
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    user: UserArgument,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key", metavar="FILE", help="The user's public key; - for stdin. May be repeated.", show_default=False
+        ),
+    ] = None,
+    output: OutputOption = Form.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a user known who has no environment yet; 'devgw create' does so by itself."""
+    from gateway.cli.key_input import read_public_keys
+
+    name, keys = parse_user_name(user), read_public_keys(key or [])
+    made = invocation_of(ctx).app.administration.users.add(name, keys)
+    out = Output(output, quiet=quiet)
+    document = {"user": _document(made), "keys": [one.fingerprint for one in keys]}
+    out.done(f"{name} is known" + (f" and may log in with {', '.join(document['keys'])}" if keys else ""), document)
+    if not keys:
+        out.note(f"{name} has no key and cannot log in yet: 'devgw key add {name} FILE'")
 
 
 @app.command("list")
 def list_users(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOption = False) -> None:
     """List users."""
     gateway = invocation_of(ctx).app
+    keys = gateway.users.keys_by_user()
+    environments = Counter(str(one.ref.user) for one in gateway.table.all())
     documents = [
         _document(user)
-        | {"keys": len(gateway.users.keys(user.name)), "environments": len(gateway.table.all(user.name))}
-        for user in gateway.users.all()
+        | {"keys": len(theirs), "environments": environments[user.name]}
+        | {"public_keys": [{"fingerprint": key.fingerprint, "line": key.line} for key in theirs]}
+        for user, theirs in ((user, keys.get(user.name, [])) for user in gateway.users.all())
     ]
     rows = [
         (

@@ -126,7 +126,8 @@ class Administration:
 
     @cached_property
     def users(self) -> UserOperations:
-        return UserOperations(self._site.users, self._site.recorded)
+        uid_start = self._site.settings.environments.uid_start
+        return UserOperations(self._site.users, self.keys, self._site.recorded, uid_start)
 
     @cached_property
     def names(self) -> "RenameOperations":

@@ -1,6 +1,9 @@
-"""Users: shut one out, let them in again. They are made known by `environments.create`."""
+"""Users: make one known, shut one out, let them in again. `environments.create` makes its user known too."""
 
-from gateway.model import User, UserName
+from collections.abc import Sequence
+
+from gateway.model import PublicKey, User, UserName
+from gateway.operations.keys import KeyOperations
 from gateway.operations.recorded import Recorded
 from gateway.store.users import Users
 
@@ -8,9 +11,19 @@ from gateway.store.users import Users
 class UserOperations:
     """An administrator's acts on users."""
 
-    def __init__(self, users: Users, recorded: Recorded) -> None:
+    def __init__(self, users: Users, keys: KeyOperations, recorded: Recorded, uid_start: int) -> None:
         self._users = users
+        self._keys = keys
         self._recorded = recorded
+        self._uid_start = uid_start
+
+    def add(self, name: UserName, keys: Sequence[PublicKey]) -> User:
+        """Make a user known who has no environment yet, with keys. Raises: ConflictError `user.exists`."""
+        with self._recorded.act("user.created", user=name):
+            made = self._users.add(name, uid_start=self._uid_start)
+        for key in keys:
+            self._keys.add_if_new(name, key)
+        return made
 
     def disable(self, name: UserName) -> User:
         """Shut a user out; their live sessions end. Raises: NotFoundError."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import ConflictError, NotFoundError
@@ -22,13 +22,13 @@ class Users:
     def get(self, name: str) -> User | None:
         """Return the user, or None."""
         with self._database.reading() as connection:
-            row = connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
+            row = _row(connection, name)
         return None if row is None else _user(row)
 
     def account(self, name: str) -> tuple[User | None, Sequence[PublicKey]]:
         """Return the user and their keys, in one transaction: a login reads both."""
         with self._database.reading() as connection:
-            row = connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
+            row = _row(connection, name)
             keys = [_key(key) for key in connection.execute(_keys_of(name))]
         return (None if row is None else _user(row)), keys
 
@@ -53,13 +53,14 @@ class Users:
     def ensure(self, name: UserName, *, uid_start: int) -> User:
         """Return the user, made with the next free uid when new."""
         with self._database.transaction(changes_access=True) as connection:
-            row = connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
-            if row is None:
-                highest = connection.execute(select(func.max(USERS.c.uid))).scalar()
-                uid = max(uid_start, (highest or 0) + 1)
-                connection.execute(insert(USERS).values(name=name, uid=uid, created_at=datetime.now(UTC)))
-                row = connection.execute(select(USERS).where(USERS.c.name == name)).one()
-        return _user(row)
+            return _user(_row(connection, name) or _make(connection, name, uid_start))
+
+    def add(self, name: UserName, *, uid_start: int) -> User:
+        """Make a user with the next free uid. Raises: ConflictError `user.exists`."""
+        with self._database.transaction(changes_access=True) as connection:
+            if _row(connection, name) is not None:
+                raise ConflictError("user.exists", f"there is a user {name} already", f"'devgw key list {name}'")
+            return _user(_make(connection, name, uid_start))
 
     def set_disabled(self, name: UserName, *, disabled: bool) -> None:
         """Close or open the door for a user. Raises: NotFoundError `user.not-found`."""
@@ -115,6 +116,17 @@ class Users:
         condition = (PUBLIC_KEYS.c.user == name) & (PUBLIC_KEYS.c.fingerprint == fingerprint)
         with self._database.transaction() as connection:
             connection.execute(update(PUBLIC_KEYS).where(condition).values(last_used_at=datetime.now(UTC)))
+
+
+def _row(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
+
+
+def _make(connection: Connection, name: str, uid_start: int) -> Row[Any]:
+    highest = connection.execute(select(func.max(USERS.c.uid))).scalar()
+    uid = max(uid_start, (highest or 0) + 1)
+    connection.execute(insert(USERS).values(name=name, uid=uid, created_at=datetime.now(UTC)))
+    return connection.execute(select(USERS).where(USERS.c.name == name)).one()
 
 
 def _keys_of(name: str) -> Select[Any]:

@@ -47,6 +47,7 @@ GPUS = tuple(
 _CONTENTS = {"profile": "cpu", "torch": "2.8.0", "python": "3.12"}
 _VARYING = (
     (re.compile(r"SHA256:[A-Za-z0-9+/]{43}"), "SHA256:" + "FINGERPRINT".ljust(43, "x")),
+    (re.compile(r"(?<=ssh-ed25519 )AAAA[A-Za-z0-9+/]{64}"), "PUBLICKEY"),
     (re.compile(r"\b[a-z2-9]{5}(-[a-z2-9]{5}){3}\b"), "PASSWORD"),
     (re.compile(r"cpu-[0-9a-f]{12}\b"), "cpu-DIGEST"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "DIGEST"),

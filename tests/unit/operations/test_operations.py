@@ -53,7 +53,7 @@ class Office:
         database = site.table._database
         self.leases = Leases(site.leases, OneGpu())
         self.keys = KeyOperations(site.users, self.recorded)
-        self.users = UserOperations(site.users, self.recorded)
+        self.users = UserOperations(site.users, self.keys, self.recorded, uid_start=200_000)
         quarantines = Quarantines(site.leases, OneGpu())
         self.gpus = GpuOperations(site.table, LeaseExtension(site.leases, self.leases), quarantines, self.recorded)
         self.live = LiveSessionTable(database, is_alive)
@@ -158,6 +158,17 @@ def test_a_key_is_let_in_once_and_shut_out(office: Office) -> None:
     with pytest.raises(NotFoundError):
         office.keys.remove(UserName("alice"), KEY.fingerprint)
     assert office.told() == ["key.added", "key.failed", "key.removed"]
+
+
+def test_a_user_is_made_known_once_with_keys(office: Office) -> None:
+    """Whoever is known already is left as they are, and a key that is given twice is one."""
+    alice = UserName("alice")
+    assert office.users.add(alice, [KEY, KEY]).uid == 200_000
+    assert [key.fingerprint for key in office.site.users.keys(alice)] == [KEY.fingerprint]
+    with pytest.raises(ConflictError):
+        office.users.add(alice, [])
+    assert office.users.add(UserName("bob"), []).uid == 200_001
+    assert office.told() == ["user.created", "key.added", "user.failed", "user.created"]
 
 
 def test_a_user_is_shut_out_and_let_in_again(office: Office) -> None:
