@@ -10,6 +10,7 @@ from gateway.doctor.facts import DiskFacts, Facts, HostFacts, Wish
 from gateway.doctor.finding import Fact, Finding, Report, Unasked, report_of
 from gateway.doctor.gather.machine import machine_facts
 from gateway.doctor.gather.nvidia import cdi_facts, driver_facts, gpu_processes, toolkit_facts
+from gateway.doctor.gather.service import service_facts
 from gateway.doctor.gather.site import port_holder, site_facts
 from gateway.doctor.inside import COMMAND, LIST_COMMAND, Answer, judge_inside, judge_visible
 from gateway.engines.diagnostics import EngineDiagnostics, EngineFacts, ImageFacts
@@ -70,6 +71,7 @@ class Doctor:
             host=sources.machine(self._places(engine)),
             site=replace(
                 site_facts(settings, sources.policy_file, sources.load_policy, sources.port_holder),
+                service=service_facts(sources.root),
                 troubles=_asked(sources.troubles),
                 disks=_asked(sources.disks),
             ),

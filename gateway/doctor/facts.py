@@ -92,6 +92,18 @@ class DiskFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """The unit by which systemd starts the gateway. `obstacle` says why it cannot, empty where it can."""
+
+    unit: Path
+    account: str
+    program: Path
+    obstacle: str
+    is_absent: bool = False
+    """The program is not there at all."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteFacts:
     """The gateway's own state. Errors are messages, empty where there is none."""
 
@@ -115,6 +127,8 @@ class SiteFacts:
     disks: DiskFacts | Unasked = field(default_factory=DiskFacts)
     duties: str = ""
     """Which loop of the serving gateway died or stands still."""
+    service: ServiceFacts | Unasked | None = None
+    """None where no unit of systemd's is installed."""
 
 
 @dataclass(frozen=True, slots=True)

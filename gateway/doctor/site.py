@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gateway.doctor.facts import DiskFacts, FileFacts, SiteFacts
+from gateway.doctor.facts import DiskFacts, FileFacts, ServiceFacts, SiteFacts
 from gateway.doctor.finding import Finding, failure, judged, ok, warning
 
 _OTHERS = 0o077
@@ -21,6 +21,8 @@ def judge_site(site: SiteFacts) -> Iterator[Finding]:
         yield judge_duties(site.duties)
     else:
         yield warning("site.state", "devgw is not initialised on this host", "'devgw init'")
+    if site.service is not None:
+        yield judged("site.service", site.service, judge_service, "run 'devgw doctor' as root")
     yield judge_policy(site)
     yield judge_macs(site.opened_macs)
     yield judge_port(site)
@@ -90,6 +92,23 @@ def judge_duties(fault: str) -> Finding:
     if fault:
         return warning(check, fault, "the gateway's log says why; 'systemctl restart devgw' if it does not go on")
     return ok(check, "what the gateway does by itself goes on")
+
+
+def judge_service(service: ServiceFacts) -> Finding:
+    """The account of the unit must reach the program and its Python, which a home directory keeps to its owner."""
+    check = "site.service"
+    message = f"systemd cannot start the gateway by {service.unit}: {service.obstacle}"
+    if service.is_absent:
+        return failure(
+            check, message, "'systemctl edit devgw': an empty ExecStart=, then one with the path of the devgw you have"
+        )
+    if service.obstacle:
+        return failure(
+            check,
+            message,
+            "install devgw outside home directories and with the system's Python: docs/howto/install-devgw.md",
+        )
+    return ok(check, f"systemd starts {service.program} as {service.account}")
 
 
 def judge_policy(site: SiteFacts) -> Finding:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.doctor.diagnostics import diagnose
-from gateway.doctor.facts import CdiSpec, DiskFacts, Facts, FileFacts, GpuProcess, Space, Wish
+from gateway.doctor.facts import CdiSpec, DiskFacts, Facts, FileFacts, GpuProcess, ServiceFacts, Space, Wish
 from gateway.doctor.finding import Level, Unasked, report_of
 from gateway.gpus.sensors import Sensors
 from gateway.model import EnvironmentRef, Limits
@@ -53,6 +53,11 @@ def file(mode: int, uid: int = 0) -> tuple[FileFacts, ...]:
     return (FileFacts(Path("/var/lib/devgw/x"), mode, uid),)
 
 
+def unit(**values: Any) -> Change:
+    service = ServiceFacts(Path("/etc/systemd/system/devgw.service"), "devgw", Path("/opt/devgw/bin/devgw"), "")
+    return inner("site", service=replace(service, **values))
+
+
 SLICE = gpu(1, uuid="MIG-1", index="0:0", parent=UUIDS[0], mig_mode=None, is_persistent=None)
 
 CASES: list[tuple[Change, str, Level, str]] = [
@@ -76,6 +81,10 @@ CASES: list[tuple[Change, str, Level, str]] = [
     (inner("driver", sensors=SILENT), "image.cuda", UNKNOWN, "Driver Not Loaded"),
     (inner("image", variables={"NVIDIA_REQUIRE_CUDA": "cuda>=12.9"}), "image.requirement", FAILURE, "cuda>=12.9"),
     (inner("image", variables={"NVIDIA_REQUIRE_CUDA": "gibberish"}), "image.requirement", UNKNOWN, "gibberish"),
+    # the unit of systemd's
+    (unit(obstacle="/opt/devgw/bin/devgw is not there", is_absent=True), "site.service", FAILURE, "is not there"),
+    (unit(obstacle="the account devgw may not enter /root"), "site.service", FAILURE, "may not enter /root"),
+    (inner("site", service=Unasked("/root/x can be read by another alone")), "site.service", UNKNOWN, "another alone"),
     # toolkit and injection
     (inner("toolkit", version=""), "toolkit.version", FAILURE, "not installed"),
     (inner("toolkit", version="1.17.7"), "toolkit.version", FAILURE, "CVE-2025-23266"),
