@@ -6,6 +6,7 @@
 
 It holds the sources that the wheel is made of and no other file of the checkout. `--locks DIRECTORY` writes what is to
 be in a wheelhouse: `pip download --require-hashes --no-deps -d wheels -r DIRECTORY/run.lock -r DIRECTORY/build.lock`.
+Beside them lies `constraints.txt`: the versions of run.lock alone, which pip, pipx and uv take as constraints.
 """
 
 import argparse
@@ -64,6 +65,11 @@ def part_of_lock(lock: dict[str, str], roots: set[str]) -> str:
     while more := {name for name, entry in lock.items() if name not in taken and wanted_by(entry) & taken}:
         taken |= more
     return "".join(lock[name] for name in sorted(taken))
+
+
+def constraints(lock: str) -> str:
+    """Return the versions of a lock alone: with hashes, pip would ask for those of the wheel itself too."""
+    return "".join(f"{entry.split()[0]}\n" for entry in read_lock(lock).values())
 
 
 def locks(wanted: tuple[str, ...] = EXTRAS) -> dict[str, str]:
@@ -131,7 +137,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.locks:
         given.locks.mkdir(parents=True, exist_ok=True)
-        for name, text in locks(tuple(given.extras)).items():
+        texts = locks(tuple(given.extras))
+        for name, text in (texts | {"constraints.txt": constraints(texts["run.lock"])}).items():
             (given.locks / name).write_text(text)
         return 0
     if given.wheelhouse and not any(given.wheelhouse.glob("*.whl")):

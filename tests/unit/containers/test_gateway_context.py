@@ -2,6 +2,8 @@
 
 import importlib.util
 import io
+import subprocess
+import sys
 import tarfile
 from importlib import metadata
 from pathlib import Path
@@ -58,6 +60,19 @@ def test_the_image_has_the_servers_packages_and_no_tool_of_the_developers(contex
     assert not {"pytest", "ruff", "mypy", "jupyterlab", "numpy", "setuptools"} & run.keys()
     assert all("--hash=sha256:" in entry for entry in run.values())
     assert "setuptools" in context.read_lock(locks["build.lock"])
+
+
+def test_constraints_are_the_locks_versions_without_hashes(context: ModuleType, tmp_path: Path) -> None:
+    """Pip, pipx and uv take them; every line of the lock has its own there."""
+    assert context.constraints(_LOCK).splitlines() == ["alpha==1.0", "beta==2.0", "gamma-x==3.0", "stranger==4.0"]
+    command = [sys.executable, str(_PLACE), "--locks", str(tmp_path), "--extras", "timestamps"]
+    subprocess.run(command, check=True, timeout=60)
+    written = (tmp_path / "constraints.txt").read_text().splitlines()
+    named = {Requirement(line).name: Requirement(line) for line in written}
+    assert named.keys() == context.read_lock((tmp_path / "run.lock").read_text()).keys()
+    assert {"asyncssh", "rfc3161-client"} <= named.keys()
+    assert "kubernetes-asyncio" not in named
+    assert all(len(one.specifier) == 1 and str(one.specifier).startswith("==") for one in named.values())
 
 
 def test_nothing_that_the_packages_need_is_missing(context: ModuleType) -> None:
