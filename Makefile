@@ -8,7 +8,7 @@ CLUSTER_TESTS = $(addprefix tests/,$(addsuffix .py, \
   $(addprefix cluster/test_,manifests bad_input faults node_lost) $(addprefix e2e/test_,main_job streams run lifecycle) \
   $(addprefix contract/test_,engine dial create placement nodes)))
 
-.PHONY: help setup test test-cluster test-podman test-deb test-exact mutants-runner docs deb unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
+.PHONY: help setup test test-cluster test-podman test-deb test-packages test-exact mutants-runner docs wheel deb unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,12 @@ test-podman: setup ## The engines' contract on Debian 13's Podman, first with ro
 
 test-deb: setup ## The Debian package, made and installed in a Debian 12 of its own instead of over this machine's
 	@tests/packages/with_debian $(PYTHON) -m pytest -q -p no:cacheprovider tests/packages/test_deb.py
+
+test-packages: setup ## What `make test` leaves out: that package in a Debian 12, the wheel with uv and pipx, Ansible's role on a host
+	@tests/packages/with_debian $(PYTHON) -m pytest -q -p no:cacheprovider tests/packages/test_deb.py tests/packages/installers
+
+wheel: $(VENV)/.installed ## The wheel in dist/, with the versions that it was tried with as constraints for pip, pipx and uv
+	@deploy/wheel/build
 
 deb: $(VENV)/.installed ## The Debian package in dist/, for this machine's python3 and architecture
 	@deploy/deb/build

@@ -1,8 +1,6 @@
 """The Debian package: made by Debian's tools, installed in a tree, run there, removed and purged."""
 
-import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +12,6 @@ from tests.packages.debian_tree import DebianTree, debian_tree
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL = ("dpkg", "--force-confold", "-i")
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the package of this checkout; DEVGW_TEST_DEB names one that is made already."""
-    if made := os.environ.get("DEVGW_TEST_DEB"):
-        return Path(made)
-    into = tmp_path_factory.mktemp("deb")
-    built = subprocess.run([ROOT / "deploy/deb/build", into], capture_output=True, text=True, timeout=900, check=False)
-    assert built.returncode == 0, built.stderr
-    return Path(built.stdout.strip())
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +36,24 @@ def test_doctor_finds_the_site_in_order(tree: DebianTree) -> None:
     assert len(site) > 5
     assert [name for state, name in site if state != "ok"] == []
     assert found.returncode in {0, 2}, found.stdout + found.stderr
+
+
+def test_doctor_names_what_keeps_the_units_account_from_the_program(tree: DebianTree) -> None:
+    """A Python in root's home starts a gateway of root's, and no unit of another account."""
+    folder = "/etc/systemd/system/devgw.service.d"
+    script = f"""
+    set -e
+    mkdir -p {folder} /root/tools/bin
+    printf '#!/usr/bin/python3\n' >/root/tools/bin/devgw
+    chmod 755 /root/tools/bin/devgw
+    chmod 700 /root
+    printf '[Service]\nUser=nobody\nExecStart=\nExecStart=/root/tools/bin/devgw serve\n' >{folder}/own.conf
+    """
+    tree.run("sh", "-c", script)
+    found = tree.run("devgw", "doctor", "-q", check=False)
+    tree.run("rm", "-r", folder)
+    assert "the account nobody may not enter /root (mode 0700)" in found.stdout
+    assert found.returncode == 2
 
 
 def test_systemd_takes_the_unit(tree: DebianTree) -> None:
