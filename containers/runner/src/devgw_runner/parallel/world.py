@@ -130,7 +130,8 @@ def join_world(device_kind: str, tensor: int = 1, timeout_seconds: float = DEFAU
         if not waited_in_vain(exc):
             raise
         raise timeout_error(world.rank, timeout_seconds, world.awaited) from exc
-    set_timeout(dist.group.WORLD, timeout_seconds)
+    if dist.group.WORLD is not None:  # as it always is behind a start
+        set_timeout(dist.group.WORLD, timeout_seconds)
     world.awaited.what = "at the start"
     return world
 

@@ -31,7 +31,7 @@ def wrap_ddp(
 
 def let_go(wrapped: AttentiveDDP) -> None:
     """Take DDP's hooks off the parameters, so that another wrapper can have them."""
-    wrapped._remove_autograd_hooks()  # noqa: SLF001 - torch has no public name for it
+    wrapped._remove_autograd_hooks()  # type: ignore[no-untyped-call]  # noqa: SLF001 - torch has no public name for it
 
 
 def note_dtypes(model: nn.Module) -> None:
