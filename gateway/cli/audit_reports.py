@@ -12,7 +12,7 @@ from gateway.cli.output import Form, Output
 from gateway.errors import JournalError, UsageError
 
 if TYPE_CHECKING:
-    from gateway.app import App
+    from gateway.app.composition import App
     from gateway.audit.exposure import Exposure
     from gateway.audit.review import Person, Review
 

@@ -10,7 +10,7 @@ from gateway.cli.output import Form, Output
 from gateway.engines.interface import IMAGE_LABEL_PREFIX
 
 if TYPE_CHECKING:
-    from gateway.app import App
+    from gateway.app.composition import App
     from gateway.engines.image_store import StoredImage
     from gateway.images.channels import Channel
     from gateway.store.images import ChannelMove, ImageRecord

@@ -14,7 +14,7 @@ from gateway.cli.output import Form, Output
 from gateway.errors import DevgwError, StoreError
 
 if TYPE_CHECKING:
-    from gateway.app import App
+    from gateway.app.composition import App
     from gateway.config import Settings
 
 app = command_app()

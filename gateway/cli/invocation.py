@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 if TYPE_CHECKING:
-    from gateway.app import App
+    from gateway.app.composition import App
     from gateway.config import Settings
 
 
@@ -32,7 +32,7 @@ class Invocation:
         """Return the gateway's parts under other settings than those in force."""
         if self._make_app is not None:
             return self._make_app(settings)
-        from gateway.app import App
+        from gateway.app.composition import App
 
         return App(settings)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import DevgwError
 
 if TYPE_CHECKING:
-    from gateway.app import App
+    from gateway.app.composition import App
 
 
 def next_line(gateway: "App", steps: Sequence[str], *, answers: bool = True) -> str:

@@ -8,7 +8,7 @@ from gateway.errors import DevgwError
 from gateway.model import Environment, EnvironmentRef, EnvironmentState
 
 if TYPE_CHECKING:
-    from gateway.app import App
+    from gateway.app.composition import App
     from gateway.engines.interface import ObservedEnvironment
 
 _UNSETTLED = frozenset({EnvironmentState.CREATING, EnvironmentState.DELETING})

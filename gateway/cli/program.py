@@ -13,7 +13,7 @@ from gateway.cli.registry import LazyGroup
 from gateway.errors import Exit
 
 if TYPE_CHECKING:
-    from gateway.app import App
+    from gateway.app.composition import App
     from gateway.config import Settings
 
 _COMPLETION_VARIABLE = "_DEVGW_COMPLETE"

@@ -13,7 +13,7 @@ from gateway.errors import UsageError
 from gateway.model import PublicKey, parse_user_name
 
 if TYPE_CHECKING:
-    from gateway.app import App
+    from gateway.app.composition import App
     from policies.model import Policy
     from policies.reach import Reach
 

@@ -147,7 +147,7 @@ def bench_reconcile() -> dict[str, dict[str, float]]:
 
 def bench_list() -> dict[str, float]:
     """`devgw list` of 1,000 environments, in a process that has its modules already."""
-    from gateway.app import App
+    from gateway.app.composition import App
     from gateway.cli.program import run
 
     with Site(1000) as site:

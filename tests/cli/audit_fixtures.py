@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from gateway.app import App
+from gateway.app.composition import App
 from gateway.audit.event import Event
 from gateway.audit.heads import Head, Signer
 from gateway.audit.record import encode, finish

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.app import App
+from gateway.app.composition import App
 from gateway.audit import events
 from gateway.audit.event import Event
 from gateway.audit.recording import Recording

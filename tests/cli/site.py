@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import App
+from gateway.app.composition import App
 from gateway.auth.authority import make_host_key
 from gateway.cli.program import run
 from gateway.config import Settings, load_settings

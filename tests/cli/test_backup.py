@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import App
+from gateway.app.composition import App
 from gateway.audit.event import Event
 from gateway.audit.heads import Head
 from gateway.audit.journal import Journal

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import App
+from gateway.app.composition import App
 from gateway.background.journal_maintenance import contradictions
 from gateway.model import EnvironmentRef, GpuUuid, UserName
 from gateway.store.schema import METADATA

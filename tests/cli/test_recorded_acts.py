@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.app import App
+from gateway.app.composition import App
 from tests.cli.site import Site
 
 

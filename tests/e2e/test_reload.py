@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import App
+from gateway.app.composition import App
 from gateway.audit.policy_history import in_force_between
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record

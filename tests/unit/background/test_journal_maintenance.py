@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import App
+from gateway.app.composition import App
 from gateway.audit.event import Event
 from gateway.audit.head_key import HeadKey, read_verifier
 from gateway.audit.heads import last_note, open_head

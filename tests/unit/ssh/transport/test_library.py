@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from gateway.app import App
+from gateway.app.composition import App
 from gateway.app.serve import run
 from gateway.config import load_settings
 from gateway.errors import ConfigError
