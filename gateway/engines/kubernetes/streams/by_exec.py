@@ -105,6 +105,11 @@ class _ExecLink:
             if channel == _STDOUT:
                 yield piece
 
+    async def finish(self) -> None:
+        """The program inside leaves, and the stream with it, when it has handed on everything."""
+        async for _ in self._pieces:
+            pass
+
     async def close(self) -> None:
         with suppress(aiohttp.ClientError, OSError):
             await self._stream.close()

@@ -32,6 +32,8 @@ _READ_PROGRAM = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.rea
 _PIECE_BYTES = 262_144
 _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 15.0
+_LONGEST_END_SECONDS = 86_400.0
+"""A service may take its time with what was sent last; one that is gone is noticed by other means."""
 _IDLE_SECONDS = 60
 _SHUT_SECONDS = 300.0
 _REMEMBERED = 1024
@@ -95,7 +97,13 @@ class PodNetwork:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 return _Link(
-                    *await asyncio.open_connection(door.address, door.port, ssl=door.context, limit=_PIECE_BYTES)
+                    *await asyncio.open_connection(
+                        door.address,
+                        door.port,
+                        ssl=door.context,
+                        ssl_shutdown_timeout=_LONGEST_END_SECONDS,
+                        limit=_PIECE_BYTES,
+                    )
                 )
         except _UNREACHED as exc:
             _log.info("the listener of pod %s at %s is not reached: %s", uid, address, exc or type(exc).__name__)
@@ -162,11 +170,13 @@ class _Link:
         while piece := await self._reader.read(_PIECE_BYTES):
             yield piece
 
-    async def close(self) -> None:
+    async def finish(self) -> None:
+        """The listener waits for this, so nothing that it sent is lost; what was sent to it goes before the end."""
         self._writer.close()
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                await self._writer.wait_closed()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+    async def close(self) -> None:
         self._writer.transport.abort()
 
 

@@ -30,8 +30,11 @@ class Link(Protocol):
     def pieces(self) -> AsyncIterator[bytes]:
         """Yield what comes, until the link ends."""
 
+    async def finish(self) -> None:
+        """End it when all that was sent has arrived, however long that takes. Raises: OSError, ApiSilenceError."""
+
     async def close(self) -> None:
-        """End it, both directions. Raises nothing."""
+        """End it now, both directions. Raises nothing."""
 
 
 def carry(link: Link, rest: bytes, is_lost: Callable[[], bool]) -> socket.socket:
@@ -68,6 +71,8 @@ class _Carrier:
             if outward.done():  # what was read is handed on before the end is
                 writer.close()
                 await writer.wait_closed()
+            if inward.done() and outward.done():
+                await self._finish()
         except _BROKEN as exc:
             _log.debug("a stream into a pod was lost: %s", exc)
         finally:
@@ -75,6 +80,15 @@ class _Carrier:
             outward.cancel()
             writer.transport.abort()
             await self._link.close()
+
+    async def _finish(self) -> None:
+        """Wait until what was sent has arrived: a service may read it late. Raises: as `Link.finish`."""
+        finishing = asyncio.create_task(self._link.finish())
+        try:
+            await self._while_led({finishing})
+            finishing.result()
+        finally:
+            finishing.cancel()
 
     async def _until_over(self, inward: "asyncio.Task[None]", outward: "asyncio.Task[None]") -> None:
         """Wait for the end of both directions, of one that failed, or of whoever reads at our end."""

@@ -114,9 +114,10 @@ async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         await asyncio.wait_for(writer.wait_closed(), ANSWER_SECONDS)
         return
     inside, out = await asyncio.open_unix_connection(sock=joined, limit=262_144)
+    out.transport.set_write_buffer_limits(high=0)  # so that what was drained is with the service
     writer.write(b"+\n")
-    ended = asyncio.Event()
-    reading = asyncio.ensure_future(inward(reader, out, ended))
+    ended, broken = asyncio.Event(), asyncio.Event()
+    reading = asyncio.ensure_future(inward(reader, out, ended, broken))
     finished = asyncio.gather(outward(inside, writer), ended.wait())
     try:
         both: list[asyncio.Future[Any]] = [reading, finished]
@@ -124,8 +125,11 @@ async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         if not finished.done():
             reading.result()
         finished.result()
-        writer.close()
-        await asyncio.wait_for(writer.wait_closed(), ANSWER_SECONDS)
+        if broken.is_set():
+            writer.close()
+            await writer.wait_closed()
+        else:  # the gateway closes, when it has taken all: what closes first may lose what the other has not read
+            await asyncio.wait([reading])
     finally:
         reading.cancel()
         finished.cancel()
@@ -159,7 +163,9 @@ def connected(service: str) -> socket.socket:
     return joined
 
 
-async def inward(reader: asyncio.StreamReader, out: asyncio.StreamWriter, ended: asyncio.Event) -> None:
+async def inward(
+    reader: asyncio.StreamReader, out: asyncio.StreamWriter, ended: asyncio.Event, broken: asyncio.Event
+) -> None:
     """Hand on what the gateway sends, and say when nothing more comes. It ends with the connection alone, by an error.
 
     What a service that has gone no longer takes is dropped.
@@ -168,15 +174,16 @@ async def inward(reader: asyncio.StreamReader, out: asyncio.StreamWriter, ended:
         if size > MOST_CONTENT:
             raise ValueError(size)
         data = await reader.readexactly(size)
-        if not ended.is_set():
+        if not broken.is_set():
             try:
                 out.write(data)
                 await out.drain()
             except OSError:
+                broken.set()
                 ended.set()
-    if not ended.is_set():
+    if not broken.is_set():
         out.write_eof()
-        ended.set()
+    ended.set()
     await reader.read(1)
     raise EOFError
 

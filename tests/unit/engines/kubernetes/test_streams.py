@@ -102,6 +102,26 @@ def test_both_directions_move_at_once(dial: Dial, service: socket.socket) -> Non
         assert taken == [size]
 
 
+@pytest.mark.parametrize("reader", ["user", "service"])
+def test_who_reads_late_gets_everything(
+    dial: Dial, service: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    """Both directions have ended long before: what is on its way is as much as all buffers hold, or more."""
+    listen_in(tmp_path, monkeypatch, **{"ANSWER_SECONDS = 5": b"ANSWER_SECONDS = 1"})
+    size = 24 * 2**20
+    with dial() as stream, service.accept()[0] as inside:
+        inside.settimeout(60)
+        late, early = (stream, inside) if reader == "user" else (inside, stream)
+        late.shutdown(socket.SHUT_WR)
+        sender = threading.Thread(target=lambda: (early.sendall(b"x" * size), early.shutdown(socket.SHUT_WR)))
+        sender.start()
+        assert early.recv(1) == b""
+        time.sleep(4)
+        received = len(read_all(late))
+        sender.join(30)
+    assert received == size
+
+
 def test_a_stream_that_is_cut_ends_both_ways(dial: Dial, server: ExecServer, service: socket.socket) -> None:
     """Whoever waits for an exit status hears the end and has no status; the service hears of it too."""
     with dial() as stream, service.accept()[0] as inside:
