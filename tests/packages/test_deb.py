@@ -117,6 +117,7 @@ def test_purge_of_what_was_never_used_leaves_nothing(package: Path, tmp_path: Pa
         before = tree.lines("ls", "-A", "/etc", "/var/lib", "/var/cache", "/opt", "/run", "/usr/bin")
         tree.run(*INSTALL, tree.bring(package))
         tree.run("dpkg", "-P", "devgw")
+        tree.run("mkdir", "-p", "/opt")  # dpkg takes an empty one along, for it is no other package's
         after = tree.lines("ls", "-A", "/etc", "/var/lib", "/var/cache", "/opt", "/run", "/usr/bin")
         backups = {
             "passwd-",

@@ -6,6 +6,7 @@ Its root is an overlay over the tree of `DEVGW_TEST_DEBIAN_TREE`, its network a 
 
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,7 +37,6 @@ mount -t tmpfs tmpfs dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 hostname gw
-echo '127.0.0.1 localhost gw' >etc/hosts
 mkdir -m 700 -p root/.ssh .host
 cat >root/.ssh/authorized_keys
 pivot_root . .host
@@ -88,7 +88,7 @@ def namespace_host(directory: Path) -> Iterator[NamespaceHost]:
     (directory / "root").mkdir()
     key = directory / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=60)
-    group = _cgroups() / f"devgw-test-host-{os.getpid()}-{directory.name}"
+    group = _cgroups() / f"devgw-test-host-{uuid.uuid4()}"
     group.mkdir()
     unshare = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
     boot = ["sh", "-c", _BOOT, "sh", os.environ["DEVGW_TEST_DEBIAN_TREE"], str(directory / "root")]
