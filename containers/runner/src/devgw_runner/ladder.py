@@ -138,10 +138,10 @@ def undo_compile(targets: tuple[nn.Module, ...]) -> None:
     torch._dynamo.reset()  # noqa: SLF001 - torch has no public name for it
 
 
-def rehearse(step: LossStep, batch: Any, autocast: AutocastFactory) -> float:
-    """Run forward and backward once, leave no trace, and return the loss."""
+def rehearse(step: LossStep, batch: Any, autocast: AutocastFactory, through: nn.Module | None = None) -> float:
+    """Run forward and backward once, through a wrapper of the step if one is given, leave no trace; return the loss."""
     with untouched_randomness(), _untraced(step):
-        return _forward_backward(step, batch, autocast)
+        return _forward_backward(step if through is None else through, batch, autocast)
 
 
 def draw(trial: Trial, autocast: AutocastFactory) -> Draw:
@@ -153,7 +153,7 @@ def draw(trial: Trial, autocast: AutocastFactory) -> Draw:
     return Draw(loss, gradients)
 
 
-def _forward_backward(step: LossStep, batch: Any, autocast: AutocastFactory) -> float:
+def _forward_backward(step: nn.Module, batch: Any, autocast: AutocastFactory) -> float:
     with autocast():
         loss, _ = step(batch)
     loss.backward()

@@ -46,7 +46,7 @@ def train(run: RunState, warm_batch: Any) -> int:
             warm_up(run, warm_batch)
     except StopRequested as stop:
         return stop_with_checkpoint(run, stop.signal_number)
-    run.step = wrap_data_parallel(run) if run.plan.parallel.value == "ddp" else run.loss_step
+    run.step = wrap_data_parallel(run, warm_batch) if run.plan.parallel.value == "ddp" else run.loss_step
     if run.plan.graphs.value != "off":
         run.launch_meter = LaunchMeter()
     try:

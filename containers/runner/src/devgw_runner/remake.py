@@ -11,16 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from devgw_runner.batch_tree import split_batch
 from devgw_runner.errors import StopRequested
 from devgw_runner.graphs import LaunchMeter
-from devgw_runner.ladder import Climb, Rung, undo_compile
+from devgw_runner.ladder import Climb, Rung, rehearse, undo_compile
 from devgw_runner.parallel.sharding import check_thawed
 from devgw_runner.parallel.unused import AttentiveDDP
 from devgw_runner.parallel.wrapping import let_go, note_dtypes, wrap_ddp
 from devgw_runner.placement import give_back_gathered
 from devgw_runner.state import RunState
 from devgw_runner.switch_watch import Switched, disagreement
+from devgw_runner.task import batch_samples
 from devgw_runner.warmup import compile_targets, warm_up
+
+ORDER_MATTERS = 3
+"""From so many processes on, a sum of floats depends on the order of its parts."""
 
 MOST_REMAKES = 8
 """So often is a step compiled again, and a switch said: a hook may switch at each step."""
@@ -76,13 +81,14 @@ def follow_switches(run: RunState, batch: Any) -> int:
     _forget_graph(run)
     stop_signal = _compile_again(run, batch) if run.is_compiled else 0
     if run.plan.parallel.value == "ddp":
-        run.step = wrap_data_parallel(run)
+        run.step = wrap_data_parallel(run, batch)
     return stop_signal
 
 
-def wrap_data_parallel(run: RunState) -> AttentiveDDP:
+def wrap_data_parallel(run: RunState, batch: Any) -> AttentiveDDP:
     """Exchange gradients between processes; losses in turns leave each other's parameters unused.
 
+    `batch` is one of the run's, to rehearse with.
     Turns may freeze and thaw within a step, so that all that an optimizer has is taken for trainable.
     """
     unused = run.config.find_unused_parameters or bool(run.task.turns)
@@ -90,7 +96,20 @@ def wrap_data_parallel(run: RunState) -> AttentiveDDP:
     is_begun = run.position.step > 0
     groups = run.state.optimizer.param_groups if run.task.turns else []
     with _thawed(parameter for group in groups for parameter in group["params"]):
-        return wrap_ddp(run.loss_step, run.device, find_unused=unused, is_begun=is_begun)
+        wrapped = wrap_ddp(run.loss_step, run.device, find_unused=unused, is_begun=is_begun)
+    if run.config.deterministic and run.world.size >= ORDER_MATTERS and not unused:
+        _arrange_buckets(run, wrapped, batch)
+    return wrapped
+
+
+def _arrange_buckets(run: RunState, wrapped: AttentiveDDP, batch: Any) -> None:
+    """Let DDP see a backward pass: it then arranges its buckets anew, in the order in which gradients come.
+
+    Where a gradient lies decides in which order the processes' parts of it are added. A resumed run would take its
+    first step with the first arrangement, where one that went on had the second long ago.
+    """
+    samples = batch_samples(batch)
+    rehearse(run.loss_step, split_batch(batch, run.micro_batch, samples)[0], run.autocast, through=wrapped)
 
 
 def _say(run: RunState, switched: Switched) -> None:

@@ -298,6 +298,13 @@ PROCESSES = [
         SWITCHED + "test_processes_that_switch_differently_are_refused[thaw-ddp]",
     ),
     mutant(
+        "three processes add in another order after a resume",
+        "remake.py",
+        "        _arrange_buckets(run, wrapped, batch)\n",
+        "        pass\n",
+        "test_parallel.py::test_three_processes_resume_to_the_same_bits",
+    ),
+    mutant(
         "DDP gives a resumed process the first one's statistics",
         "parallel/wrapping.py",
         "init_sync=not is_begun",
