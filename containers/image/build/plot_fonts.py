@@ -4,6 +4,7 @@ It goes behind matplotlib's own, into the settings that matplotlib ships: a user
 Nothing is written where there is no matplotlib, or no such font.
 """
 
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ FONTS = {
     "wqy-microhei.ttc": "WenQuanYi Micro Hei",
     "NotoSansCJK-Regular.ttc": "Noto Sans CJK JP",
 }
+_FAMILY = re.compile(r"^(#?font\.family: *).*$", re.MULTILINE)
+"""matplotlib reads its own settings without the sign before each line."""
 
 
 def find_font(directory: Path) -> str:
@@ -23,9 +26,11 @@ def find_font(directory: Path) -> str:
 
 
 def add_font(settings: Path, family: str) -> None:
-    """Let a font stand in for what matplotlib's own lacks."""
-    text = settings.read_text(encoding="utf-8")
-    settings.write_text(f"{text.rstrip()}\n\nfont.family: DejaVu Sans, {family}\n", encoding="utf-8")
+    """Let a font stand in for what matplotlib's own lacks: in the line that is there, for none may come twice."""
+    text, count = _FAMILY.subn(rf"\g<1>DejaVu Sans, {family}", settings.read_text(encoding="utf-8"))
+    if count != 1:
+        raise SystemExit(f"{settings} has no line for font.family")
+    settings.write_text(text, encoding="utf-8")
 
 
 def main(own: Path) -> None:

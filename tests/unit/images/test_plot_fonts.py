@@ -31,10 +31,17 @@ def test_the_first_known_font_is_taken(script: dict[str, Any], tmp_path: Path, f
 
 
 def test_it_stands_behind_matplotlibs_own(script: dict[str, Any], tmp_path: Path) -> None:
-    """What matplotlib ships stays as it is, comments included."""
+    """In the one line for it: matplotlib complains of a second one."""
     settings = tmp_path / "matplotlibrc"
-    settings.write_text("#font.family: sans-serif\nlines.linewidth: 2\n")
+    settings.write_text("## font.family says which\n#font.family:  sans-serif\n#font.style:   normal\n")
     script["add_font"](settings, "Droid Sans Fallback")
     assert settings.read_text() == (
-        "#font.family: sans-serif\nlines.linewidth: 2\n\nfont.family: DejaVu Sans, Droid Sans Fallback\n"
+        "## font.family says which\n#font.family:  DejaVu Sans, Droid Sans Fallback\n#font.style:   normal\n"
     )
+
+
+def test_settings_of_another_form_end_the_build(script: dict[str, Any], tmp_path: Path) -> None:
+    settings = tmp_path / "matplotlibrc"
+    settings.write_text("#font.style: normal\n")
+    with pytest.raises(SystemExit, match="no line for font.family"):
+        script["add_font"](settings, "Droid Sans Fallback")
