@@ -99,6 +99,10 @@ class BackupError(DevgwError):
     """A backup that cannot be made, or one that cannot be believed."""
 
 
+class MoveError(DevgwError):
+    """A user who cannot be moved to another host, or not now; they are where they were."""
+
+
 class JournalError(DevgwError):
     """An event that could not be made durable; the act it records must not happen."""
 

@@ -203,6 +203,10 @@ class User:
     uid: int
     created_at: datetime
     disabled: bool = False
+    move: str = ""
+    """The id of a move between hosts that is going on."""
+    closed_because: str = ""
+    """Why nobody gets in under this name, for their screen: they are being moved, or live on another host now."""
 
 
 @dataclass(frozen=True, slots=True)

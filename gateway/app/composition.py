@@ -105,6 +105,11 @@ class App:
     def engine_choice(self) -> EngineChoice:
         return EngineChoice(self.settings, self.gateway_id)
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether environments run on this host, which has their files then."""
+        return self.engine_choice.runs_here
+
     @cached_property
     def engine(self) -> "Engine":
         return self.engine_choice.engine()

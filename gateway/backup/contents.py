@@ -12,10 +12,11 @@ from gateway.config import Settings
 VOLATILE = frozenset(
     {
         "locks", "reserve", "duties.json", "sandboxes", "roots", "run", "run-directories", "proofs.jsonl",
-        "throttle.jsonl", "volumes", "shared", "arrivals", "snapshots", "lost+found",
+        "throttle.jsonl", "volumes", "shared", "moved", "arrivals", "snapshots", "lost+found",
     }
 )  # fmt: skip
-"""Of the state directory: locks, what runs, images (built anew), bans (minutes), and volumes, also shared, by rsync."""
+"""Of the state directory: locks, what runs, images (built anew), bans (minutes), volumes, also shared ones and those
+set aside."""
 RECORDINGS = "recordings"
 REPLACED = "replaced-"
 RESTORING = ".restoring"

@@ -42,6 +42,8 @@ REGISTRY: dict[str, Entry] = {
     "export": Entry("export", ENVIRONMENTS),
     "key": Entry("key", PEOPLE),
     "rename": Entry("rename", PEOPLE),
+    "move": Entry("move", PEOPLE),
+    "move-in": Entry("move_in", PEOPLE),
     "user": Entry("user", PEOPLE),
     "config-ssh": Entry("config_ssh", PEOPLE),
     "policy": Entry("policy", ACCESS),

@@ -56,7 +56,7 @@ def list_users(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: Qui
     rows = [
         (
             one["name"],
-            "shut" if one["disabled"] else "open",
+            _door(one),
             str(one["keys"]),
             str(one["environments"]),
             one["created_at"][:10],
@@ -109,10 +109,19 @@ def enable(
     Output(output, quiet=quiet).done(f"{changed.name} may log in again", {"user": _document(changed)})
 
 
+def _door(document: dict[str, Any]) -> str:
+    """Say whether they get in: `moving` and `moved` are told where to go."""
+    if document["closed_because"]:
+        return "moving" if document["move"] else "moved"
+    return "shut" if document["disabled"] else "open"
+
+
 def _document(user: User) -> dict[str, Any]:
     return {
         "name": user.name,
         "uid": user.uid,
         "disabled": user.disabled,
         "created_at": user.created_at.isoformat(),
+        "move": user.move or None,
+        "closed_because": user.closed_because or None,
     }

@@ -63,6 +63,14 @@ def write_password_hash(layout: Layout, bcrypt_hash: str, uid: int, gid: int) ->
         raise disk_error(exc, layout.config) from exc
 
 
+def read_password_hash(layout: Layout) -> str:
+    """Return the hash of the notebook's password. Raises: StoreError."""
+    try:
+        return (layout.config / PASSWORD).read_text().strip()
+    except OSError as exc:
+        raise disk_error(exc, layout.config) from exc
+
+
 def host_key_line(layout: Layout) -> str:
     """Return the pinned public host key, type and base64."""
     return (layout.config / f"{HOST_KEY}.pub").read_text().strip()

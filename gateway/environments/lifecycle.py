@@ -10,10 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 from gateway.engines.interface import Engine, Image, Load, Progress, Service, ignore_progress
 from gateway.engines.nodes import unreachable
-from gateway.environments.account import EnvironmentAccount, host_key_line, write_account, write_password_hash
+from gateway.environments.account import (
+    EnvironmentAccount,
+    host_key_line,
+    read_password_hash,
+    write_account,
+    write_password_hash,
+)
 from gateway.environments.disks import Disks
 from gateway.environments.layout import Layout
 from gateway.environments.leasing import NO_GPU, EnvironmentLeases, Leasing
@@ -78,6 +85,7 @@ class EnvironmentLifecycle:
         ref = environment.ref
         user = self._users.require(ref.user)
         with self.locks.hold(ref):
+            _require_here(self._users.require(ref.user))
             self.require_known(ref)
             self.require_open_node(environment)
             self.clear_remains(ref)
@@ -97,10 +105,22 @@ class EnvironmentLifecycle:
                 self._start(environment, user, progress, actor)
             return self._table.require(ref)
 
-    def start(self, ref: EnvironmentRef, progress: Progress = ignore_progress, actor: Actor = GATEWAY) -> Environment:
-        """Start a stopped environment; a running one is left alone. Raises: NotFoundError, DevgwError."""
+    def start(
+        self,
+        ref: EnvironmentRef,
+        progress: Progress = ignore_progress,
+        actor: Actor = GATEWAY,
+        *,
+        is_filled: bool = False,
+    ) -> Environment:
+        """Start a stopped environment; a running one is left alone. Raises: NotFoundError, DevgwError.
+
+        With `is_filled` for a user who arrives from another host, so that their files can come into it.
+        """
         with self.locks.hold(ref):
             environment = self._table.require(ref)
+            if not is_filled:
+                _require_here(self._users.require(ref.user))
             _require_not_going(environment)
             self.require_known(ref)
             if environment.state is EnvironmentState.CREATING:
@@ -178,6 +198,27 @@ class EnvironmentLifecycle:
                 self.disks.prepare(ref, 0)
         return refs
 
+    def prepare_files(self, ref: EnvironmentRef, bcrypt_hash: str = "") -> None:
+        """Have the directories of an environment before it starts, for files that come from elsewhere.
+
+        Raises: NotFoundError, StoreError, ConflictError, as a start would.
+        """
+        with self.locks.hold(ref):
+            environment = self._table.require(ref)
+            self.disks.prepare(ref, environment.limits.disk_bytes)
+            layout = self._layout(ref)
+            layout.make(*self.owner(ref))
+            if bcrypt_hash:
+                write_password_hash(layout, bcrypt_hash, *self.owner(ref))
+
+    def password_hash(self, ref: EnvironmentRef) -> str:
+        """Return the hash of the notebook's password. Raises: StoreError."""
+        return read_password_hash(self._layout(ref))
+
+    def volume(self, ref: EnvironmentRef, name: str) -> Path:
+        """Return where a volume's files are, on a host that runs its environments itself."""
+        return self._layout(ref).volumes / name
+
     def clear_remains(self, ref: EnvironmentRef) -> None:
         """Roll a create back and finish a delete that were cut off; the caller holds the lock, so nobody is at it."""
         found = self._table.get(ref)
@@ -196,6 +237,7 @@ class EnvironmentLifecycle:
         """
         with self.locks.hold(ref):
             environment = self._table.require(ref)
+            _require_here(self._users.require(ref.user))
             _require_not_going(environment)
             self.require_known(ref)
             self._engine().stop(ref, self._settings.stop_timeout)
@@ -400,6 +442,13 @@ class EnvironmentLifecycle:
     def _ids(user: User) -> tuple[int, int]:
         """Return uid and gid of a user's environments; a gateway that is not root can own files only as itself."""
         return (user.uid, user.uid) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+
+
+def _require_here(user: User) -> None:
+    """Refuse to run anything of a user who is being moved, or was: a home has one writer. Raises: ConflictError."""
+    if user.closed_because:
+        hint = f"'devgw {'move' if user.move else 'user delete'} {user.name}' brings it to its end"
+        raise ConflictError("user.closed", f"nothing of {user.name}'s runs here: {user.closed_because}", hint)
 
 
 def _require_not_going(environment: Environment) -> None:

@@ -20,6 +20,7 @@ from gateway.operations.nodes import NodeOperations
 from gateway.operations.recorded import Recorded
 from gateway.operations.sessions import SessionOperations
 from gateway.operations.users import UserOperations
+from gateway.policy import PolicyInForce
 from gateway.store.database import Database
 from gateway.store.drains import DrainTable
 from gateway.store.environments import EnvironmentTable
@@ -36,14 +37,17 @@ if TYPE_CHECKING:
     from gateway.engines.image_builder import ImageBuilder
     from gateway.engines.image_store import ImageStore
     from gateway.engines.interface import Engine
+    from gateway.operations.arrival import ArrivalOperations
     from gateway.operations.backup import BackupOperations
     from gateway.operations.bans import BanOperations
     from gateway.operations.channels import ChannelOperations
+    from gateway.operations.departure import DepartureOperations
     from gateway.operations.diagnose import DiagnoseOperations
     from gateway.operations.host_keys import HostKeyOperations
     from gateway.operations.image_contents import ImageContents
     from gateway.operations.image_pruning import PruningOperations
     from gateway.operations.images import ImageOperations
+    from gateway.operations.receiving import Receiver
     from gateway.operations.renaming import RenameOperations
     from gateway.operations.run import RunOperations
     from gateway.operations.user_removal import UserRemoval
@@ -84,11 +88,15 @@ class SiteParts(Protocol):
     @property
     def live_sessions(self) -> LiveSessionTable: ...
     @property
+    def policy(self) -> PolicyInForce: ...
+    @property
     def quarantines(self) -> Quarantines: ...
     @property
     def reconciler(self) -> Reconciler: ...
     @property
     def recorded(self) -> Recorded: ...
+    @property
+    def runs_here(self) -> bool: ...
     @property
     def settings(self) -> Settings: ...
     @property
@@ -152,6 +160,44 @@ class Administration:
             self._site.settings.state_dir,
         )
         return UserRemoval(parts, self._site.recorded)
+
+    @cached_property
+    def departures(self) -> "DepartureOperations":
+        from gateway.operations.departure import DepartureOperations, DepartureParts
+
+        site = self._site
+        parts = DepartureParts(
+            site.settings, site.database, site.environments, lambda: self.environments, site.policy, site.runs_here
+        )
+        return DepartureOperations(parts, site.recorded)
+
+    @cached_property
+    def arrivals(self) -> "ArrivalOperations":
+        from gateway.operations.arrival import ArrivalOperations, ArrivalParts
+
+        site = self._site
+        parts = ArrivalParts(
+            settings=site.settings,
+            database=site.database,
+            lifecycle=site.environments,
+            images=site.channels,
+            gate=site.gate,
+            policy=site.policy,
+            receiver=self._receiver,
+            engine_name=lambda: site.engine.name,
+            runs_here=site.runs_here,
+        )
+        return ArrivalOperations(parts, site.recorded)
+
+    def _receiver(self) -> "Receiver":
+        import os
+
+        from gateway.operations.receiving import HereReceiver, InsideReceiver
+
+        site = self._site
+        if site.runs_here:
+            return HereReceiver(site.environments, is_root=os.geteuid() == 0)
+        return InsideReceiver(site.environments, lambda: site.authority.user_ca_key, site.recorded.actor)
 
     @cached_property
     def keys(self) -> KeyOperations:

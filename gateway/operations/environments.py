@@ -92,6 +92,8 @@ class EnvironmentOperations:
         Raises:
             ConflictError, NotFoundError, DeniedError, LeaseError, EngineError, StoreError: nothing half-made is left.
         """
+        if self._users.get(order.ref.user) is not None:
+            self._users.require_settled(order.ref.user)
         existing = self._table.get(order.ref)
         if existing is not None and existing.state not in {EnvironmentState.CREATING, EnvironmentState.DELETING}:
             raise ConflictError("environment.exists", f"{order.ref} exists already", f"'devgw show {order.ref}'")
@@ -159,6 +161,7 @@ class EnvironmentOperations:
             NotFoundError, DeniedError; ConflictError and StoreError as `EnvironmentLifecycle.grow_disk`.
         """
         environment = self._table.require(ref)
+        self._users.require_settled(ref.user)
         order = CreateOrder(
             ref,
             environment.image,
@@ -176,6 +179,7 @@ class EnvironmentOperations:
     def delete(self, ref: EnvironmentRef, *, force: bool = False, purge: bool = False) -> None:
         """Remove an environment, with `purge` also what its user wrote."""
         self._table.require(ref)
+        self._users.require_settled(ref.user)
         with self._recorded.act("environment.deleted", str(ref), purged=purge):
             self._environments.delete(ref, force=force, purge=purge, actor=self._recorded.actor)
 
@@ -188,6 +192,7 @@ class EnvironmentOperations:
         """Give the notebook another password."""
         bcrypt_hash = hash_password(password)
         self._table.require(ref)
+        self._users.require_settled(ref.user)
         with self._recorded.act("password.changed", str(ref)):
             self._environments.set_password(ref, bcrypt_hash)
 

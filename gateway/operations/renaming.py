@@ -2,7 +2,7 @@
 
 from gateway.environments.relocation import Relocation
 from gateway.errors import ConflictError, UsageError
-from gateway.model import EnvironmentRef, UserName
+from gateway.model import EnvironmentRef, User, UserName
 from gateway.operations.recorded import Recorded
 from gateway.store.database import Database
 from gateway.store.environments import EnvironmentTable
@@ -26,7 +26,7 @@ class RenameOperations:
         Raises: NotFoundError `user.not-found`; ConflictError `user.exists`, `environment.running`,
         `environment.files-in-the-way`, `user.name-used`; StoreError.
         """
-        self._users.require(old)
+        _require_lives_here(self._users.require_settled(old))
         if self._users.get(new) is not None:
             raise ConflictError("user.exists", f"there is a user {new} already", "choose another name")
         names = [one.ref.name for one in self._table.all(old)]
@@ -42,6 +42,7 @@ class RenameOperations:
             hint = f"'devgw rename {old.user} {new.user}' renames a user with all of theirs"
             raise UsageError("environment.other-user", f"{new} would be another user's", hint)
         self._table.require(old)
+        self._users.require_settled(old.user)
         if self._table.get(new) is not None:
             raise ConflictError("environment.exists", f"{new} exists already", f"'devgw show {new}'")
         with self._recorded.failing("environment.renamed", str(old), to=str(new)):
@@ -51,3 +52,10 @@ class RenameOperations:
 
     def _note(self, old: EnvironmentRef, new: EnvironmentRef) -> None:
         self._recorded.note("environment.renamed", str(old), to=str(new))
+
+
+def _require_lives_here(user: User) -> None:
+    """Raises: ConflictError `user.closed`, for one who was moved to another host: the name says where to."""
+    if user.closed_because:
+        hint = f"'devgw user delete {user.name}' forgets them here"
+        raise ConflictError("user.closed", f"{user.name} is not here any more: {user.closed_because}", hint)

@@ -49,7 +49,7 @@ class UserRemoval:
             BackupError: the archive cannot be made; then nothing is removed.
         """
         parts = self._parts
-        user = parts.users.require(name)
+        user = parts.users.require_settled(name)
         environments = parts.table.all(name)
         for environment in environments:
             require_at_rest(environment)

@@ -275,6 +275,8 @@ def _refusal_of(identity: ClientIdentity, current: _CurrentAccounts, decide: Dec
         return Decision(False, _STORE, "the user was deleted")
     if user.disabled:
         return Decision(False, _STORE, "the user is disabled")
+    if user.closed_because:
+        return Decision(False, _STORE, user.closed_because)
     if identity.certificate is None and identity.key.fingerprint not in current.keys[name]:
         return Decision(False, _STORE, "the key was removed")
     decision = decide(LoginRequest(identity.subject, now))

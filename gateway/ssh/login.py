@@ -179,6 +179,8 @@ class Login:
         services = self._runtime.services
         if identity.user.disabled:
             return self._refuse(identity.actor, "the user is disabled")
+        if identity.user.closed_because:
+            return self._refuse(identity.actor, identity.user.closed_because)
         limit = connections_max(self._runtime, identity.user.name)
         if not await self._has_room(identity.user.name, limit):
             return self._refuse(identity.actor, f"you have too many connections open ({limit} are permitted)")

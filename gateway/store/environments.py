@@ -67,19 +67,9 @@ class EnvironmentTable:
 
     def add(self, environment: Environment) -> None:
         """Claim the name. Raises: ConflictError `environment.exists`."""
-        row = {
-            "user": environment.ref.user, "name": environment.ref.name, "state": environment.state,
-            "engine": environment.engine, "image": environment.image,
-            "memory_bytes": environment.limits.memory_bytes, "cpus": environment.limits.cpus,
-            "pids": environment.limits.pids, "shm_bytes": environment.limits.shm_bytes,
-            "gpu_request": environment.gpu_request, "datasets": list(environment.datasets),
-            "egress": environment.egress, "should_run": environment.should_run,
-            "created_at": environment.created_at, "detail": environment.detail,
-            "node_request": environment.node_request, "disk_bytes": environment.limits.disk_bytes,
-        }  # fmt: skip
         try:
             with self._database.transaction(changes_access=True) as connection:
-                connection.execute(insert(ENVIRONMENTS).values(**row))
+                connection.execute(insert(ENVIRONMENTS).values(**row_of(environment)))
         except IntegrityError as exc:
             raise ConflictError(
                 "environment.exists", f"{environment.ref} exists already", f"'devgw show {environment.ref}'"
@@ -140,6 +130,20 @@ class EnvironmentTable:
         with self._database.transaction(changes_access=True) as connection:
             end_leases(connection, ref, datetime.now(UTC))
             connection.execute(delete(ENVIRONMENTS).where(_is(ref)))
+
+
+def row_of(environment: Environment) -> dict[str, object]:
+    """Return what the table has of an environment that was never started."""
+    return {
+        "user": environment.ref.user, "name": environment.ref.name, "state": environment.state,
+        "engine": environment.engine, "image": environment.image,
+        "memory_bytes": environment.limits.memory_bytes, "cpus": environment.limits.cpus,
+        "pids": environment.limits.pids, "shm_bytes": environment.limits.shm_bytes,
+        "gpu_request": environment.gpu_request, "datasets": list(environment.datasets),
+        "egress": environment.egress, "should_run": environment.should_run,
+        "created_at": environment.created_at, "detail": environment.detail,
+        "node_request": environment.node_request, "disk_bytes": environment.limits.disk_bytes,
+    }  # fmt: skip
 
 
 def _is(ref: EnvironmentRef):  # type: ignore[no-untyped-def]  # noqa: ANN202 - SQLAlchemy's expression types say nothing here

@@ -10,10 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from gateway.errors import ConflictError, NotFoundError
 from gateway.model import EnvironmentRef, UserName
 from gateway.store.database import Database
-from gateway.store.schema import ENVIRONMENTS, LIVE_SESSIONS, METADATA, SHARES, USERS
+from gateway.store.schema import ENVIRONMENTS, LIVE_SESSIONS, METADATA, MOVES, SHARES, USERS
 
-_APART = frozenset({ENVIRONMENTS.name, LIVE_SESSIONS.name})
-"""The first is copied; of the second each row goes when its connection ends, which it does now."""
+_APART = frozenset({ENVIRONMENTS.name, LIVE_SESSIONS.name, MOVES.name})
+"""The first is copied; of the second each row goes when its connection ends, which it does now; the third is past."""
 
 
 def rename_user(database: Database, old: UserName, new: UserName) -> None:

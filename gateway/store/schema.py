@@ -48,6 +48,23 @@ USERS = Table(
     Column("uid", Integer, nullable=False, unique=True),
     Column("created_at", UtcDateTime, nullable=False),
     Column("disabled_at", UtcDateTime),
+    Column("move", String(32), nullable=False, server_default=""),  # the id of a move that is going on
+    Column("closed_because", String, nullable=False, server_default=""),  # why nobody gets in: being moved, or moved
+)
+
+MOVES = Table(
+    "moves",
+    METADATA,
+    Column("id", String(32), primary_key=True),  # the same on both hosts
+    Column("side", String(8), nullable=False),  # source, target
+    Column("user", String(31), nullable=False, index=True),
+    Column("other", String, nullable=False),  # the other host, as an administrator named it
+    Column("step", String(16), nullable=False),  # the last that is done, see operations.departure and arrival
+    Column("reason", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("begun_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("detail", JSON, nullable=False),
 )
 
 PUBLIC_KEYS = Table(

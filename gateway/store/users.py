@@ -39,6 +39,14 @@ class Users:
             raise NotFoundError("user.not-found", f"no user {name!r}", "'devgw user list' shows who is known")
         return user
 
+    def require_settled(self, name: str) -> User:
+        """Return a user who is not being moved between hosts. Raises: NotFoundError; ConflictError `move.going-on`."""
+        user = self.require(name)
+        if user.move:
+            hint = f"'devgw move {name}' goes on with it, 'devgw move {name} --abort' puts back"
+            raise ConflictError("move.going-on", f"{name} is being moved to another host", hint)
+        return user
+
     def all(self) -> list[User]:
         """Return everybody, by name."""
         with self._database.reading() as connection:
@@ -53,7 +61,7 @@ class Users:
     def ensure(self, name: UserName, *, uid_start: int) -> User:
         """Return the user, made with the next free uid when new."""
         with self._database.transaction(changes_access=True) as connection:
-            return _user(_row(connection, name) or _make(connection, name, uid_start))
+            return ensure_user(connection, name, uid_start)
 
     def add(self, name: UserName, *, uid_start: int) -> User:
         """Make a user with the next free uid. Raises: ConflictError `user.exists`."""
@@ -91,13 +99,9 @@ class Users:
     def add_key(self, name: UserName, key: PublicKey) -> None:
         """Let a key in. Raises: ConflictError `key.exists`, NotFoundError `user.not-found`."""
         self.require(name)
-        row = {
-            "user": name, "fingerprint": key.fingerprint, "algorithm": key.algorithm, "bits": key.bits,
-            "line": key.line, "comment": key.comment, "added_at": datetime.now(UTC),
-        }  # fmt: skip
         try:
             with self._database.transaction(changes_access=True) as connection:
-                connection.execute(insert(PUBLIC_KEYS).values(**row))
+                connection.execute(insert(PUBLIC_KEYS).values(**key_row(name, key), added_at=datetime.now(UTC)))
         except IntegrityError as exc:
             raise ConflictError(
                 "key.exists", f"{name} has the key {key.fingerprint} already", f"'devgw key list {name}'"
@@ -129,12 +133,26 @@ def _make(connection: Connection, name: str, uid_start: int) -> Row[Any]:
     return connection.execute(select(USERS).where(USERS.c.name == name)).one()
 
 
+def ensure_user(connection: Connection, name: UserName, uid_start: int) -> User:
+    """Return the user, made with the next free uid when new, within the caller's transaction."""
+    return _user(_row(connection, name) or _make(connection, name, uid_start))
+
+
+def key_row(name: str, key: PublicKey) -> dict[str, object]:
+    """Return what the table has of a key, but when it was added and used."""
+    return {
+        "user": name, "fingerprint": key.fingerprint, "algorithm": key.algorithm, "bits": key.bits,
+        "line": key.line, "comment": key.comment,
+    }  # fmt: skip
+
+
 def _keys_of(name: str) -> Select[Any]:
     return select(PUBLIC_KEYS).where(PUBLIC_KEYS.c.user == name).order_by(PUBLIC_KEYS.c.added_at)
 
 
 def _user(row: Row[tuple[object, ...]]) -> User:
-    return User(UserName(row.name), row.uid, row.created_at, disabled=row.disabled_at is not None)
+    disabled = row.disabled_at is not None
+    return User(UserName(row.name), row.uid, row.created_at, disabled, row.move, row.closed_because)
 
 
 def _key(row: Row[tuple[object, ...]]) -> PublicKey:

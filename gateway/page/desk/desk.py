@@ -93,6 +93,8 @@ class Desk:
         user, keys = self._live_accounts.get(subject.user) if is_live else self._site.users.account(subject.user)
         if user is None or user.disabled:
             raise AuthError("page.no-user", "there is no such user any more, or the user is disabled")
+        if user.closed_because:
+            raise AuthError("page.no-user", user.closed_because)
         if subject.certificate is None and subject.key_fingerprint not in {key.fingerprint for key in keys}:
             raise AuthError("page.no-key", "the key of this connection was removed")
         target = ", ".join(f"{name}={value}" for name, value in values.items() if name in _TARGETS)[:200]
