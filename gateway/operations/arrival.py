@@ -45,7 +45,8 @@ from gateway.version import VERSION
 from policies.quantities import show_about
 from policies.requests import CreateRequest, Subject
 
-RESERVED, PLACED, ARRIVED, ABORTING, ABORTED = "reserved", "placed", "arrived", "aborting", "aborted"
+HELD, RESERVED, PLACED, ARRIVED = "held", "reserved", "placed", "arrived"
+ABORTING, ABORTED = "aborting", "aborted"
 LOCK = EnvironmentName("=move")
 """The name of the lock that all of a user's move is made under; no environment can have it."""
 
@@ -102,14 +103,16 @@ class ArrivalOperations:
                 self._require_room(said)
                 notes = self._require_permitted(said)
                 why = f"you are being moved here from {said.source}, and are not here yet"
-                move = Move(said.id, "target", user, said.source, RESERVED, said.reason, said.by)
+                move = Move(said.id, "target", user, said.source, HELD, said.reason, said.by)
                 with self._recorded.failing("move.begun", **_about(said)):
                     rows = [self._row(user, one, is_filled=True) for one in said.environments]
                     reserve(self._parts.database, move, rows, self._parts.settings.environments.uid_start, why)
-                self._recorded.note("move.begun", **_about(said))
-                move = self._moves.require(said.id)
             else:
-                move, notes = self.require(said.id), ()
+                notes = ()
+            move = self.require(said.id)
+            if move.step == HELD:
+                self._recorded.note("move.begun", **_about(said))
+                move = self._moves.advance(move, RESERVED)
             if move.step == RESERVED:
                 for one in said.environments:
                     ref = EnvironmentRef(user, EnvironmentName(one.name))
@@ -163,7 +166,7 @@ class ArrivalOperations:
                 hint = f"'devgw move {move.user}' on {move.other} finishes it; then move them back"
                 raise ConflictError("move.too-late", message, hint)
             with self._recorded.failing("move.aborted", user=move.user, move=move.id):
-                if move.step == RESERVED:
+                if move.step in {HELD, RESERVED}:
                     move = self._moves.advance(move, ABORTING)
                 if move.step == ABORTING:
                     self._remove_files(move.user)
