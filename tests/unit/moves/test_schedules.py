@@ -11,6 +11,10 @@ from tests.fakes.engine import Crash
 from tests.unit.moves.conftest import KEY
 from tests.unit.moves.two_hosts import ALICE, MAIN, PROJ, TwoHosts
 
+LEAST_STEPS = {"source": 45, "target": 15}
+STRIDES = pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
+"""A few of the steps for every change; each of them in the long run."""
+
 
 def require_moved(hosts: TwoHosts) -> None:
     """She is on the target with all that is hers, and the source tells her so and keeps what it had."""
@@ -46,12 +50,13 @@ def require_back(hosts: TwoHosts) -> None:
     assert source.runs()
 
 
+@STRIDES
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_move_killed_at_any_step_is_finished_by_the_same_command(
-    make_hosts: Callable[[], TwoHosts], side: str
+    make_hosts: Callable[[], TwoHosts], side: str, stride: int
 ) -> None:
-    """Each of its steps, one after the other, until it gets through."""
-    for at in range(400):
+    """Its steps, one after the other, until it gets through."""
+    for at in range(0, 400, stride):
         hosts = make_hosts()
         with hosts.killed(at, side) as steps, suppress(Crash, DevgwError):
             hosts.move()
@@ -62,16 +67,19 @@ def test_a_move_killed_at_any_step_is_finished_by_the_same_command(
             hosts.move()
         require_moved(hosts)
         if taken <= at:
-            assert at > 12, "there are more steps than that"
+            assert at > LEAST_STEPS[side], "there are more steps than that"
             return
     raise AssertionError("it never gets through")
 
 
+@STRIDES
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_a_move_killed_at_any_step_is_put_back_or_too_late(make_hosts: Callable[[], TwoHosts], side: str) -> None:
+def test_a_move_killed_at_any_step_is_put_back_or_too_late(
+    make_hosts: Callable[[], TwoHosts], side: str, stride: int
+) -> None:
     """Once the target has opened its door, `--abort` says so, and the same command again finishes it."""
     outcomes = set()
-    for at in range(400):
+    for at in range(0, 400, stride):
         hosts = make_hosts()
         with hosts.killed(at, side) as steps, suppress(Crash, DevgwError):
             hosts.move()
@@ -106,13 +114,14 @@ def _put_back(hosts: TwoHosts) -> str:
     return "too late"
 
 
+@STRIDES
 @pytest.mark.parametrize("side", ["source", "target"])
 @pytest.mark.parametrize("until", ["begin/done", "copy/done", "activate"])
 def test_an_abort_killed_at_any_step_is_finished_by_the_same_command(
-    make_hosts: Callable[[], TwoHosts], side: str, until: str
+    make_hosts: Callable[[], TwoHosts], side: str, until: str, stride: int
 ) -> None:
     """Begun after the name was kept, in the first copies, and just before the door would open there."""
-    for at in range(200):
+    for at in range(0, 200, stride):
         hosts = make_hosts()
         _move_until(hosts, until)
         with hosts.killed(at, side) as steps, suppress(Crash, DevgwError):

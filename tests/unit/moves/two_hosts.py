@@ -7,6 +7,7 @@ each of them it is checked that nobody could be at work on both hosts.
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,16 +17,19 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from gateway.audit.event import Event
 from gateway.audit.read import Filter, stream
 from gateway.audit.record import Record
 from gateway.config import load_settings
 from gateway.environments.disks import Disks
-from gateway.model import EnvironmentRef, UserName
+from gateway.gate import Recorder
+from gateway.model import Actor, EnvironmentRef, UserName
 from gateway.moves.description import Description, Reply
 from gateway.operations.administration import Administration
 from gateway.operations.departure import DepartureOperations, MoveOrder
 from gateway.operations.environments import CreateOrder
 from gateway.operations.receiving import Receiver
+from gateway.operations.recorded import Recorded
 from gateway.store.database import Database
 from tests.cli.services import AnsweringEngine
 from tests.cli.site import GPUS, SiteApp
@@ -78,8 +82,28 @@ class HostApp(SiteApp):
         return Disks(self.settings.state_dir, why_not=lambda: "no disk is made in these tests")
 
     @cached_property
+    def recorded(self) -> Recorded:
+        return Recorded(_SteppedRecorder(self.journal, self.at_step), Actor("admin", "root"))
+
+    @cached_property
     def administration(self) -> Administration:
         return _Administration(self)
+
+
+class _SteppedRecorder:
+    """A journal that tells of each record of an administrator's, before it and once it is durable."""
+
+    def __init__(self, recorder: Recorder, at_step: Hook) -> None:
+        self._recorder = recorder
+        self._at_step = at_step
+
+    def submit(self, event: Event) -> "Future[None]":
+        self._at_step("record")
+        self._recorder.submit(event).result()
+        self._at_step("record/done")
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 class _Administration(Administration):
