@@ -70,4 +70,4 @@ class _over_ssh:  # noqa: N801 - it reads as a with block
             self._on_killed()
             raise MoveError("move.unreachable", "the connection was lost") from exc
         if isinstance(exc, DevgwError):
-            raise MoveError("move.refused", f"target: {exc.message}", exc.hint, exit_code=exc.exit_code) from exc
+            raise MoveError("move.refused", f"root@target: {exc.message}", exc.hint, exit_code=exc.exit_code) from exc

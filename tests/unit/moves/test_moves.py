@@ -315,7 +315,7 @@ def test_what_the_target_refuses_changes_nothing(
     with pytest.raises(MoveError) as refused:
         hosts.move()
     assert (refused.value.exit_code, said in refused.value.message) == (code, True), refused.value.message
-    assert refused.value.message.startswith("target: ")
+    assert refused.value.message.startswith("root@target: ")
     assert (hosts.source.is_open(), hosts.source.runs()) == (True, True)
     assert hosts.source.app.users.require(ALICE).move == ""
     assert hosts.target.app.users.get(ALICE) == known
