@@ -50,7 +50,7 @@ class Target(Protocol):
         """Make a volume there as this directory is here; with `may_change` it is in use meanwhile.
 
         Raises:
-            MoveError: as `ask`, but for the exit code, which rsync does not hand on; `move.copy-failed`, `move.no-rsync`.
+            MoveError: `move.copy-failed`, `move.no-rsync`; and as `ask`, without the exit code: rsync has its own.
         """
 
 

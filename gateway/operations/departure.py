@@ -4,6 +4,7 @@ The same command again goes on from the last step; before the target has opened 
 (ADR 0026).
 """
 
+import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -31,6 +32,7 @@ from gateway.store.environments import EnvironmentTable
 from gateway.store.moves import Move, MoveTable
 from gateway.store.moving import leave
 from gateway.store.users import Users
+from gateway.version import VERSION
 
 MOVED_DIRECTORY = "moved"
 _AT_REST = frozenset({EnvironmentState.STOPPED, EnvironmentState.FAILED})
@@ -293,6 +295,9 @@ class DepartureOperations:
         by = self._recorded.actor.name
         move = Move(move_id, "source", user.name, order.to, Step.BEGUN, order.reason, by, detail=words)
         reply = self._target_of(move).ask("check", self._said.of(move))
+        if _numbers(reply.devgw) < _numbers(VERSION):
+            message = f"{order.to} has devgw {reply.devgw}, and this is {VERSION}: rows of a newer one are none of its"
+            raise MoveError("move.older", message, "bring devgw there to this version first")
         return move, reply
 
     def _require_movable(self, user: UserName) -> None:
@@ -352,6 +357,10 @@ class DepartureOperations:
 def _too_late(move: Move) -> ConflictError:
     hint = f"'devgw move {move.user}' goes on; then move them back from there"
     return ConflictError("move.too-late", f"{move.user} is, or may be, on {move.other} already", hint)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"[0-9]+", version))
 
 
 def _others(volumes: Path, known: Collection[str]) -> list[str]:

@@ -304,6 +304,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.emits("move.failed")
 @pytest.mark.parametrize(("change", "code", "said"), REFUSED, ids=[row[0].__name__ for row in REFUSED])
 def test_what_the_target_refuses_changes_nothing(
     hosts: TwoHosts, monkeypatch: pytest.MonkeyPatch, change: Callable[[TwoHosts], None], code: int, said: str
@@ -320,6 +321,16 @@ def test_what_the_target_refuses_changes_nothing(
     assert hosts.source.app.users.require(ALICE).move == ""
     assert hosts.target.app.users.get(ALICE) == known
     assert hosts.source.records()[-1].code == "move.failed"
+
+
+@pytest.mark.parametrize("version", ["0.0.9", "0.1", ""])
+def test_an_older_target_is_refused_before_anything_begins(hosts: TwoHosts, version: str, monkeypatch) -> None:
+    monkeypatch.setattr("gateway.operations.departure.VERSION", "0.1.1")
+    monkeypatch.setattr("gateway.operations.arrival.VERSION", version)
+    with pytest.raises(MoveError) as refused:
+        hosts.move()
+    assert refused.value.code == "move.older"
+    assert (hosts.source.is_open(), hosts.target.app.users.get(ALICE)) == (True, None)
 
 
 HERE: list[tuple[MoveOrder, type[DevgwError], str]] = [
