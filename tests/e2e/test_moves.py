@@ -1,0 +1,199 @@
+"""A user moves between two real gateways: a real sshd and rsync between them, real environments on both."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine_variables import engine_variables
+from tests.support.gateway_process import GatewayProcess, poll
+from tests.support.ssh_login import AdministratorLogin, administrator_login
+
+pytestmark = pytest.mark.engine
+_MOST_TRIES = 60
+_MOVE_SECONDS = 300
+_STEPS_OF_SOURCE = ["begun", "announced", "reserved", "copied", "closed", "stopped", "filled", "moved", "done"]
+_STEPS_OF_TARGET = ["held", "reserved", "placed", "arrived"]
+
+
+@dataclass
+class TwoGateways:
+    """The source, which serves and has alice, the target, which serves, and the way from the one to the other."""
+
+    source: GatewayProcess
+    target: GatewayProcess
+    login: AdministratorLogin
+    program: str = "gateway"
+    marks: dict[str, Path] = field(default_factory=dict)
+
+    def move(self, *arguments: str, ssh: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run `devgw move alice …` on the source; the target's command is called with its own directories."""
+        own = {name: value for name, value in self.target.environ.items() if name.startswith("DEVGW_")}
+        own |= {"DYING_MARKS": str(self.marks["target"])} if self.marks else {}
+        words = [f"{name}={value}" for name, value in own.items()]
+        remote = shlex.join(["env", "-C", str(Path(__file__).parents[2]), *words, sys.executable, "-m", self.program])
+        command = [sys.executable, "-m", self.program, "move", "alice", *arguments]
+        command += ["--ssh", ssh or self.login.ssh(), "--devgw", remote]
+        variables = self.source.environ | ({"DYING_MARKS": str(self.marks["source"])} if self.marks else {})
+        return subprocess.run(
+            command, env=variables, capture_output=True, text=True, timeout=_MOVE_SECONDS, check=False,
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+
+    def doors(self) -> dict[str, str | None]:
+        """Return why alice is not let in on each host; None where she is."""
+        found: dict[str, str | None] = {}
+        for name, gateway in (("source", self.source), ("target", self.target)):
+            users = {one["name"]: one for one in gateway.devgw_json("user", "list")["users"]}
+            found[name] = users["alice"]["closed_because"] if "alice" in users else "nobody"
+        return found
+
+
+@pytest.fixture
+def gateways(tmp_path: Path) -> Iterator[TwoGateways]:
+    source, target = (GatewayProcess(tmp_path / name, engine_variables()) for name in ("source", "target"))
+    for gateway in (source, target):
+        gateway.root.mkdir()
+    try:
+        with administrator_login(tmp_path / "ssh") as login:
+            for gateway in (source, target):
+                gateway.devgw("init")
+            source.create("alice")
+            (target.root / "keys").symlink_to(source.root / "keys")
+            source.serve()
+            target.serve()
+            assert (
+                source.ssh("alice", "echo 'chapter 1' >~/thesis; ln -s thesis ~/link; chmod 640 ~/thesis").returncode
+                == 0
+            )
+            assert (
+                source.ssh(
+                    "alice", "head -c 3000000 /dev/urandom >/checkpoints/last; cat >/workspace/x", stdin=b"x"
+                ).returncode
+                == 0
+            )
+            yield TwoGateways(source, target, login)
+    finally:
+        source.close()
+        target.close()
+
+
+def require_moved(gateways: TwoGateways, password_hash: bytes, checkpoint: bytes) -> None:
+    """She works on the target with what she had; the source says where she is."""
+    source, target = gateways.source, gateways.target
+    done = target.ssh(
+        "alice", "cat ~/link; stat -c %a:%U ~/thesis; sha256sum </checkpoints/last; cat /workspace/x; id -un"
+    )
+    assert done.stdout.split(b"\n")[:2] == [b"chapter 1", b"640:alice"], done.stderr
+    assert checkpoint in done.stdout
+    assert done.stdout.endswith(b"xalice\n")
+    found = target.root / "state/environments/alice/main/config/notebook_password"
+    assert found.read_bytes() == password_hash
+    refused = source.ssh("alice", "true")
+    assert refused.returncode == 255
+    assert f"ssh -p {target.port}".encode() in refused.stderr, refused.stderr
+    assert source.devgw_json("list")["environments"] == []
+    ids = set()
+    for gateway in (source, target):
+        assert gateway.devgw("audit", "verify").returncode == 0
+        lines = gateway.devgw("audit", "log", "--action", "move", "-o", "json").stdout.splitlines()
+        records = [json.loads(line) for line in lines]
+        assert {"move.begun", "move.completed"} <= {one["code"] for one in records}
+        ids |= {one["detail"]["move"] for one in records}
+    assert len(ids) == 1
+
+
+def known(gateways: TwoGateways) -> tuple[bytes, bytes]:
+    """Return what must be the same afterwards: the password's hash, and a file's."""
+    config = gateways.source.root / "state/environments/alice/main/config"
+    digest = gateways.source.ssh("alice", "sha256sum </checkpoints/last").stdout.split()[0]
+    return (config / "notebook_password").read_bytes(), digest
+
+
+def test_a_user_moves_and_works_on_there(gateways: TwoGateways) -> None:
+    """While she is connected: she is told why it ends, and where she goes."""
+    before = known(gateways)
+    checked = gateways.move("--to", "root@127.0.0.1", "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert gateways.doors() == {"source": None, "target": "nobody"}
+    with subprocess.Popen(
+        gateways.source.ssh_command("alice", "sleep 1000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as session:
+        done = gateways.move("--to", "root@127.0.0.1", "--reason", "gpu1 is retired")
+        said = session.communicate(timeout=60)[1]
+    assert done.returncode == 0, done.stderr
+    assert b"moved to 127.0.0.1" in said, said
+    require_moved(gateways, *before)
+
+
+def test_a_move_that_is_killed_at_each_step_of_both_hosts_is_finished(gateways: TwoGateways, tmp_path: Path) -> None:
+    """By SIGKILL, before each step is durable and after it; at no time she is let in on both."""
+    before = known(gateways)
+    gateways.program = "tests.support.dying_devgw"
+    gateways.marks = {side: tmp_path / f"marks-{side}" for side in ("source", "target")}
+    for marks in gateways.marks.values():
+        marks.mkdir()
+    for tries in range(_MOST_TRIES):
+        done = gateways.move("--to", "root@127.0.0.1")
+        assert (
+            None not in gateways.doors().values()
+            or "you are" in str(gateways.doors())
+            or "nobody" in gateways.doors().values()
+        )
+        assert list(gateways.doors().values()) != [None, None]
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0, done.stderr
+    died = {side: {path.name for path in marks.iterdir()} for side, marks in gateways.marks.items()}
+    for side, steps in (("source", _STEPS_OF_SOURCE), ("target", _STEPS_OF_TARGET)):
+        assert died[side] == {f"{moment}-{step}" for moment in ("before", "after") for step in steps}
+    assert tries >= 2 * len(_STEPS_OF_TARGET)
+    require_moved(gateways, *before)
+
+
+def test_a_move_that_is_put_back_lets_the_user_work_on(gateways: TwoGateways, tmp_path: Path) -> None:
+    """Killed when the door was shut; her environment runs again, and the target has nothing of her."""
+    gateways.program = "tests.support.dying_devgw"
+    gateways.marks = {side: tmp_path / f"marks-{side}" for side in ("source", "target")}
+    for side, steps in (("source", [*_STEPS_OF_SOURCE, "aborting", "aborted"]), ("target", _STEPS_OF_TARGET)):
+        gateways.marks[side].mkdir()
+        for step in steps:
+            for moment in ("before", "after"):
+                if (side, step, moment) != ("source", "stopped", "after"):
+                    (gateways.marks[side] / f"{moment}-{step}").touch()
+    assert gateways.move("--to", "root@127.0.0.1").returncode == -9
+    doors = gateways.doors()
+    assert "you are being moved to 127.0.0.1" in str(doors["source"])
+    assert gateways.source.ssh("alice", "true").returncode == 255
+    tries = [gateways.move("--abort").returncode for _try in range(4)]
+    assert 0 in tries, tries
+    assert gateways.doors() == {"source": None, "target": "nobody"}
+    done = poll(lambda: _works(gateways.source), "alice's login", 60)
+    assert done.stdout == b"chapter 1\n"
+    assert not (gateways.target.root / "state/volumes/alice").exists()
+
+
+def _works(gateway: GatewayProcess) -> "subprocess.CompletedProcess[bytes] | None":
+    done = gateway.ssh("alice", "cat ~/thesis")
+    return done if done.returncode == 0 else None
+
+
+def test_a_stranger_to_ssh_is_one_line(gateways: TwoGateways) -> None:
+    """A key that is not let in, a host whose key is another one, a name that is none; nothing has begun."""
+    login = gateways.login
+    cases = {
+        "Permission denied": login.ssh(key="stranger"),
+        "Host key verification failed": login.ssh(known_hosts="false_hosts"),
+    }
+    for said, ssh in cases.items():
+        done = gateways.move("--to", "root@127.0.0.1", ssh=ssh)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("devgw: error:")]
+        assert (done.returncode, len(lines), said in lines[0]) == (1, 1, True), done.stderr
+        assert "devgw: hint:" in done.stderr
+    assert gateways.move("--to", "-oProxyCommand=id").returncode == 2
+    assert gateways.doors() == {"source": None, "target": "nobody"}
