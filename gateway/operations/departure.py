@@ -122,6 +122,8 @@ class DepartureOperations:
         """
         with self._alone(order.user):
             user = self._users.require(order.user)
+            if (gone := self._gone(user, order)) is not None:
+                return Moved(gone)
             if not user.move:
                 progress("asking the other host")
                 with self._recorded.failing("move.begun", user=order.user, other=order.to, why=order.reason):
@@ -276,6 +278,11 @@ class DepartureOperations:
             self._parts.environment_operations().start(ref)
         except DevgwError as exc:
             self._notes.append(f"{ref} does not run again: {exc.message}")
+
+    def _gone(self, user: User, order: MoveOrder) -> Move | None:
+        """Return the move that is asked for and done: a command that was killed behind its last step says so too."""
+        last = self._moves.last_away(user.name) if user.closed_because and not user.move else None
+        return last if last is not None and last.step == Step.DONE and order.to in {"", last.other} else None
 
     # Its beginning
 

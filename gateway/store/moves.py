@@ -59,6 +59,10 @@ class MoveTable:
             row = connection.execute(query).one_or_none()
         return None if row is None else _move(row)
 
+    def last_away(self, user: str) -> Move | None:
+        """Return the last move of a user to another host."""
+        return next((move for move in reversed(self.all("source")) if move.user == user), None)
+
     def all(self, side: Side) -> list[Move]:
         """Return all moves of one side, oldest first."""
         query = select(MOVES).where(MOVES.c.side == side).order_by(MOVES.c.begun_at, MOVES.c.id)

@@ -359,8 +359,9 @@ def test_two_moves_of_one_user_are_one(half_way: TwoHosts) -> None:
 
 
 def test_who_is_on_another_host_is_not_moved_from_here_nor_put_back(hosts: TwoHosts) -> None:
-    hosts.move()
-    for act, code in ((hosts.move, "user.closed"), (hosts.abort, "move.none")):
+    moved = hosts.move()
+    assert hosts.move().move == moved.move  # said again, and nothing is done
+    for act, code in ((lambda: hosts.move("root@elsewhere"), "user.closed"), (hosts.abort, "move.none")):
         with pytest.raises(DevgwError) as refused:
             act()
         assert refused.value.code == code
