@@ -1,6 +1,6 @@
 """The target's side of a move: a user from another host gets a name, files, keys and history here, and then the door.
 
-Each step is one transaction that is done once; asking for it again answers as the first time (ADR 0026).
+Each step is one transaction that is done once; asking for it again answers as the first time (ADR 0027).
 """
 
 import shutil

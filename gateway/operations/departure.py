@@ -1,7 +1,7 @@
 """The source's side of a move: a user goes to another host, step by step, each done and written down before the next.
 
 The same command again goes on from the last step; before the target has opened its door, a move can be put back
-(ADR 0026).
+(ADR 0027).
 """
 
 import re
