@@ -70,7 +70,7 @@ class InsideReceiver:
 
         words = _checked(volume, arguments)
         self._lifecycle.start(ref, actor=self._actor, is_filled=True)
-        target = f"/home/{ref.user}" if volume == "home" else f"/{volume}"
+        target = "." if volume == "home" else f"/{volume}"  # a command begins in the user's home
         outcome = Outcome()
         program = AttachedExec(
             door=Door(ref, self._lifecycle.host_key(ref), self._user_ca_key()),

@@ -431,3 +431,11 @@ def fake_move():
     from gateway.store.moves import Move
 
     return Move("0" * 32, "source", ALICE, "root@target", "begun")
+
+
+def test_who_has_arrived_may_get_another_name_and_the_record_of_the_move_stays(hosts: TwoHosts) -> None:
+    """What happened, happened under the old name."""
+    hosts.move()
+    hosts.target.app.administration.names.rename_user(ALICE, UserName("alicia"))
+    assert [one.user for one in hosts.target.app.administration.arrivals.all()] == ["alice"]
+    assert hosts.target.app.environments.start(EnvironmentRef.parse("alicia")).state is EnvironmentState.RUNNING
