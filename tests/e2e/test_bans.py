@@ -88,6 +88,11 @@ def break_policy(gateway: TestGateway) -> None:
     gateway.policy = closed_at_night
 
 
+def move_away(gateway: TestGateway) -> None:
+    moved = replace(gateway.directory.users["alice"], closed_because="you are on gpu2 now: ssh -p 2222 alice@gpu2")
+    gateway.directory.users["alice"] = moved
+
+
 def disable(gateway: TestGateway) -> None:
     users = gateway.directory.users
     users["alice"] = replace(users["alice"], disabled=True)
@@ -117,6 +122,7 @@ def break_journal(gateway: TestGateway) -> None:
     [
         (break_policy, b"closed at night"),
         (disable, b"the user is disabled"),
+        (move_away, b"you are on gpu2 now: ssh -p 2222 alice@gpu2"),
         (break_database, b"the gateway cannot decide logins at the moment"),
         (break_journal, b"no space left on device"),
     ],

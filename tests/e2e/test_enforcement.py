@@ -52,6 +52,11 @@ def disable(gateway: TestGateway) -> None:
     gateway.directory.users["alice"] = replace(gateway.directory.users["alice"], disabled=True)
 
 
+def move_away(gateway: TestGateway) -> None:
+    moved = replace(gateway.directory.users["alice"], closed_because="you are on gpu2 now: ssh -p 2222 alice@gpu2")
+    gateway.directory.users["alice"] = moved
+
+
 def delete_user(gateway: TestGateway) -> None:
     del gateway.directory.users["alice"]
 
@@ -73,6 +78,7 @@ def leave_hours(gateway: TestGateway) -> None:
     [
         (remove_key, b"the key was removed"),
         (disable, b"the user is disabled"),
+        (move_away, b"you are on gpu2 now: ssh -p 2222 alice@gpu2"),
         (delete_user, b"the user was deleted"),
         (leave_hours, b"the laboratory is closed"),
     ],
