@@ -1,10 +1,13 @@
 """JupyterLab as a person sees it: a browser on a real `ssh -L`, the password, a cell and a plot."""
 
+import re
+
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.e2e.conftest import ServedUsers
 from tests.support.chromium import opened
+from tests.support.gateway_process import GatewayProcess, poll
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
 
@@ -25,6 +28,44 @@ def test_a_person_logs_in_runs_a_cell_and_sees_a_plot(served_users: ServedUsers,
         assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts() == []
         assert page.locator(".jp-Dialog").count() == 0
         assert "news" not in " ".join(page.locator(".Toastify__toast").all_inner_texts()).lower()
+
+
+def test_the_status_bar_shows_the_disk_and_warns(fresh_gateway: GatewayProcess, browser: Browser) -> None:
+    """Used of granted; at 80 and at 95 % it is coloured and a notification says what helps, and is quiet afterwards.
+
+    Who has no disk of their own sees nothing there.
+    """
+    gateway = fresh_gateway
+    try:
+        password = gateway.create("alice", "--disk", "256MiB")
+        other = gateway.create("bob")
+        gateway.serve()
+        told = gateway.root / "state/environments/alice/main/config/disk.json"
+        poll(told.exists, "the gateway's first look at the disk", 90)
+        with gateway.tunnel("alice") as port, opened(browser, f"http://localhost:{port}") as page:
+            log_in(page, password)
+            item = page.locator(".devgw-disk")
+            expect(item).to_have_text(re.compile(r"^Disk: [0-9.]+ MiB of 2[0-9.]+ MiB \([0-9]+ %\)$"))
+            expect(item).to_have_attribute("data-level", "0")
+            for kept_mebibytes, level in ((30, "80"), (6, "95")):
+                gateway.ssh(
+                    "alice",
+                    f"head -c $(( $(df -B1 --output=avail ~ | tail -1) - ({kept_mebibytes} << 20) ))"
+                    f" /dev/zero >~/fill{level}",
+                )
+                expect(item).to_have_attribute("data-level", level)
+                expect(page.locator(".Toastify__toast", has_text="your disk is").last).to_be_visible()
+            gateway.ssh("alice", "rm ~/fill*")
+            expect(item).to_have_attribute("data-level", "0")
+        with gateway.tunnel("bob") as port, opened(browser, f"http://localhost:{port}") as page:
+            log_in(page, other)
+            with page.expect_response(re.compile("/devgw/disk")) as answer:
+                pass
+            assert answer.value.json() == {}
+            expect(page.locator(".devgw-disk")).to_be_hidden()
+    finally:
+        for user in ("alice", "bob"):
+            gateway.devgw("delete", user, "--force", "--purge", "--yes", expect=None)
 
 
 def log_in(page: Page, password: str) -> None:

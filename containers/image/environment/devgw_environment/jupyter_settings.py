@@ -4,12 +4,17 @@ Access control is not here but on the command line (`notebook.py`), where no fil
 """
 
 import os
+from pathlib import Path
 
 from devgw_environment.jupyter_page import prepare_page
 
 c = get_config()  # noqa: F821 - Jupyter puts it into this file's namespace
 
-c.ServerApp.jpserver_extensions = {"devgw_environment.socket_keeper": True, "devgw_environment.kernel_watch": True}
+c.ServerApp.jpserver_extensions = {
+    "devgw_environment.socket_keeper": True,
+    "devgw_environment.kernel_watch": True,
+    "devgw_environment.disk_status": True,
+}
 c.ServerApp.terminado_settings = {"shell_command": [os.environ.get("SHELL", "/bin/sh"), "-l"]}
 c.ServerApp.quit_button = False
 c.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 100_000_000
@@ -23,3 +28,4 @@ c.ServerApp.tornado_settings = {"page_config_hook": prepare_page}
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"
+c.LabApp.extra_labextensions_path = [str(Path(__file__).with_name("labextensions"))]
