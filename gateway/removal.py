@@ -64,8 +64,8 @@ class _Removal:
 
     def __init__(self, parent: int, place: Path) -> None:
         self._place = place
-        self._mount = _mount_of(parent)
-        self._levels = [_Level("", _identity_of(parent))]
+        self._mount = mount_of(parent)
+        self._levels = [_Level("", identity_of(parent))]
         self._here = os.dup(parent)
         self._failures: list[OSError] = []
 
@@ -127,13 +127,13 @@ class _Removal:
             else:
                 self._fail(exc, name, self._levels[-1])
             return
-        if _mount_of(directory) != self._mount:
+        if mount_of(directory) != self._mount:
             os.close(directory)
             self._fail(OSError(errno.EBUSY, "another file system is mounted there"), name, self._levels[-1])
             return
         os.close(self._here)
         self._here = directory
-        self._levels.append(_Level(name, _identity_of(directory)))
+        self._levels.append(_Level(name, identity_of(directory)))
 
     def _open_directory(self, name: str) -> int:
         """Open a directory of this one, and make it one that can be emptied."""
@@ -169,7 +169,7 @@ class _Removal:
         above = os.open("..", _OPEN_DIRECTORY, dir_fd=self._here)
         os.close(self._here)
         self._here = above
-        if _identity_of(above) != self._levels[-1].identity:
+        if identity_of(above) != self._levels[-1].identity:
             raise OSError(errno.ESTALE, "it was moved while it was being removed", self._shown(level.name))
         if level.failed:
             self._levels[-1].failed.add(level.name)
@@ -240,12 +240,13 @@ def _clear_flags(descriptor: int) -> None:
         return
 
 
-def _identity_of(descriptor: int) -> tuple[int, int]:
+def identity_of(descriptor: int) -> tuple[int, int]:
+    """Return what a file is known by as long as it is open."""
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino
 
 
-def _mount_of(descriptor: int) -> str:
+def mount_of(descriptor: int) -> str:
     """Return the mount a descriptor lies in; a bind mount is one of its own (proc_pid_fdinfo(5))."""
     text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
     return next((line for line in text.splitlines() if line.startswith("mnt_id:")), "")

@@ -269,9 +269,7 @@ class App:
     @cached_property
     def disks(self) -> Disks:
         """The disks of environments; an engine's daemon must see what is mounted."""
-        if not self.engine_choice.runs_here:
-            return Disks(self.settings.state_dir, why_not=lambda: "each volume in a cluster has the size of its claim")
-        return Disks(self.settings.state_dir, lambda: self.engine_choice.daemons())  # noqa: PLW0108 - asked when it is needed
+        return Disks.of(self.settings, self.database, self.engine_choice)
 
     def open_hosts(self, user: UserName, egress: Egress) -> OpenHosts:
         """Return what an environment is told of hosts outside."""

@@ -47,7 +47,8 @@ def parse_memory(text: str) -> int:
 
 def parse_disk(text: str, option: str) -> int:
     """Return bytes; a number without a unit is refused. Raises: UsageError `disk.bad`."""
-    from gateway.environments.disk_image import LEAST_BYTES, whole_blocks
+    from gateway.environments.disk_image import whole_blocks
+    from gateway.environments.disk_limit import LEAST_BYTES
     from policies.quantities import parse_size as parse_with_unit
 
     try:

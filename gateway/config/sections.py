@@ -109,6 +109,8 @@ class EnvironmentSettings(_Section):
     """And for the second time; nothing is stopped sooner than so long after a first warning."""
     stop_grace: Duration = Field(default=300)
     """Time between the end of a lease, or of patience with an idle environment, and the request to save."""
+    disk_enforcement: Literal["auto", "project-quota", "image", "none"] = "auto"
+    """What keeps the size of a new disk. `auto`: project quotas where they hold, else ext4 images. Prudent: auto."""
     save_time: Duration = Field(default=60)
     """Time that running jobs have for a checkpoint before the environment is stopped."""
 

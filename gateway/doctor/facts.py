@@ -89,6 +89,10 @@ class DiskFacts:
     """Environments that have a size which nothing keeps, each with the reason."""
     nearly_full: tuple[str, ...] = ()
     unsized: int = 0
+    way: str = ""
+    """What keeps the size of a disk that is made now."""
+    leavable: str = ""
+    """Why users could leave the projects that bound them; empty where there are none, or they could not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,8 +156,12 @@ def judge_disks(disks: DiskFacts) -> Finding:
     if disks.nearly_full:
         more = f", and {len(disks.nearly_full) - 1} more" if len(disks.nearly_full) > 1 else ""
         return warning(check, f"nearly full: {disks.nearly_full[0]}{more}", "'devgw disk USER --size' makes one larger")
+    if disks.leavable:
+        hint = "set environments.disk_enforcement to auto, which makes new disks another way"
+        return warning(check, f"project quotas bound only those who let them: {disks.leavable}", hint)
     without = f"{disks.unsized} without a size, which may fill the state directory" if disks.unsized else ""
     if disks.why_not:
         return ok(check, f"no disk gets a size here, for {disks.why_not}; {without or 'none is asked for'}")
     kept = f"{disks.kept} {'disk' if disks.kept == 1 else 'disks'} of a size that is kept"
+    kept += f", new ones by {disks.way}" if disks.way else ""
     return ok(check, f"{kept}; {without}" if without else kept)

@@ -100,6 +100,13 @@ class EngineChoice:
 
         return RootStore(self.prepared_roots)
 
+    def why_projects_are_left(self) -> str:
+        """Say why users could take their files out of the project of a quota; empty where they cannot.
+
+        The kernel lets the owner of a file do so, except in a user namespace, where bubblewrap has them all.
+        """
+        return "" if self.kind == "bubblewrap" else f"users of {self.kind}'s environments could leave their project"
+
     def daemons(self) -> tuple[int, ...]:
         """Return the processes of this host that mount the directories of environments, beside devgw's own."""
         if self.kind != "docker":

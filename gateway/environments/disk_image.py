@@ -13,7 +13,6 @@ from gateway.disk import BALLAST_BYTES, is_full
 from gateway.errors import ConflictError, DevgwError, StoreError
 from policies.quantities import show_size
 
-LEAST_BYTES = 64 * 2**20
 _KEPT_FREE_BYTES = 4 * BALLAST_BYTES  # for the journal, the database and administrators
 _BLOCK_BYTES = 4096
 _LONGEST_SECONDS = 3600

@@ -1,4 +1,4 @@
-"""What keeps an environment's disk at its size, whichever way that is done; `image_disks` does it.
+"""What keeps an environment's disk at its size, whichever way that is done: `quota_disks`, `image_disks`.
 
 Every call is made under the environment's lock, and does again what an earlier one was cut off in.
 """
@@ -8,7 +8,9 @@ from typing import Protocol
 
 from gateway.errors import ConflictError
 from gateway.model import EnvironmentRef
-from policies.quantities import show_about
+from policies.quantities import show_about, show_size
+
+LEAST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +135,20 @@ class DiskLimit(Protocol):
 def stop_first(ref: EnvironmentRef, why: str) -> ConflictError:
     """Say that something cannot be done while the environment runs."""
     return ConflictError("environment.running", f"{ref} runs, and {why}", f"'devgw stop {ref}' first")
+
+
+def require_size(size_bytes: int) -> None:
+    """Refuse what is no size for a disk. Raises: ConflictError `disk.too-small`."""
+    if size_bytes < LEAST_BYTES:
+        message = f"{show_size(size_bytes)} are too little for a disk"
+        raise ConflictError("disk.too-small", message, f"at least {show_size(LEAST_BYTES)}")
+
+
+def refuse_shrink(ref: EnvironmentRef, size_bytes: int, size_now: int, use: DiskUse | None) -> ConflictError:
+    """Say with the numbers that a disk does not get smaller."""
+    used = f", {show_size(use.used_bytes - use.used_bytes % 2**20)} of them used" if use else ""
+    return ConflictError(
+        "disk.no-shrink",
+        f"the disk of {ref} has {show_size(size_now)}{used}: it cannot be made {show_size(size_bytes)}",
+        "disks only grow; 'devgw backup --volumes', purge and create make a smaller one",
+    )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gateway.environments.disk_image import (
-    LEAST_BYTES,
     check_image,
     grow_image,
     make_image,
@@ -18,7 +17,7 @@ from gateway.environments.disk_image import (
     whole_blocks,
     why_no_images,
 )
-from gateway.environments.disk_limit import DiskUse, stop_first
+from gateway.environments.disk_limit import DiskUse, refuse_shrink, require_size, stop_first
 from gateway.environments.disk_mounts import DiskMounts
 from gateway.environments.layout import VOLUMES, Layout, disk_error
 from gateway.errors import ConflictError, StoreError
@@ -99,15 +98,8 @@ class ImageDisks:
     def require_no_shrink(self, ref: EnvironmentRef, size_bytes: int) -> None:
         """Raises: ConflictError `disk.no-shrink`, with the numbers."""
         size_now = self.size(ref)
-        if whole_blocks(size_bytes) >= size_now:
-            return
-        found = self.use(ref)
-        used = f", {show_size(found.used_bytes - found.used_bytes % 2**20)} of them used" if found else ""
-        raise ConflictError(
-            "disk.no-shrink",
-            f"the disk of {ref} has {show_size(size_now)}{used}: it cannot be made {show_size(size_bytes)}",
-            "disks only grow; 'devgw backup --volumes', purge and create make a smaller one",
-        )
+        if whole_blocks(size_bytes) < size_now:
+            raise refuse_shrink(ref, size_bytes, size_now, self.use(ref))
 
     def has(self, ref: EnvironmentRef) -> bool:
         """Say whether it has an image, or one that was cut off in its making."""
@@ -170,9 +162,7 @@ class ImageDisks:
 
     def _make(self, ref: EnvironmentRef, size_bytes: int) -> None:
         """Make the image, with the files in it that the environment has already."""
-        if size_bytes < LEAST_BYTES:
-            message = f"{show_size(size_bytes)} are too little for a disk"
-            raise ConflictError("disk.too-small", message, f"at least {show_size(LEAST_BYTES)}")
+        require_size(size_bytes)
         directory, place = self._directory(ref), self._place(ref)
         directory.parent.parent.mkdir(exist_ok=True, mode=0o700)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -30,7 +30,7 @@ from gateway.environments.open_hosts import write_open_hosts
 from gateway.environments.readiness import wait_until_ready
 from gateway.environments.shared_volumes import groups_of
 from gateway.environments.status import Status, read_status, withdraw_notice, write_notice
-from gateway.errors import ConflictError, DevgwError, NotFoundError, StoreError
+from gateway.errors import ConflictError, DevgwError, NotFoundError
 from gateway.gate import Recorder
 from gateway.model import (
     GATEWAY,
@@ -186,8 +186,6 @@ class EnvironmentLifecycle:
         with self.locks.hold(ref):
             environment = self._table.require(ref)
             _require_not_going(environment)
-            if reason := self.disks.why_not():
-                raise StoreError("disk.unenforced", f"no disk gets a size here: {reason}", "'devgw doctor' says more")
             self.disks.grow(ref, size_bytes, in_use=self._is_running(environment))
             self._table.set_disk(ref, size_bytes)
 

@@ -66,7 +66,7 @@ def disks_in(database: Database, table: EnvironmentTable, disks: Disks) -> DiskF
     """Return which disks are kept, which are not, and which are nearly full; before `devgw init` there are none."""
     path = database.path
     if path is not None and not path.exists():
-        return DiskFacts(disks.why_not())
+        return DiskFacts(disks.why_not(), way=disks.chosen_way())
     states = [(str(one.ref), disks.state(one.ref, one.limits.disk_bytes)) for one in table.all()]
     full = [(handle, state.use.percent) for handle, state in states if state.use and state.use.percent >= LEVELS[-1]]
     return DiskFacts(
@@ -75,6 +75,8 @@ def disks_in(database: Database, table: EnvironmentTable, disks: Disks) -> DiskF
         unkept=tuple(f"{handle}, {state.why_not}" for handle, state in states if state.size_bytes and state.why_not),
         nearly_full=tuple(f"{handle}, {percent} %" for handle, percent in full),
         unsized=sum(not state.size_bytes for _handle, state in states),
+        way=disks.chosen_way(),
+        leavable=disks.why_leavable(),
     )
 
 

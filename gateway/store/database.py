@@ -16,7 +16,7 @@ from gateway.store.locks import NamedLock
 from gateway.store.schema import REVISION
 from gateway.store.snapshot import snapshot
 
-SCHEMA_HEAD = "0013"
+SCHEMA_HEAD = "0014"
 _FIRST = "0001"
 _log = logging.getLogger(__name__)
 

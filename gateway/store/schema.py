@@ -14,6 +14,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    UniqueConstraint,
     false,
 )
 from sqlalchemy import types as sqltypes
@@ -256,6 +257,16 @@ TERMINAL_LINES = Table(
     Column("name", String(31), nullable=False),
     Column("line", String, nullable=False),
     Column("said_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,  # a number is never used again
+)
+
+PROJECTS = Table(
+    "projects",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("user", String(31), nullable=False),
+    Column("name", String(31), nullable=False),
+    UniqueConstraint("user", "name"),
     sqlite_autoincrement=True,  # a number is never used again
 )
 

@@ -159,6 +159,7 @@ CASES: list[tuple[Change, str, Level, str]] = [
     (inner("site", troubles=Unasked("denied")), "site.environments", UNKNOWN, "denied"),
     (inner("site", disks=DiskFacts(unkept=("alice, no root", "bob, no root"))), "site.disks", WARNING, "1 more"),
     (inner("site", disks=DiskFacts(kept=1, nearly_full=("alice, 97 %",))), "site.disks", WARNING, "alice, 97 %"),
+    (inner("site", disks=DiskFacts(kept=1, leavable="users could leave")), "site.disks", WARNING, "could leave"),
     (inner("site", disks=Unasked("denied")), "site.disks", UNKNOWN, "denied"),
     (inner("site", duties="'rounds' died once"), "site.duties", WARNING, "died once"),
     (inner("site", opened_macs=("hmac-sha2-256",)), "site.macs", WARNING, "server.macs permits hmac-sha2-256"),

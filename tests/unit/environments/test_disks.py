@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.environments import disk_image, disk_mounts, image_disks
-from gateway.environments.disk_image import LEAST_BYTES, may_grow_mounted
+from gateway.environments.disk_image import may_grow_mounted
+from gateway.environments.disk_limit import LEAST_BYTES
 from gateway.environments.disks import Disks
 from gateway.environments.layout import Layout
 from gateway.errors import ConflictError, DevgwError, StoreError
