@@ -187,7 +187,7 @@ class ArrivalOperations:
         for ref, one in zip(refs, said.environments, strict=True):
             self._parts.receiver().finish(ref)
             self._parts.lifecycle.prepare_files(ref, one.password_hash)
-        had = {key.fingerprint for key in self._users.keys(move.user)}
+        had = {str(key.fingerprint) for key in self._users.keys(move.user)}
         keys = tuple(
             PublicKey(
                 Fingerprint(key.fingerprint), key.algorithm, key.bits, key.line, key.comment, key.added_at,
