@@ -61,11 +61,11 @@ def move(  # noqa: PLR0913, PLR0917 - typer reads one parameter for each flag
         for line in reply.notes:
             out.note(line)
         return
-    document = {
+    done = {
         "user": user, "move": moved.move.id, "to": moved.move.other, "step": moved.move.step,
         "ssh_command": moved.ssh_line or None, "kept": moved.kept or None, "notes": list(moved.notes),
     }  # fmt: skip
-    out.done(_said_of(user, moved.move.other, moved.kept, is_aborted=abort), document)
+    out.done(_said_of(user, moved.move.other, moved.kept, is_aborted=abort), done)
     for line in moved.notes:
         out.note(line)
     if not abort:
