@@ -3,6 +3,7 @@
 It runs under software emulation, so it needs neither KVM nor root on this machine, but root to install qemu.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -123,7 +124,7 @@ class Console:
             assert left > 0, f"nothing of {words!r} in {seconds} s:\n{self.text}"
             if not is_readable(descriptor, left):
                 continue
-            read = self._process.stdout.read1(65536)
+            read = os.read(descriptor, 65536)
             self.text += read.decode(errors="replace").replace("\r", "")
             assert read or words in self.text, f"the guest ended without {words!r}:\n{self.text}"
 

@@ -55,6 +55,6 @@ def transaction(self: Database, *, changes_access: bool = False) -> Iterator[Con
 
 if __name__ == "__main__":
     for module in (moves, moving):
-        module.advance_move, module.insert_move = advance, insert
+        vars(module).update(advance_move=advance, insert_move=insert)
     Database.transaction = transaction  # type: ignore[method-assign]
     sys.exit(main())
