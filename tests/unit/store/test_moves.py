@@ -144,7 +144,8 @@ def test_an_older_version_does_not_let_in_who_was_moved_and_keeps_everybodys_key
         users.add_key(UserName(name), KEY)
     moves = MoveTable(database)
     moves.advance(moves.begin(Move("e" * 32, "source", ALICE, "gpu2", "begun")), "moved", closed_because="elsewhere")
-    database.downgrade()
+    while database.downgrade()[1] >= "0013":
+        continue
     database.migrate()
     assert [len(users.keys(name)) for name in ("alice", "bob")] == [1, 1]
     assert [users.require(name).disabled for name in ("alice", "bob")] == [True, False]
