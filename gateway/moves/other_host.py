@@ -119,7 +119,7 @@ class OtherHost:
         if _SAID.search(said):
             return self._refusal(code, said)
         first = (said.strip().splitlines() or [f"exit code {code}"])[0].strip()
-        if code == _NO_CONNECTION:
+        if code == _NO_CONNECTION or first.startswith("ssh: "):  # rsync tells its own end where it noticed first
             return self._unreachable(first)
         hint = "nothing is lost here; the same command again goes on"
         return MoveError("move.copy-failed", f"the files of {what} cannot be copied: {first}", hint)

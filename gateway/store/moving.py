@@ -44,6 +44,7 @@ LEFT_BEHIND = {
     "live_sessions": "they end",
     "terminal_lines": "they are of the last minutes",
     "moves": "each host tells its own side",
+    "projects": "the number of a quota is of one host's file system",
 }
 """Tables with users in them that do not go along, and why."""
 
