@@ -292,9 +292,9 @@ PROCESSES = [
     ),
     mutant(
         "processes need not switch the same",
-        "remake.py",
-        "    if not run.requests.settle():",
-        "    if run.requests.settle() is None:",
+        "parallel/world.py",
+        "            self._is_alike = highest == -lowest",
+        "            self._is_alike = True",
         SWITCHED + "test_processes_that_switch_differently_are_refused[thaw-ddp]",
     ),
     mutant(
@@ -315,7 +315,7 @@ PROCESSES = [
         "a process that was stopped is waited for",
         (
             ("parallel/world.py", ", timeout=timedelta(seconds=timeout_seconds))", ")"),
-            ("parallel/world.py", "    set_timeout(dist.group.WORLD, timeout_seconds)\n", ""),
+            ("parallel/world.py", "        set_timeout(dist.group.WORLD, timeout_seconds)\n", "        pass\n"),
         ),
         "test_waiting.py::test_under_fsdp_it_ends_the_same",
     ),
