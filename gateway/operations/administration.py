@@ -167,7 +167,13 @@ class Administration:
 
         site = self._site
         parts = DepartureParts(
-            site.settings, site.database, site.environments, lambda: self.environments, site.policy, site.runs_here
+            settings=site.settings,
+            database=site.database,
+            lifecycle=site.environments,
+            environment_operations=lambda: self.environments,
+            policy=site.policy,
+            is_connected=lambda user: bool(site.live_sessions.all(user)),
+            runs_here=site.runs_here,
         )
         return DepartureOperations(parts, site.recorded)
 

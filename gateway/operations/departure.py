@@ -6,6 +6,7 @@ The same command again goes on from the last step; before the target has opened 
 
 import re
 import secrets
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +36,7 @@ from gateway.store.users import Users
 from gateway.version import VERSION
 
 MOVED_DIRECTORY = "moved"
+_GOODBYE_SECONDS, _LOOK_SECONDS = 5.0, 0.1
 _AT_REST = frozenset({EnvironmentState.STOPPED, EnvironmentState.FAILED})
 _WHOLE = _AT_REST | {EnvironmentState.RUNNING}
 
@@ -75,6 +77,7 @@ class DepartureParts:
     lifecycle: EnvironmentLifecycle
     environment_operations: Callable[[], EnvironmentOperations]
     policy: PolicyInForce
+    is_connected: Callable[[UserName], bool]
     runs_here: bool
     connect: Callable[[str, tuple[str, ...], tuple[str, ...]], Target] = OtherHost
 
@@ -185,6 +188,7 @@ class DepartureOperations:
                 done = self._close(move)
             case Step.CLOSED:
                 self._recorded.note("move.closed", **self._about(move))
+                self._await_goodbye(move.user)
                 self._stop(move, progress)
                 done = self._moves.advance(move, Step.STOPPED)
             case Step.STOPPED:
@@ -211,6 +215,12 @@ class DepartureOperations:
         ran = [str(one.ref) for one in self._table.all(move.user) if one.state not in _AT_REST or one.should_run]
         because = f"you are being moved to {move.detail['host']}; when that is done: {move.detail['ssh_line']}"
         return self._moves.advance(move, Step.CLOSED, closed_because=because, detail={"ran": ran})
+
+    def _await_goodbye(self, user: UserName) -> None:
+        """Give a gateway that serves the time to tell whoever is connected why, before their environment ends."""
+        deadline = time.monotonic() + _GOODBYE_SECONDS
+        while self._parts.is_connected(user) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
 
     def _stop(self, move: Move, progress: Progress) -> None:
         for environment in self._table.all(move.user):

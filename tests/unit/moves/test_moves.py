@@ -439,3 +439,25 @@ def test_who_has_arrived_may_get_another_name_and_the_record_of_the_move_stays(h
     hosts.target.app.administration.names.rename_user(ALICE, UserName("alicia"))
     assert [one.user for one in hosts.target.app.administration.arrivals.all()] == ["alice"]
     assert hosts.target.app.environments.start(EnvironmentRef.parse("alicia")).state is EnvironmentState.RUNNING
+
+
+def test_whoever_is_connected_is_told_before_their_environment_ends(
+    hosts: TwoHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway ends connections of a shut door by itself; the stop waits for that, and not for ever."""
+    running = []
+    answers = iter([True, True, False])
+
+    def is_connected(_user: UserName) -> bool:
+        running.append(hosts.source.runs())
+        return next(answers)
+
+    object.__setattr__(hosts.departures()._parts, "is_connected", is_connected)
+    hosts.move()
+    assert running == [True, True, True]
+    monkeypatch.setattr("gateway.operations.departure._GOODBYE_SECONDS", 0.0)
+    hosts.source.app.administration.removal.delete(ALICE, archive_at=None, purge=True)
+    back = hosts.departures(hosts.target, hosts.source)
+    object.__setattr__(back._parts, "is_connected", lambda _user: True)
+    back.run(MoveOrder(ALICE, "root@source"))
+    assert hosts.source.is_open()
