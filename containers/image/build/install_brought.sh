@@ -10,10 +10,10 @@ fi
 apt-get ${apt_options:-} update -q
 # shellcheck disable=SC2086
 apt-get ${apt_options:-} install -q -y --no-install-recommends \
-    fonts-droid-fallback foot-terminfo kitty-terminfo locales ncurses-term
+    fonts-wqy-microhei foot-terminfo kitty-terminfo locales ncurses-term
 
 mkdir -p /brought/usr/lib/locale /brought/usr/share/fonts/truetype
-cp -a /usr/share/fonts/truetype/droid /brought/usr/share/fonts/truetype/
+cp -a /usr/share/fonts/truetype/wqy /brought/usr/share/fonts/truetype/
 cp -a /usr/share/terminfo /brought/usr/share/
 sh /build/terminal_types.sh
 

@@ -10,11 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 FONTS = {
-    "DroidSansFallbackFull.ttf": "Droid Sans Fallback",
-    "DroidSansFallback.ttf": "Droid Sans Fallback",
     "wqy-microhei.ttc": "WenQuanYi Micro Hei",
     "NotoSansCJK-Regular.ttc": "Noto Sans CJK JP",
+    "DroidSansFallbackFull.ttf": "Droid Sans Fallback",
+    "DroidSansFallback.ttf": "Droid Sans Fallback",
 }
+"""The first that is there; Droid's has no Korean syllables."""
 _FAMILY = re.compile(r"^(#?font\.family: *).*$", re.MULTILINE)
 """matplotlib reads its own settings without the sign before each line."""
 

@@ -17,7 +17,8 @@ def script() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("files", "family"),
     [
-        (["truetype/droid/DroidSansFallbackFull.ttf", "opentype/noto/NotoSansCJK-Regular.ttc"], "Droid Sans Fallback"),
+        (["truetype/droid/DroidSansFallbackFull.ttf", "opentype/noto/NotoSansCJK-Regular.ttc"], "Noto Sans CJK JP"),
+        (["truetype/droid/DroidSansFallbackFull.ttf", "truetype/wqy/wqy-microhei.ttc"], "WenQuanYi Micro Hei"),
         (["opentype/noto/NotoSansCJK-Regular.ttc"], "Noto Sans CJK JP"),
         (["truetype/dejavu/DejaVuSans.ttf"], ""),
         ([], ""),
