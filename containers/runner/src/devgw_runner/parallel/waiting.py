@@ -26,7 +26,8 @@ MOST_STAGGERED = 20
 # gloo's words for a wait, and those of torch's store for a process that never came
 TIMED_OUT = re.compile(
     r"Timed out waiting \d+ms for (recv|send) operation|(wait|barrier) timeout after \d+ms|waiting for clients"
-    r"|Application timeout caused pair closure|Connect timeout|timed out connecting|socket .{0,200}timed out after|client socket has timed out"
+    r"|Application timeout caused pair closure|Connect timeout|timed out connecting|socket .{0,200}timed out after"
+    r"|client socket has timed out"
 )
 OF_AN_EXCHANGE = (RuntimeError, CheckpointException)  # the second derives from BaseException
 TROUBLED_STATES = {
