@@ -87,7 +87,7 @@ def require_moved(gateways: TwoGateways, password_hash: bytes, checkpoint: bytes
     assert done.stdout.endswith(b"xalice\n")
     found = target.root / "state/environments/alice/main/config/notebook_password"
     assert found.read_bytes() == password_hash
-    refused = source.ssh("alice", "true")
+    refused = source.ssh("alice", "-v", "true")  # the clients of tests are quiet, and hide what a server tells
     assert refused.returncode == 255
     assert f"ssh -p {target.port}".encode() in refused.stderr, refused.stderr
     assert source.devgw_json("list")["environments"] == []
