@@ -116,17 +116,17 @@ class Console:
         self.text = ""
 
     def wait_for(self, words: str, seconds: float) -> None:
-        """Read until a guest has said something. Fails when it ends before, or takes longer."""
+        """Read until a guest has said something, and its line is whole. Fails when it ends before, or takes longer."""
         assert self._process.stdout is not None
         descriptor, end = self._process.stdout.fileno(), time.monotonic() + seconds
-        while words not in self.text:
+        while "\n" not in self.text.partition(words)[2]:
             left = end - time.monotonic()
             assert left > 0, f"nothing of {words!r} in {seconds} s:\n{self.text}"
             if not is_readable(descriptor, left):
                 continue
             read = os.read(descriptor, 65536)
             self.text += read.decode(errors="replace").replace("\r", "")
-            assert read or words in self.text, f"the guest ended without {words!r}:\n{self.text}"
+            assert read, f"the guest ended without {words!r}:\n{self.text}"
 
 
 def _in_order(names: Iterable[str], found: dict[str, Path]) -> Iterator[str]:
