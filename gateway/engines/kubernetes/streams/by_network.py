@@ -1,6 +1,6 @@
 """Streams into a pod over the pods' network: one listener inside (`listener`), begun by exec when it is first needed.
 
-The API server carries none of the bytes, and a stream outlives its restarts and the kubelet's. Where the gateway does
+Neither the API server nor a kubelet carries any of the bytes. Where the gateway does
 not reach the pods, as from outside most clusters, or where a pod cannot listen, streams go by exec.
 """
 
