@@ -140,7 +140,7 @@ def test_a_hook_that_switches_at_each_step_ends_up_eager(finished, tmp_path):
     (fall,) = paths.events("fall")
     assert "hooks froze or thawed parameters" in fall["text"]
     outcome = json.loads((paths.logs / "plan.json").read_text())["warm_up"]
-    assert outcome["rung"] == "eager"
+    assert (outcome["rung"], [why["line"] for why in outcome["falls"]]) == ("eager", [fall["line"]])
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch import nn
 from devgw_runner.batch_tree import split_batch
 from devgw_runner.errors import StopRequested
 from devgw_runner.graphs import LaunchMeter
-from devgw_runner.ladder import Climb, Rung, rehearse, undo_compile
+from devgw_runner.ladder import rehearse, undo_compile
 from devgw_runner.parallel.sharding import check_thawed
 from devgw_runner.parallel.unused import AttentiveDDP
 from devgw_runner.parallel.wrapping import let_go, note_dtypes, wrap_ddp
@@ -22,7 +22,7 @@ from devgw_runner.placement import give_back_gathered
 from devgw_runner.state import RunState
 from devgw_runner.switch_watch import Switched, disagreement
 from devgw_runner.task import batch_samples
-from devgw_runner.warmup import compile_targets, warm_up
+from devgw_runner.warmup import compile_targets, stop_compiling, warm_up
 
 ORDER_MATTERS = 3
 """From so many processes on, a sum of floats depends on the order of its parts."""
@@ -131,9 +131,8 @@ def _compile_again(run: RunState, batch: Any) -> int:
     torch.compiler.set_stance("default")
     run.shapes.is_open = True
     if run.remakes > MOST_REMAKES:
-        run.climb = Climb(rung=Rung.EAGER)
-        text = f"fell to eager: hooks froze or thawed parameters {run.remakes} times, each needs a compilation"
-        run.recorder.event("fall", text, rung="compiled", cause="Switches", line=text)
+        line = f"hooks froze or thawed parameters {run.remakes} times, each needs a compilation"
+        stop_compiling(run, "Switches", line)
         return 0
     try:
         with nullcontext() if run.world.is_distributed else run.signals.interruptible():

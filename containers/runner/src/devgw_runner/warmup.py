@@ -8,7 +8,7 @@ from devgw_runner.batch_tree import split_batch
 from devgw_runner.blocks import find_blocks
 from devgw_runner.compiler_counts import CompilerCounts
 from devgw_runner.errors import OutOfMemoryError
-from devgw_runner.ladder import Climb, Rung, Trial, climb
+from devgw_runner.ladder import Climb, Fall, Rung, Trial, climb
 from devgw_runner.metrics.progress import format_seconds
 from devgw_runner.plan.written import write_plan
 from devgw_runner.state import RunState
@@ -35,14 +35,7 @@ def warm_up(run: RunState, batch: object) -> None:
     run.climb = result
     run.recompiles = CompilerCounts()
     for fall in result.falls:
-        run.recorder.event(
-            "fall",
-            f"fell from {fall.rung}: {fall.cause}: {fall.line}",
-            rung=fall.rung,
-            cause=fall.cause,
-            line=fall.line,
-            seconds=fall.seconds,
-        )
+        _say_fall(run, fall, f"fell from {fall.rung}: {fall.cause}: {fall.line}")
     made = f" with {result.compiled.describe()}" if result.rung is not Rung.EAGER else ""
     run.recorder.event(
         "warm-up-done",
@@ -51,6 +44,19 @@ def warm_up(run: RunState, batch: object) -> None:
         **_outcome(result),
     )
     _write_outcome(run, result)
+
+
+def stop_compiling(run: RunState, cause: str, line: str) -> None:
+    """Go on eager from here, and say in the events and in plan.json why."""
+    left = run.climb.rung if run.climb else Rung.EAGER
+    fall = Fall(rung=left, cause=cause, line=line, seconds=0.0)
+    run.climb = Climb(rung=Rung.EAGER, falls=[fall])
+    _say_fall(run, fall, f"fell to eager: {line}")
+    _write_outcome(run, run.climb)
+
+
+def _say_fall(run: RunState, fall: Fall, text: str) -> None:
+    run.recorder.event("fall", text, rung=fall.rung, cause=fall.cause, line=fall.line, seconds=fall.seconds)
 
 
 def _outcome(result: Climb) -> dict[str, Any]:
