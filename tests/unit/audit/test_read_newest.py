@@ -1,5 +1,6 @@
 """The journal from its end back: page after page the same records as reading it whole, in the opposite order."""
 
+import itertools
 import os
 import random
 from datetime import timedelta
@@ -32,7 +33,7 @@ def pages(directory: Path, wanted: Filter, limit: int) -> list[Record]:
         before = page.older
 
 
-@pytest.mark.parametrize("wanted", [Filter(), Filter(since=NOON + 90 * HOUR), *QUESTIONS], ids=str)
+@pytest.mark.parametrize("wanted", [Filter(), Filter(since=NOON + 90 * HOUR), *QUESTIONS], ids=itertools.count(1))
 def test_all_pages_together_are_the_journal_backwards(crowded: Path, wanted: Filter) -> None:
     assert pages(crowded, wanted, 37) == list(stream(crowded, wanted, whole=True))[::-1]
 

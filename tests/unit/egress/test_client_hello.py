@@ -1,6 +1,7 @@
 """The name in a ClientHello, however it is cut, and what is refused for being read in two ways."""
 
 import contextlib
+import itertools
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,7 @@ def test_what_is_no_tls_passes(beginning: bytes) -> None:
         records(message_of(HELLO)[:50], 50) + b"\x17\x03\x03\x00\x01a",
         b"\x16\x03\x01\x00\x01\x01" * (HELLO_MAX // 6 + 1),
     ],
+    ids=itertools.count(1),  # a hello holds random bytes
 )
 def test_what_two_readers_could_read_differently_is_refused(data: bytes) -> None:
     with pytest.raises(HelloError):
