@@ -1,5 +1,7 @@
 """Tensor parallelism beside FSDP2: four processes, of which two share each layer and two divide the data."""
 
+from pathlib import Path
+
 import pytest
 from devgw_runner.config import TrainConfig
 from devgw_runner.errors import ShardingError, TaskError, UsageError
@@ -24,14 +26,20 @@ def line(start: tuple, name: str, steps: int, *flags: str) -> tuple:
     return (*start, "--run-name", name, "--steps", str(steps), "--checkpoint-every", "2", *flags)
 
 
+def threads_at_the_end(said: Path) -> list[str]:
+    """Of gloo's threads; one that lives on can end the process by SIGABRT while the interpreter goes."""
+    return [path.read_text() for path in sorted(said.glob("threads-*"))]
+
+
 @pytest.mark.slow
 def test_four_processes_compute_what_one_computes_and_resume_to_the_same_bits(finished, tmp_path):
     """Gradients are clipped, so that norms are those of all parts; the cut run is another process of the same mesh."""
     clip = ("--grad-clip", "0.5")
     alone = finished(*line((SCRIPT,), "one", STEPS, "--batch-size", "8", *clip))
     assert alone.returncode == 0, alone.stderr
-    whole = finished(*line(SHARED, "whole", STEPS, *clip))
+    whole = finished(*line(SHARED, "whole", STEPS, *clip), THREADS=str(tmp_path))
     assert whole.returncode == 0, whole.stderr
+    assert threads_at_the_end(tmp_path) == [""] * 4
     one, shared = (weights(RunPaths(tmp_path, name), STEPS) for name in ("one", "whole"))
     assert one.keys() == shared.keys()
     for name, value in one.items():
@@ -56,12 +64,14 @@ def test_four_processes_compute_what_one_computes_and_resume_to_the_same_bits(fi
         ("uneven", "blocks.0.up.weight has 65 rows or columns, which 2 processes cannot share evenly"),
     ],
 )
-def test_what_cannot_be_shared_is_told_by_name(finished, wrong, message):
-    done = finished("--nproc", "2", SCRIPT, "--tensor-parallel", "2", "--steps", "1", WRONG=wrong)
+def test_what_cannot_be_shared_is_told_by_name(finished, tmp_path, wrong, message):
+    environment = {"WRONG": wrong, "THREADS": str(tmp_path)}
+    done = finished("--nproc", "2", SCRIPT, "--tensor-parallel", "2", "--steps", "1", **environment)
     assert done.returncode == 20, done.stderr
     assert f"error: {message}" in done.stderr
     assert "or --tensor-parallel 1" in done.stderr
     assert "Traceback" not in done.stderr
+    assert set(threads_at_the_end(tmp_path)) == {""}
 
 
 @pytest.mark.parametrize(

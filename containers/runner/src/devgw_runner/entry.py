@@ -28,7 +28,14 @@ from devgw_runner.loop import train
 from devgw_runner.measure import find_device
 from devgw_runner.parallel.launcher import ending_with, find_launcher
 from devgw_runner.parallel.waiting import OF_AN_EXCHANGE
-from devgw_runner.parallel.world import World, failed_by_another, join_world, leave_world, others_failure
+from devgw_runner.parallel.world import (
+    World,
+    end_group_threads,
+    failed_by_another,
+    join_world,
+    leave_world,
+    others_failure,
+)
 from devgw_runner.paths import RunPaths, find_paths, prepare_paths
 from devgw_runner.probe import Prepared, close_data, prepare, script_name
 from devgw_runner.resources import usable_cpus
@@ -61,6 +68,7 @@ def run(task_type: type[Task[Any]], arguments: Sequence[str] | TrainConfig | Non
     owns_process = arguments is None and not _is_in_kernel()
     given = sys.argv[1:] if arguments is None else arguments
     code = guarded(lambda: _run(task_type, given, owns_process=owns_process))
+    end_group_threads()
     if arguments is None:
         sys.exit(code)
     return code

@@ -1,6 +1,12 @@
-"""A small transformer of which several processes share the layers, for 2-D parallelism. WRONG names a mistake."""
+"""A small transformer of which several processes share the layers, for 2-D parallelism.
 
+WRONG        names a mistake
+THREADS=DIR  write there, at each process's end, which of gloo's threads still live
+"""
+
+import atexit
 import os
+from pathlib import Path
 
 import torch
 from devgw_runner import Task, TrainConfig, run
@@ -10,6 +16,12 @@ from torch.utils.data import Dataset
 
 WORDS, WIDTH, HEADS, LENGTH = 17, 16, 4, 6
 WRONG = os.environ.get("WRONG", "")
+
+
+def say_threads() -> None:
+    names = [each.read_text().strip() for each in Path("/proc/self/task").glob("*/comm")]
+    said = Path(os.environ["THREADS"]) / f"threads-{os.environ['RANK']}"
+    said.write_text("\n".join(name for name in names if "gloo" in name))
 
 
 class Attention(nn.Module):
@@ -98,4 +110,6 @@ class Sharing(Task):
 
 
 if __name__ == "__main__":
+    if "THREADS" in os.environ:
+        atexit.register(say_threads)
     run(Sharing)

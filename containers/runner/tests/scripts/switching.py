@@ -57,7 +57,8 @@ class Switching(Blocks):
 
     def optimizers(self, model, cfg):
         held = model.parameters() if os.environ.get("HELD") != "no" else filter(trains, model.parameters())
-        return torch.optim.AdamW(held, lr=0.02, weight_decay=0.1, foreach=True)
+        # With AdamW's own eps a gradient near 0 would make whole steps of what is rounding alone.
+        return torch.optim.AdamW(held, lr=0.02, weight_decay=0.1, eps=1e-3, foreach=True)
 
     def loss(self, model, batch):
         if SWITCH == "within" and model.training and self.steps == AT:

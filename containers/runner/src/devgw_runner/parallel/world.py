@@ -3,6 +3,7 @@
 Starting them is left to `launch`; wrapping the model to `wrapping`.
 """
 
+import gc
 import os
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 
 from devgw_runner.config import DEFAULT_TIMEOUT_SECONDS
 from devgw_runner.errors import RunnerError, UsageError
@@ -137,8 +139,22 @@ def join_world(device_kind: str, tensor: int = 1, timeout_seconds: float = DEFAU
 
 
 def leave_world() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    """Leave the group. Its threads end with what holds it: here the meshes, in `end_group_threads` all else.
+
+    Torch's caches of sharding hold each mesh until the interpreter is gone, and each mesh its groups: a thread of gloo
+    that still lets go of a tensor then ends the process by SIGABRT, whatever its exit code was.
+    """
+    if not dist.is_initialized():
+        return
+    dist.destroy_process_group()
+    for mesh in [each for each in gc.get_objects() if type(each) is DeviceMesh]:
+        getattr(mesh, "_pg_registry", {}).clear()  # there is no public way; not each version's meshes hold their groups
+
+
+def end_group_threads() -> None:
+    """Free the model and with it the groups that it was divided among; to be called when nobody uses it any more."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        gc.collect()
 
 
 LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
