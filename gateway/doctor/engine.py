@@ -48,8 +48,14 @@ def judge_root(wish: Wish) -> Finding:
 
 
 def judge_version(engine: EngineFacts) -> Finding:
-    """CDI needs Docker 25; API 1.44 makes read-only mounts read-only all the way down."""
+    """CDI needs Docker 25; API 1.44 makes read-only mounts read-only all the way down, and Podman's is older."""
     check, version = "engine.version", parse_version(engine.version)
+    if engine.product == "Podman":
+        return warning(
+            check,
+            f"Podman {engine.version}: what is mounted beneath a read-only dataset stays writable, and egress is none",
+            "mount nothing beneath datasets; open hosts by name ('egress_hosts')",
+        )
     if version is not None and is_older(version, _OLDEST_DOCKER):
         return warning(
             check,
@@ -88,6 +94,12 @@ def judge_limits(engine: EngineFacts) -> Finding:
     check = "engine.limits"
     if engine.missing_limits:
         lacking = ", ".join(engine.missing_limits)
+        if engine.is_rootless:
+            return failure(
+                check,
+                f"the engine runs without root and does NOT limit {lacking}: one environment can starve the host",
+                "boot with 'systemd.unified_cgroup_hierarchy=1' and delegate the cgroup, or run the engine with root",
+            )
         return failure(
             check,
             f"the engine cannot limit {lacking}: one environment can starve the others",
@@ -134,6 +146,14 @@ def judge_user_namespaces(engine: EngineFacts) -> Finding:
             "user namespace remapping is on: mounted directories do not belong to the user inside",
             "remove userns-remap from daemon.json",
         )
+    if engine.is_rootless and engine.product == "Docker":
+        return failure(
+            check,
+            "Docker runs without root and keeps no user's id: it is given no environments",
+            "run Docker with root, or Podman or bubblewrap ('engine.kind') without",
+        )
+    if engine.is_rootless:
+        return ok(check, f"{engine.product} runs without root: environments belong to its own user, inside and outside")
     return ok(check, "users have the same ids inside and outside")
 
 

@@ -30,7 +30,8 @@ class EngineFacts:
 
     `gpu_injection` is `cdi`, `runtime-hook` or `none`. `cdi_devices` is None where the engine does not list them.
     `ceilings` are limits it cannot raise. `marks` maps what stands
-    in the control groups of an environment's processes to it: container ids, unit names.
+    in the control groups of an environment's processes to it: container ids, unit names. `product` is whose daemon
+    answers; one that `is_rootless` runs as an ordinary user.
     """
 
     name: str
@@ -51,6 +52,8 @@ class EngineFacts:
     ceilings: Mapping[str, int] = field(default_factory=dict)
     marks: Mapping[str, EnvironmentRef] = field(default_factory=dict)
     is_daemon: bool = True
+    product: str = "Docker"
+    is_rootless: bool = False
     cluster: ClusterFacts | None = None
     """None where environments run on one host."""
 

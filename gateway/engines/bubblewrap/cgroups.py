@@ -86,16 +86,6 @@ def own_group(mount: Path = _MOUNT) -> tuple[Path, ...]:
     return () if path is None else (mount / path.lstrip("/"),)
 
 
-def count_out_of_memory(groups: tuple[Path, ...]) -> int:
-    """Return how many processes the kernel has killed at the memory limit."""
-    for group in groups:
-        for name in ("memory.events", "memory.oom_control"):
-            if (counters := group / name).is_file():
-                values = dict(line.split()[:2] for line in counters.read_text().splitlines())
-                return int(values.get("oom_kill", 0))
-    return 0
-
-
 def join(groups: tuple[Path, ...]) -> None:
     """Put this process, and so whatever it starts, under the limits."""
     for group in groups:

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.engines.bubblewrap.cgroups import UNLIMITED, count_out_of_memory
+from gateway.engines.bubblewrap.cgroups import UNLIMITED
 from gateway.engines.bubblewrap.records import Record
 from gateway.engines.interface import ObservedEnvironment
 from gateway.engines.nodes import this_host
+from gateway.engines.out_of_memory import count_out_of_memory, in_words
 from gateway.model import EnvironmentSpec
 
 _KILLED = 137
@@ -32,9 +33,7 @@ def witness_of(record: Record) -> ObservedEnvironment:
 
 def out_of_memory(groups: tuple[Path, ...], memory_bytes: int) -> str:
     """Say whether the kernel killed something at the memory limit; empty when it did not."""
-    if count_out_of_memory(groups) == 0:
-        return ""
-    return f"out of memory: the kernel killed a process at the limit of {memory_bytes / 2**30:.3g} GiB"
+    return in_words(memory_bytes) if count_out_of_memory(groups) else ""
 
 
 def _witness(

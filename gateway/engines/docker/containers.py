@@ -7,6 +7,7 @@ from gateway.engines.docker import labels
 from gateway.engines.docker.errors import one_line
 from gateway.engines.interface import Load, ObservedEnvironment
 from gateway.engines.nodes import this_host
+from gateway.engines.out_of_memory import count_out_of_memory, in_words, memory_groups
 from gateway.model import EnvironmentRef
 
 _NEVER_STARTED = "created"
@@ -19,8 +20,8 @@ UNLIMITED = (
 """Podman without root does so where it cannot use cgroups, and answers as if it had not."""
 
 
-def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any]) -> ObservedEnvironment:
-    """Read `GET /containers/{id}/json`."""
+def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any], *, ran_short: bool = False) -> ObservedEnvironment:
+    """Read `GET /containers/{id}/json`; `ran_short` is what `has_run_short` says of it."""
     state = inspected["State"]
     written = inspected["Config"]["Labels"] or {}
     running = bool(state["Running"])
@@ -33,7 +34,7 @@ def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any]) -> ObservedEnv
         gpus=labels.gpus_in(written),
         spec_digest=written.get(labels.SPEC, ""),
         exit_code=int(state["ExitCode"]) if has_ended else None,
-        detail=_detail(state, int(inspected["HostConfig"]["Memory"])),
+        detail=_detail(state, int(inspected["HostConfig"]["Memory"]), ran_short=ran_short),
         caveats=() if inspected["HostConfig"]["Memory"] else (UNLIMITED,),
         node=this_host(),
     )
@@ -63,7 +64,21 @@ def load_of(told: Mapping[str, Any]) -> Load | None:
     return Load(used / 1e9, max(0, memory["usage"] - cache))
 
 
-def _detail(state: Mapping[str, Any], memory_bytes: int) -> str:
-    if state.get("OOMKilled"):
-        return f"out of memory: the kernel killed a process at the limit of {memory_bytes / 2**30:.3g} GiB"
+def has_run_short(inspected: Mapping[str, Any]) -> bool:
+    """Ask the kernel of this host whether it killed something at the memory limit of a running container.
+
+    Docker says so while the container lives on (`OOMKilled`); Podman only once it has ended.
+    """
+    process = int(inspected["State"].get("Pid") or 0)
+    return process > 0 and count_out_of_memory(memory_groups(process, inspected["Id"])) > 0
+
+
+def bind_mounts(inspected: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return source and target of what of the host's is mounted in a container."""
+    return [(one["Source"], one["Destination"]) for one in inspected.get("Mounts") or () if one.get("Type") == "bind"]
+
+
+def _detail(state: Mapping[str, Any], memory_bytes: int, *, ran_short: bool) -> str:
+    if state.get("OOMKilled") or ran_short:
+        return in_words(memory_bytes)
     return one_line(state.get("Error") or "")

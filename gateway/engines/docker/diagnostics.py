@@ -11,11 +11,10 @@ from gateway.engines.docker import labels, names
 from gateway.engines.docker.ceilings import ceilings_behind
 from gateway.engines.docker.connection import Connection
 from gateway.engines.docker.errors import image_not_found
-from gateway.engines.docker.facts import facts_of, report_of
+from gateway.engines.docker.facts import facts_of, missing_limits, remaps_users, report_of
 from gateway.engines.interface import IMAGE_LABEL_PREFIX
 from gateway.model import EnvironmentRef
 
-_LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "processor time", "PidsLimit": "processes"}
 _QUICK_SECONDS = 10
 
 
@@ -74,16 +73,18 @@ def engine_facts_of(
         gpu_injection=report.gpu_injection,
         cgroup_driver=str(info.get("CgroupDriver") or ""),
         cgroup_version=str(info.get("CgroupVersion") or ""),
-        has_live_restore=bool(info.get("LiveRestoreEnabled")),
-        remaps_users=any(option.startswith("name=userns") for option in info.get("SecurityOptions") or []),
+        has_live_restore=facts.is_podman or bool(info.get("LiveRestoreEnabled")),  # Podman's run beside its service
+        remaps_users=remaps_users(info),
         seccomp=facts.seccomp,
         root_directory=str(info.get("DockerRootDir") or ""),
         is_local=is_local,
-        missing_limits=tuple(what for key, what in _LIMITS.items() if not info.get(key)),
+        missing_limits=missing_limits(info),
         cdi_directories=tuple(info.get("CDISpecDirs") or ()),
         cdi_devices=facts.injection.devices,
         ceilings=dict(ceilings),
         marks=dict(marks),
+        product="Podman" if facts.is_podman else "Docker",
+        is_rootless=facts.maps_users,
     )
 
 

@@ -15,8 +15,8 @@ from gateway.engines.docker import labels, names
 from gateway.engines.docker.ceilings import ceilings_behind
 from gateway.engines.docker.compose import compose_of
 from gateway.engines.docker.connection import Connection
-from gateway.engines.docker.containers import load_of, remainder, witness_of
-from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found
+from gateway.engines.docker.containers import bind_mounts, has_run_short, load_of, remainder, witness_of
+from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found, is_name_taken
 from gateway.engines.docker.facts import Facts, facts_of, report_of
 from gateway.engines.docker.names import familiar
 from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
@@ -33,7 +33,7 @@ from gateway.engines.interface import (
     ignore_progress,
     named,
 )
-from gateway.engines.mounts import require_sources
+from gateway.engines.mounts import require_mounted, require_sources
 from gateway.engines.nodes import OneNode
 from gateway.engines.packet_filter import HostPacketFilter, PacketFilter
 from gateway.engines.run_directory import RunDirectory, absent
@@ -95,7 +95,12 @@ class DockerEngine(OneNode):
             if labels.has_network(written):
                 rejoin_network(api, self.gateway_id, ref, container["Id"])
                 self._filter.confine(names.bridge_name(self.gateway_id, ref), labels.egress_in(written))
-            api.start(container["Id"])
+            try:
+                api.start(container["Id"])
+            except docker.errors.APIError:
+                if self._connection.is_local():  # each runtime has words of its own for it
+                    require_mounted(bind_mounts(container))
+                raise
 
     def stop(self, ref: EnvironmentRef, timeout_seconds: float) -> None:
         with self._connection.asked_to(f"stop {ref}") as api:
@@ -117,7 +122,7 @@ class DockerEngine(OneNode):
         with self._connection.asked_to(f"look for {ref}") as api:
             container = self._inspect(api, ref)
             if container is not None:
-                return witness_of(ref, container)
+                return self._witness(ref, container)
             return remainder(ref) if ref in refs_with_network(api, self.gateway_id) else None
 
     def observe_all(self) -> list[ObservedEnvironment]:
@@ -126,7 +131,7 @@ class DockerEngine(OneNode):
             listed = api.containers(all=True, filters={"label": f"{labels.GATEWAY}={self.gateway_id}"})
             refs = {labels.ref_in(container["Labels"], self.gateway_id) for container in listed}
             inspected = {ref: self._inspect(api, ref) for ref in refs if ref is not None}
-        found = [witness_of(ref, container) for ref, container in inspected.items() if container is not None]
+        found = [self._witness(ref, container) for ref, container in inspected.items() if container is not None]
         have_container = {observed.ref for observed in found}
         return found + [remainder(ref) for ref in networks - have_container]
 
@@ -173,6 +178,9 @@ class DockerEngine(OneNode):
     def _facts(self, api: docker.APIClient, info: Mapping[str, Any]) -> Facts:
         return facts_of(info, api.api_version, ceilings_behind(self._connection.base_url))
 
+    def _witness(self, ref: EnvironmentRef, container: Mapping[str, Any]) -> ObservedEnvironment:
+        return witness_of(ref, container, ran_short=self._connection.is_local() and has_run_short(container))
+
     def _run_directory(self, ref: EnvironmentRef) -> RunDirectory | None:
         """Return what is remembered; of a container made by an older version, what the daemon says, once."""
         place = self._run_directories.find(ref)
@@ -209,7 +217,7 @@ class DockerEngine(OneNode):
             progress(f"making a container from {named(spec.image)}")
             api.create_container_from_config(body, names.container_name(self.gateway_id, spec.ref))
         except docker.errors.APIError as exc:
-            if exc.status_code == 409:  # another create was quicker: container and network are its
+            if is_name_taken(exc):  # another create was quicker: container and network are its
                 raise environment_exists(str(spec.ref)) from exc
             if made_network:
                 self._give_back(spec.ref)

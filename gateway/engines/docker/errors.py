@@ -48,6 +48,11 @@ def environment_exists(name: str) -> ConflictError:
     )
 
 
+def is_name_taken(exc: docker.errors.APIError) -> bool:
+    """Say whether a container of that name is there already; Podman answers so with 500."""
+    return exc.status_code == 409 or "that name is already in use" in str(exc.explanation)
+
+
 def one_line(text: str) -> str:
     """Make text from the engine fit for one line of output: no control characters, at most 300 characters."""
     printable = "".join(char if char.isprintable() else " " for char in text)

@@ -8,20 +8,24 @@ from gateway.engines.docker.containers import UNLIMITED
 from gateway.engines.docker.injection import Injection, injection_of, is_podman
 from gateway.engines.interface import EngineReport
 
+MAPPED_AWAY = "Docker runs without root and keeps no user's id, so what is mounted would belong to somebody else inside"
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What of an engine shapes a container.
 
-    `seccomp` is the daemon's default profile, empty without seccomp. `ceilings` are hard limits it cannot exceed.
-    `is_podman` says that it is Podman's service, which understands a few things otherwise; `maps_users` that it runs
-    without root, so that a user of the host is another inside unless it is told to keep them.
+    `seccomp` is the daemon's default profile, empty without seccomp. `ceilings` are hard limits it cannot exceed;
+    `processors` is how many its host has, 0 where it does not say.
+    `is_podman` says that it is Podman's service, which understands a few things otherwise. `maps_users` says that it
+    runs without root, so that a user of the host is another inside, unless it is told to keep them: Podman can be.
     """
 
     api_version: tuple[int, int]
     injection: Injection
     seccomp: str
     ceilings: Mapping[str, int] = field(default_factory=dict)
+    processors: int = 0
     is_podman: bool = False
     maps_users: bool = False
 
@@ -34,8 +38,9 @@ def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, i
         injection=injection_of(info),
         seccomp=_security_option(info, "seccomp"),
         ceilings=ceilings,
+        processors=int(info.get("NCPU") or 0),
         is_podman=is_podman(info),
-        maps_users=is_podman(info) and bool(info.get("Rootless")),
+        maps_users=_is_rootless(info),
     )
 
 
@@ -50,20 +55,46 @@ def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
         notes.append("the default runtime is 'nvidia': containers that devgw did not make may see every GPU")
     if facts.api_version < (1, 44):
         notes.append("API below 1.44: a file system mounted beneath a read-only dataset stays writable")
-    notes += [f"the engine cannot limit {what}" for key, what in _LIMITS.items() if not info.get(key)]
+    if facts.maps_users and not facts.is_podman:
+        notes.append(f"{MAPPED_AWAY}: it will not be given environments")
+    if drops_limits(info):
+        notes.append(UNLIMITED)
+    else:
+        notes += [f"the engine cannot limit {what}" for what in missing_limits(info)]
     notes += [f"the engine cannot raise {name} above {limit}" for name, limit in facts.ceilings.items()]
-    if any(option.startswith("name=userns") for option in info.get("SecurityOptions") or []):
+    if remaps_users(info):
         notes.append("user namespace remapping is on: mounted directories will not belong to the user inside")
     if facts.is_podman:
         notes.append("this is Podman, through its service of Docker's API: egress is none")
-    if facts.maps_users:
-        notes.append("Podman runs without root: environments belong to its own user")
-        if str(info.get("CgroupVersion")) == "1":
-            notes.append(UNLIMITED)
+        if facts.maps_users:
+            notes.append("Podman runs without root: environments belong to its own user")
     return EngineReport("docker", str(info.get("ServerVersion", "")), facts.injection.kind, tuple(notes))
 
 
 _LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "processor time", "PidsLimit": "processes"}
+
+
+def missing_limits(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the engine cannot limit, in words. Where it drops limits it says all the same that it has them."""
+    return tuple(what for key, what in _LIMITS.items() if drops_limits(info) or not info.get(key))
+
+
+def drops_limits(info: Mapping[str, Any]) -> bool:
+    """Say whether limits are taken and not kept: by Podman without root, on version 1 of cgroups."""
+    return is_podman(info) and _is_rootless(info) and str(info.get("CgroupVersion")) == "1"
+
+
+def remaps_users(info: Mapping[str, Any]) -> bool:
+    """Say whether a daemon with root maps users all the same (`userns-remap`)."""
+    return _has_option(info, "userns")
+
+
+def _is_rootless(info: Mapping[str, Any]) -> bool:
+    return _has_option(info, "rootless") or bool(info.get("Rootless"))  # the second is Podman's
+
+
+def _has_option(info: Mapping[str, Any], name: str) -> bool:
+    return any(option.split(",")[0] == f"name={name}" for option in info.get("SecurityOptions") or [])
 
 
 def _security_option(info: Mapping[str, Any], name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.engines.docker import labels, names
 from gateway.engines.docker.ceilings import lowered
-from gateway.engines.docker.facts import Facts
+from gateway.engines.docker.facts import MAPPED_AWAY, Facts
 from gateway.engines.docker.injection import VISIBLE_DEVICES, device_requests, visible_devices
 from gateway.engines.variables import refuse_reserved
 from gateway.errors import EngineError
@@ -27,15 +27,23 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
     """Return the request body that makes this environment.
 
     Raises:
-        EngineError: `gpu.injection`, `variable.reserved`, `engine.unconfined`, `egress.unavailable`.
+        EngineError: `gpu.injection`, `variable.reserved`, `engine.unconfined`, `engine.maps-users`,
+            `egress.unavailable`, `engine.failed` for more processors than there are.
     """
     refuse_reserved(spec.variables)
+    if facts.maps_users and not facts.is_podman:
+        raise EngineError(
+            "engine.maps-users",
+            MAPPED_AWAY,
+            "run Docker with root, or Podman or bubblewrap ('engine.kind') without",
+        )
     if facts.is_podman and spec.egress != Egress.NONE:
         raise EngineError(
             "egress.unavailable",
             "Podman makes an environment's network only when it starts, too late to close it first",
             "create it with egress none, and give its role 'egress_hosts' where it needs hosts outside",
         )
+    _require_processors(spec, facts)
     variables = {**spec.variables, VISIBLE_DEVICES: visible_devices(spec.gpus, facts.injection)}
     return {
         "Image": spec.image,
@@ -107,6 +115,16 @@ def _resources(spec: EnvironmentSpec, facts: Facts) -> dict[str, Any]:
             for name, soft, hard in _ULIMITS
         ],
     }
+
+
+def _require_processors(spec: EnvironmentSpec, facts: Facts) -> None:
+    """Docker refuses more than its host has; Podman takes any number, and says no more of it."""
+    if facts.is_podman and 0 < facts.processors < spec.limits.cpus:
+        raise EngineError(
+            "engine.failed",
+            f"{spec.limits.cpus:g} cpus are more than the engine's {facts.processors}",
+            f"ask for {facts.processors} or fewer",
+        )
 
 
 def _log(facts: Facts) -> dict[str, Any]:

@@ -127,6 +127,9 @@ CASES: list[tuple[Change, str, Level, str]] = [
     (inner("engine", ceilings={"memlock": 65536}), "engine.memlock", WARNING, "64 KiB"),
     (inner("engine", has_live_restore=False), "engine.live-restore", WARNING, "ends every environment"),
     (inner("engine", remaps_users=True), "engine.users", FAILURE, "remapping"),
+    (inner("engine", is_rootless=True), "engine.users", FAILURE, "Docker runs without root"),
+    (inner("engine", missing_limits=("memory",), is_rootless=True), "engine.limits", FAILURE, "does NOT limit memory"),
+    (inner("engine", product="Podman", version="5.4.2"), "engine.version", WARNING, "Podman 5.4.2"),
     (inner("image", labels={"cuda": "12.8"}), "image.contract", FAILURE, "not built by devgw"),
     (outer(image=Unasked("no image")), "image.contract", UNKNOWN, "no image"),
     # the machine

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.engines.bubblewrap import order
-from gateway.engines.bubblewrap.cgroups import Cgroups, count_out_of_memory
+from gateway.engines.bubblewrap.cgroups import Cgroups
 from gateway.engines.bubblewrap.log import Log, last_lines
 from gateway.engines.bubblewrap.process import Process
 from gateway.engines.bubblewrap.seccomp import filter_program
@@ -78,14 +78,6 @@ def test_a_scope_of_systemds_carries_the_limits() -> None:
         command
     )
     assert ("--user" in command) == (os.geteuid() != 0)
-
-
-@pytest.mark.parametrize(
-    ("file", "text"), [("memory.events", "oom 2\noom_kill 3\n"), ("memory.oom_control", "under_oom 0\noom_kill 3\n")]
-)
-def test_kills_at_the_memory_limit_are_counted(tmp_path: Path, file: str, text: str) -> None:
-    (tmp_path / file).write_text(text)
-    assert count_out_of_memory((tmp_path,)) == 3
 
 
 def test_a_log_keeps_two_files_of_bounded_size(tmp_path: Path) -> None:

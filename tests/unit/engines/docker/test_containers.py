@@ -21,3 +21,16 @@ def test_limits_that_the_engine_dropped_are_said(memory: int, enforced: bool) ->
     """Podman without root on version 1 of cgroups answers as if it had taken them; the container shows 0."""
     caveats = witness_of(ALICE, inspected(memory)).caveats
     assert any("NOT enforced" in caveat for caveat in caveats) is not enforced
+
+
+@pytest.mark.parametrize(
+    ("told", "ran_short", "words"),
+    [(True, False, "limit of 2 GiB"), (False, True, "limit of 2 GiB"), (False, False, "")],
+)
+def test_a_kill_at_the_memory_limit_is_named_by_whoever_saw_it(told: bool, ran_short: bool, words: str) -> None:
+    """Docker says so at once, Podman when the container has ended; the kernel tells at any time."""
+    container = inspected(2 * 2**30)
+    container["State"]["OOMKilled"] = told
+    detail = witness_of(ALICE, container, ran_short=ran_short).detail
+    assert words in detail
+    assert ("out of memory" in detail) is (told or ran_short)

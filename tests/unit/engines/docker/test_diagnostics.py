@@ -33,6 +33,25 @@ def test_a_daemon_is_examined(tmp_path: Path) -> None:
     assert found.is_local
 
 
+def test_podman_without_root_is_examined_as_what_it_is(tmp_path: Path) -> None:
+    """Its environments run beside its service, and on version 1 of cgroups it drops the limits it says it has."""
+    with scripted_daemon(tmp_path) as daemon:
+        daemon.info = {
+            **HEALTHY_INFO, "BuildahVersion": "1.39.3", "Rootless": True, "CgroupVersion": "1",
+            "LiveRestoreEnabled": False,
+        }  # fmt: skip
+        found = DockerDiagnostics(daemon.url, "one").read()
+    assert (found.product, found.is_rootless, found.has_live_restore) == ("Podman", True, True)
+    assert found.missing_limits == ("memory", "swap", "processor time", "processes")
+
+
+def test_docker_without_root_is_told_from_podman(tmp_path: Path) -> None:
+    with scripted_daemon(tmp_path) as daemon:
+        daemon.info = {**HEALTHY_INFO, "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}
+        found = DockerDiagnostics(daemon.url, "one").read()
+    assert (found.product, found.is_rootless, found.has_live_restore) == ("Docker", True, False)
+
+
 def test_an_image_tells_its_labels_and_variables(tmp_path: Path) -> None:
     config = {
         "Labels": {"org.devgw.cuda": "12.8", "maintainer": "NVIDIA"},

@@ -81,11 +81,18 @@ def test_a_failing_clean_up_does_not_hide_the_reason(engine: DockerEngine, daemo
     assert refusal(engine, spec()).message == "the engine could not create alice: first"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (409, {"message": f'The container name "/{NAME}" is already in use'}),
+        (500, {"message": f'container create: the container name "{NAME}" …: that name is already in use'}),  # Podman
+    ],
+)
 def test_a_container_made_by_somebody_quicker_is_a_conflict_and_stays(
-    engine: DockerEngine, daemon: ScriptedDaemon
+    engine: DockerEngine, daemon: ScriptedDaemon, answer: tuple[int, dict[str, str]]
 ) -> None:
     """Its network is the winner's too."""
-    daemon.answers["POST /containers/create"] = (409, {"message": f'The container name "/{NAME}" is already in use'})
+    daemon.answers["POST /containers/create"] = answer
     with pytest.raises(ConflictError):
         engine.create(spec())
     assert not [request for request in daemon.asked if request.startswith("DELETE")]
@@ -114,6 +121,26 @@ def test_a_removal_under_way_is_waited_for(
     }
     engine.delete(ALICE)
     assert "POST /containers/c1/wait" in daemon.asked
+
+
+@pytest.mark.parametrize(("is_there", "code"), [(False, "mount.missing"), (True, "engine.failed")])
+def test_a_start_that_fails_names_a_mount_whose_source_went_away(
+    engine: DockerEngine, daemon: ScriptedDaemon, tmp_path: Path, is_there: bool, code: str
+) -> None:
+    """Each runtime has words of its own for it, so the mounts are looked at."""
+    source = tmp_path / "data"
+    if is_there:
+        source.mkdir()
+    mounts = [{"Type": "tmpfs", "Source": "", "Destination": "/tmp"}]
+    mounts += [{"Type": "bind", "Source": str(source), "Destination": "/data"}]
+    daemon.answers |= {
+        f"GET /containers/{NAME}/json": (200, {"Id": "c1", "Config": {"Labels": NETWORK["Labels"]}, "Mounts": mounts}),
+        "POST /containers/c1/start": (500, {"message": "crun: cannot stat something: OCI runtime error"}),
+    }
+    with pytest.raises(EngineError) as caught:
+        engine.start(ALICE)
+    assert caught.value.code == code
+    assert (str(source) in caught.value.message) is not is_there
 
 
 def test_gpus_are_injected_by_cdi_with_an_explicit_driver(engine: DockerEngine, daemon: ScriptedDaemon) -> None:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from gateway.engines.docker.facts import facts_of, report_of
+from gateway.engines.docker.facts import facts_of, missing_limits, report_of
 from tests.fakes.docker_daemon import HEALTHY_INFO
 
 PODMAN = {"BuildahVersion": "1.39.3", "Rootless": False, "CgroupVersion": "2", "CDISpecDirs": None}
+ROOTLESS_DOCKER = {"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"]}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ PODMAN = {"BuildahVersion": "1.39.3", "Rootless": False, "CgroupVersion": "2", "
         (PODMAN, "1.41", {}, "egress is none"),
         ({**PODMAN, "Rootless": True}, "1.41", {}, "its own user"),
         ({**PODMAN, "Rootless": True, "CgroupVersion": "1"}, "1.41", {}, "NOT enforced"),
+        (ROOTLESS_DOCKER, "1.45", {}, "runs without root and keeps no user's id"),
     ],
 )
 def test_a_fault_is_noted(change: dict[str, object], api: str, ceilings: dict[str, int], words: str) -> None:
@@ -58,5 +60,19 @@ def test_podman_injects_by_cdi_although_it_names_no_directory() -> None:
 
 def test_docker_without_root_is_not_taken_for_podman() -> None:
     """It maps users as well, and knows no `keep-id`."""
-    facts = facts_of({**HEALTHY_INFO, "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}, "1.45", {})
-    assert (facts.is_podman, facts.maps_users) == (False, False)
+    facts = facts_of({**HEALTHY_INFO, **ROOTLESS_DOCKER}, "1.45", {})
+    assert (facts.is_podman, facts.maps_users) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({**PODMAN, "Rootless": True, "CgroupVersion": "1"}, ("memory", "swap", "processor time", "processes")),
+        ({**PODMAN, "Rootless": True}, ()),
+        ({**PODMAN, "CgroupVersion": "1"}, ()),
+        ({"PidsLimit": False}, ("processes",)),
+    ],
+)
+def test_limits_that_are_taken_and_dropped_are_missing(change: dict[str, object], missing: tuple[str, ...]) -> None:
+    """Podman 5.4.2 without root says on version 1 of cgroups that it has them all."""
+    assert missing_limits({**HEALTHY_INFO, **change}) == missing

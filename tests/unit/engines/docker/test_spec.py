@@ -1,5 +1,6 @@
 """The hardening of a container, key by key. That the daemon honours it is tried in tests/contract."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,23 @@ def test_podman_is_asked_in_its_own_words() -> None:
 def test_podman_without_root_keeps_the_user() -> None:
     """Else the owner of the mounted directories would be another inside."""
     assert host_config(facts=ROOTLESS)["UsernsMode"] == "keep-id"
+
+
+@pytest.mark.parametrize(("cpus", "is_refused"), [(2.0, False), (2.5, True)])
+def test_podman_is_not_asked_for_more_processors_than_it_has(cpus: float, is_refused: bool) -> None:
+    """It would take any number; Docker refuses by itself."""
+    asked = replace(SPEC, limits=replace(SPEC.limits, cpus=cpus))
+    container_body(asked, "one", replace(FACTS, processors=2))
+    with pytest.raises(EngineError) if is_refused else nullcontext():
+        container_body(asked, "one", replace(PODMAN, processors=2))
+
+
+def test_docker_without_root_is_given_no_environment() -> None:
+    """It cannot be told to keep a user, whose mounted directories would be somebody else's inside."""
+    with pytest.raises(EngineError) as refusal:
+        container_body(SPEC, "one", replace(FACTS, maps_users=True))
+    assert refusal.value.code == "engine.maps-users"
+    assert "without root" in refusal.value.message
 
 
 @pytest.mark.parametrize("facts", [PODMAN, ROOTLESS])
