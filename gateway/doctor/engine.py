@@ -53,8 +53,8 @@ def judge_version(engine: EngineFacts) -> Finding:
     if engine.product == "Podman":
         return warning(
             check,
-            f"Podman {engine.version}: what is mounted beneath a read-only dataset stays writable, and egress is none",
-            "mount nothing beneath datasets; open hosts by name ('egress_hosts')",
+            f"Podman {engine.version}: what is mounted beneath a read-only dataset stays writable",
+            "mount nothing beneath datasets",
         )
     if version is not None and is_older(version, _OLDEST_DOCKER):
         return warning(

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -56,8 +57,11 @@ _log = logging.getLogger(__name__)
 class PacketFilter(Protocol):
     """What an engine needs of the host's packet filter."""
 
-    def confine(self, bridge: str, egress: Egress) -> None:
-        """Let only what `egress` names in from a bridge; safe to repeat. Raises: EngineError `egress.unenforceable`."""
+    def confine(self, bridge: str, egress: Egress, *, is_made: bool = True) -> None:
+        """Let only what `egress` names in from a bridge; safe to repeat. Raises: EngineError `egress.unenforceable`.
+
+        A bridge that is not made yet is waited for by its name; who says so has called `require_own_network`.
+        """
 
     def release(self, bridge: str) -> None:
         """Forget a bridge that is gone; one that was never confined changes nothing."""
@@ -66,9 +70,9 @@ class PacketFilter(Protocol):
 class HostPacketFilter:
     """The packet filter of the host that the gateway runs on, through iptables. Needs the right to change it."""
 
-    def confine(self, bridge: str, egress: Egress) -> None:
-        if not Path("/sys/class/net", bridge).exists():
-            raise _unenforceable("the engine's networks are not on this host, so nothing here can close them")
+    def confine(self, bridge: str, egress: Egress, *, is_made: bool = True) -> None:
+        if is_made and not Path("/sys/class/net", bridge).exists():
+            raise _elsewhere()
         hook = ("PREROUTING", "-i", bridge, "-j", bridge)
         _load("iptables", bridge, hook, ipv4_rules(egress.rule))
         if _has_ipv6():
@@ -143,6 +147,20 @@ def require_foreign(namespace: int) -> None:
             continue  # an ordinary user may not ask this of process 1, nor enter its network
         if os.path.samestat(given, ours):
             raise _unenforceable("this is the network of the host, not a sandbox's")
+
+
+def require_own_network(daemon: int | None) -> None:
+    """Find out that an engine will make its bridges in the gateway's own network, where rules are made.
+
+    One of its threads is enough: the others may be at work in the network of a container just now.
+    Raises: EngineError `egress.unenforceable`, where its daemon has another, or it cannot be told.
+    """
+    ours = Path("/proc/self/ns/net").stat()
+    for thread in Path("/proc", str(daemon), "task").glob("*/ns/net"):
+        with suppress(OSError):  # it has just ended
+            if os.path.samestat(thread.stat(), ours):
+                return
+    raise _elsewhere()
 
 
 def ipv4_rules(egress: EgressRule) -> list[str]:
@@ -223,6 +241,10 @@ def _run(command: list[str], text: str = "", descriptors: tuple[int, ...] = ()) 
         raise _unenforceable(f"{command[0]} does not run: {exc}") from exc
     if done.returncode != 0:
         raise _unenforceable(" ".join(f"{Path(command[0]).name}: {done.stderr}".split())[:300])
+
+
+def _elsewhere() -> EngineError:
+    return _unenforceable("the engine's networks are not on this host, so nothing here can close them")
 
 
 def _unenforceable(why: str) -> EngineError:

@@ -1,5 +1,6 @@
 """What an environment's own connections reach: tried for real, on each engine, against addresses that all answer."""
 
+import os
 import socket
 import subprocess
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 from gateway.engines.docker.engine import DockerEngine
 from gateway.engines.docker.names import bridge_name
-from gateway.engines.packet_filter import HostPacketFilter
+from gateway.engines.packet_filter import HostPacketFilter, require_own_network
 from gateway.errors import EngineError, UsageError
 from gateway.model import Egress, EnvironmentRef
 from tests.attacks.outside import CLOSED, LISTED, NEIGHBOUR, PORT, PUBLIC, outside
@@ -21,9 +22,12 @@ from tests.contract.docker_subject import docker_under_test
 from tests.contract.inside import Spool, wait_until
 from tests.contract.subject import EngineUnderTest, started
 from tests.contract.test_limits import own_address
+from tests.support.engine_variables import engine_kind
 
 ALICE = EnvironmentRef.parse("alice")
 ENGINES = {"docker": docker_under_test, "bubblewrap": bubblewrap_under_test}
+if engine_kind() == "podman":
+    ENGINES = {"podman": docker_under_test}
 
 pytestmark = pytest.mark.engine
 
@@ -44,8 +48,9 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineUnder
         yield under_test
 
 
-@pytest.fixture
-def docker_engine(tmp_path: Path) -> Iterator[EngineUnderTest]:
+@pytest.fixture(params=parameters([name for name in ENGINES if name != "bubblewrap"]))
+def bridged(tmp_path: Path) -> Iterator[EngineUnderTest]:
+    """Return an engine whose environments are on bridges of the host."""
     with docker_under_test(tmp_path) as under_test:
         yield under_test
 
@@ -107,10 +112,9 @@ def test_no_address_of_the_host_is_reached(real: EngineUnderTest, egress: Egress
 
 
 @pytest.mark.attack("C7", "egress to another environment, and from the host into one")
-@pytest.mark.docker
-def test_another_environment_and_the_host_do_not_reach_in(docker_engine: EngineUnderTest) -> None:
+def test_another_environment_and_the_host_do_not_reach_in(bridged: EngineUnderTest) -> None:
     """Each listens on its own address and reaches itself; nobody else does."""
-    spools = {name: started(docker_engine, name, egress=Egress.INTERNET) for name in ("alice", "bob")}
+    spools = {name: started(bridged, name, egress=Egress.INTERNET) for name in ("alice", "bob")}
     addresses = {name: own_address(spool) for name, spool in spools.items()}
     for name, spool in spools.items():
         spool.run(f"nc -ll -p {PORT} -e /bin/echo here </dev/null >/dev/null 2>&1 &")
@@ -136,25 +140,23 @@ def test_none_reaches_nothing(real: EngineUnderTest) -> None:
     assert reached(started(real), [(address, PORT) for address in (PUBLIC, *CLOSED)]) == set()
 
 
-@pytest.mark.docker
 def test_the_filter_is_there_again_after_it_was_flushed_and_the_environment_restarted(
-    docker_engine: EngineUnderTest,
+    bridged: EngineUnderTest,
 ) -> None:
     """A firewall that was reset while the environment was stopped opens nothing."""
-    spool = started(docker_engine, egress=Egress.INTERNET)
-    docker_engine.engine.stop(ALICE, 5)
-    HostPacketFilter().release(bridge_of(docker_engine))
-    docker_engine.engine.start(ALICE)
+    spool = started(bridged, egress=Egress.INTERNET)
+    bridged.engine.stop(ALICE, 5)
+    HostPacketFilter().release(bridge_of(bridged))
+    bridged.engine.start(ALICE)
     assert reached(spool, [(PUBLIC, PORT), (LISTED, PORT)]) == {PUBLIC}
 
 
-@pytest.mark.docker
-def test_delete_leaves_no_rule_behind(docker_engine: EngineUnderTest) -> None:
+def test_delete_leaves_no_rule_behind(bridged: EngineUnderTest) -> None:
     """Chain and jump go with the environment."""
-    started(docker_engine, egress=Egress.INTERNET)
-    bridge = bridge_of(docker_engine)
+    started(bridged, egress=Egress.INTERNET)
+    bridge = bridge_of(bridged)
     assert bridge in rules()
-    docker_engine.engine.delete(ALICE)
+    bridged.engine.delete(ALICE)
     assert bridge not in rules()
 
 
@@ -178,6 +180,20 @@ def test_an_engine_elsewhere_gets_no_egress(tmp_path: Path) -> None:
     with pytest.raises(EngineError) as refusal:
         HostPacketFilter().confine("dgw-of-elsewhere", Egress.INTERNET)
     assert refusal.value.code == "egress.unenforceable"
+
+
+def test_an_engine_in_another_network_gets_no_egress() -> None:
+    """Podman makes a bridge only with the start: that it will be made here is asked of its service's network."""
+    require_own_network(os.getpid())
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "echo ready; read _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as elsewhere:
+        assert elsewhere.stdout is not None
+        assert elsewhere.stdout.readline() == b"ready\n"
+        for daemon in (elsewhere.pid, None):
+            with pytest.raises(EngineError) as refusal:
+                require_own_network(daemon)
+            assert refusal.value.code == "egress.unenforceable"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import docker
 import pytest
 
 from gateway.engines.docker.engine import DockerEngine
+from gateway.engines.docker.injection import is_podman
 from gateway.engines.docker.network import ensure_network
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, GpuUuid
 from tests.contract.inside import Spool
@@ -55,7 +56,7 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
         Spool(directory / f"run.{ref.user}.{ref.name}").quit(code)
 
     def interrupt_create(spec: EnvironmentSpec) -> None:
-        assert ensure_network(api, gateway_id, spec.ref)
+        assert ensure_network(api, gateway_id, spec.ref, is_podman=is_podman(api.info()))
 
     try:
         yield EngineUnderTest(
@@ -67,7 +68,7 @@ def docker_under_test(directory: Path) -> Iterator[EngineUnderTest]:
             interrupt_create,
             end,
             *gpus[:2],
-            egress=Egress.NONE if engine_kind() == "podman" else Egress.INTERNET,
+            egress=Egress.NONE if is_rootless else Egress.INTERNET,
         )
     finally:
         for observed in engine.observe_all():

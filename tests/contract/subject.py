@@ -59,6 +59,11 @@ class EngineUnderTest:
         return any("NOT enforced" in note for note in self.engine.report().notes)
 
     @property
+    def has_own_ulimits(self) -> bool:
+        """Whether the engine says that it drops ulimits; one that does not say so must set them."""
+        return any("drops ulimits" in note for note in self.engine.report().notes)
+
+    @property
     def counts_load(self) -> bool:
         """Whether the engine knows what an environment uses: where it limits; a cluster has an add-on for it."""
         return not self.unlimited and self.name != "kubernetes"

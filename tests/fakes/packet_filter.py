@@ -8,8 +8,10 @@ class RememberedFilter:
 
     def __init__(self) -> None:
         self.confined: dict[str, Egress] = {}
+        self.is_made: bool | None = None
 
-    def confine(self, bridge: str, egress: Egress) -> None:
+    def confine(self, bridge: str, egress: Egress, *, is_made: bool = True) -> None:
+        self.is_made = is_made
         self.confined[bridge] = egress
 
     def release(self, bridge: str) -> None:

@@ -19,6 +19,12 @@ UNLIMITED = (
 )
 """Podman without root does so where it cannot use cgroups, and answers as if it had not."""
 
+OWN_ULIMITS = (
+    "the engine drops ulimits: stack, open files and locked memory are what its service has; 'default_ulimits' in its "
+    "containers.conf sets others"
+)
+"""Podman without root takes none through Docker's API."""
+
 
 def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any], *, ran_short: bool = False) -> ObservedEnvironment:
     """Read `GET /containers/{id}/json`; `ran_short` is what `has_run_short` says of it."""
@@ -35,7 +41,7 @@ def witness_of(ref: EnvironmentRef, inspected: Mapping[str, Any], *, ran_short: 
         spec_digest=written.get(labels.SPEC, ""),
         exit_code=int(state["ExitCode"]) if has_ended else None,
         detail=_detail(state, int(inspected["HostConfig"]["Memory"]), ran_short=ran_short),
-        caveats=() if inspected["HostConfig"]["Memory"] else (UNLIMITED,),
+        caveats=_caveats(inspected["HostConfig"]),
         node=this_host(),
     )
 
@@ -76,6 +82,12 @@ def has_run_short(inspected: Mapping[str, Any]) -> bool:
 def bind_mounts(inspected: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return source and target of what of the host's is mounted in a container."""
     return [(one["Source"], one["Destination"]) for one in inspected.get("Mounts") or () if one.get("Type") == "bind"]
+
+
+def _caveats(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    limited = {str(one["Name"]).lower().removeprefix("rlimit_") for one in settings.get("Ulimits") or ()}
+    dropped = {UNLIMITED: not settings["Memory"], OWN_ULIMITS: "Ulimits" in settings and "stack" not in limited}
+    return tuple(caveat for caveat, is_so in dropped.items() if is_so)
 
 
 def _detail(state: Mapping[str, Any], memory_bytes: int, *, ran_short: bool) -> str:

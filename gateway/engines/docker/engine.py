@@ -14,10 +14,11 @@ import docker.errors
 from gateway.engines.docker import labels, names
 from gateway.engines.docker.ceilings import ceilings_behind
 from gateway.engines.docker.compose import compose_of
-from gateway.engines.docker.connection import Connection
+from gateway.engines.docker.connection import Connection, daemon_of
 from gateway.engines.docker.containers import bind_mounts, has_run_short, load_of, remainder, witness_of
 from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found, is_name_taken
 from gateway.engines.docker.facts import Facts, facts_of, report_of
+from gateway.engines.docker.injection import is_podman
 from gateway.engines.docker.names import familiar
 from gateway.engines.docker.network import ensure_network, refs_with_network, rejoin_network, remove_network
 from gateway.engines.docker.run_directories import RunDirectories, run_directory_in
@@ -35,7 +36,7 @@ from gateway.engines.interface import (
 )
 from gateway.engines.mounts import require_mounted, require_sources
 from gateway.engines.nodes import OneNode
-from gateway.engines.packet_filter import HostPacketFilter, PacketFilter
+from gateway.engines.packet_filter import HostPacketFilter, PacketFilter, require_own_network
 from gateway.engines.run_directory import RunDirectory, absent
 from gateway.errors import DevgwError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec
@@ -93,8 +94,9 @@ class DockerEngine(OneNode):
             container = self._found(api, ref)
             written = container["Config"]["Labels"]
             if labels.has_network(written):
-                rejoin_network(api, self.gateway_id, ref, container["Id"])
-                self._filter.confine(names.bridge_name(self.gateway_id, ref), labels.egress_in(written))
+                podman = is_podman(api.info())
+                rejoin_network(api, self.gateway_id, ref, container["Id"], is_podman=podman)
+                self._confine(ref, labels.egress_in(written), is_podman=podman)
             try:
                 api.start(container["Id"])
             except docker.errors.APIError:
@@ -212,8 +214,9 @@ class DockerEngine(OneNode):
         try:
             if spec.egress != Egress.NONE:
                 progress("making a network of its own")
-                made_network = ensure_network(api, self.gateway_id, spec.ref)
-                self._filter.confine(names.bridge_name(self.gateway_id, spec.ref), spec.egress)
+                podman = is_podman(api.info())
+                made_network = ensure_network(api, self.gateway_id, spec.ref, is_podman=podman)
+                self._confine(spec.ref, spec.egress, is_podman=podman)
             progress(f"making a container from {named(spec.image)}")
             api.create_container_from_config(body, names.container_name(self.gateway_id, spec.ref))
         except docker.errors.APIError as exc:
@@ -225,6 +228,12 @@ class DockerEngine(OneNode):
         except BaseException:  # no answer, or Ctrl-C: the engine may have made it all the same
             self._give_back(spec.ref)
             raise
+
+    def _confine(self, ref: EnvironmentRef, egress: Egress, *, is_podman: bool) -> None:
+        """Close the environment's network before anything runs in it. Podman makes the bridge with the start."""
+        if is_podman:
+            require_own_network(daemon_of(self._connection.base_url))
+        self._filter.confine(names.bridge_name(self.gateway_id, ref), egress, is_made=not is_podman)
 
     def _give_back(self, ref: EnvironmentRef) -> None:
         """Remove what a failed create made; what cannot be removed now is a partial observed that reconcile finds."""

@@ -15,6 +15,7 @@ _GPU_WORDS = re.compile(
     re.IGNORECASE,
 )
 _CDI_UNKNOWN = re.compile(r"unresolvable CDI devices ([^\s\"]+(?:, [^\s\"]+)*)")
+_NO_ADDRESSES = ("available, non-overlapping", "all predefined address pools", "could not find free subnet")
 _BIND_MISSING = re.compile(r"bind source path does not exist: (\S+)")
 
 
@@ -67,11 +68,12 @@ def _refusal(exc: docker.errors.APIError, doing: str) -> DevgwError:
             f"the engine could not {doing}: its disk is full",
             "'docker system df' shows what takes the space",
         )
-    if "available, non-overlapping" in reason or "all predefined address pools" in reason:
+    if any(words in reason for words in _NO_ADDRESSES):
         return EngineError(
             "engine.no-network",
             "the engine has no address range left for another environment's network",
-            "widen default-address-pools in its daemon.json, or create with egress none",
+            "widen default-address-pools in its daemon.json (Podman: default_subnet_pools in containers.conf), "
+            "or create with egress none",
         )
     if match := _BIND_MISSING.search(reason):
         return EngineError("mount.missing", f"{match[1]} is not there, so it cannot be mounted", "make it first")

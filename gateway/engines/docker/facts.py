@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.engines.docker.containers import UNLIMITED
+from gateway.engines.docker.containers import OWN_ULIMITS, UNLIMITED
 from gateway.engines.docker.injection import Injection, injection_of, is_podman
 from gateway.engines.interface import EngineReport
 
@@ -65,9 +65,10 @@ def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
     if remaps_users(info):
         notes.append("user namespace remapping is on: mounted directories will not belong to the user inside")
     if facts.is_podman:
-        notes.append("this is Podman, through its service of Docker's API: egress is none")
+        notes.append("this is Podman, through its service of Docker's API")
         if facts.maps_users:
-            notes.append("Podman runs without root: environments belong to its own user")
+            notes.append("Podman runs without root: environments belong to its own user, and egress is none")
+            notes.append(OWN_ULIMITS)
     return EngineReport("docker", str(info.get("ServerVersion", "")), facts.injection.kind, tuple(notes))
 
 

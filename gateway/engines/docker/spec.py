@@ -37,10 +37,10 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
             MAPPED_AWAY,
             "run Docker with root, or Podman or bubblewrap ('engine.kind') without",
         )
-    if facts.is_podman and spec.egress != Egress.NONE:
+    if facts.maps_users and spec.egress != Egress.NONE:
         raise EngineError(
             "egress.unavailable",
-            "Podman makes an environment's network only when it starts, too late to close it first",
+            "Podman without root makes networks in a namespace of its own, where nothing here can close them",
             "create it with egress none, and give its role 'egress_hosts' where it needs hosts outside",
         )
     _require_processors(spec, facts)

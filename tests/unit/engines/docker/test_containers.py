@@ -34,3 +34,19 @@ def test_a_kill_at_the_memory_limit_is_named_by_whoever_saw_it(told: bool, ran_s
     detail = witness_of(ALICE, container, ran_short=ran_short).detail
     assert words in detail
     assert ("out of memory" in detail) is (told or ran_short)
+
+
+@pytest.mark.parametrize(
+    ("ulimits", "is_told"),
+    [
+        ([{"Name": "stack", "Hard": 1, "Soft": 1}], False),
+        ([{"Name": "RLIMIT_STACK", "Hard": 1, "Soft": 1}], False),
+        ([{"Name": "RLIMIT_NOFILE", "Hard": 1, "Soft": 1}], True),
+        (None, True),
+    ],
+)
+def test_ulimits_that_the_engine_dropped_are_said(ulimits: list[dict[str, Any]] | None, is_told: bool) -> None:
+    """Podman without root shows those of its service alone."""
+    container = inspected(2**30)
+    container["HostConfig"]["Ulimits"] = ulimits
+    assert any("drops ulimits" in caveat for caveat in witness_of(ALICE, container).caveats) is is_told

@@ -123,6 +123,27 @@ def test_a_removal_under_way_is_waited_for(
     assert "POST /containers/c1/wait" in daemon.asked
 
 
+def test_podmans_network_is_closed_before_its_bridge_is_made(daemon: ScriptedDaemon) -> None:
+    """The bridge comes with the start; without a resolver at its end, which the filter would close anyway."""
+    daemon.info["BuildahVersion"] = "1.39.3"
+    daemon.answers["POST /v4.0.0/libpod/networks/create"] = (200, {"id": "n1"})
+    rules = RememberedFilter()
+    DockerEngine(daemon.url, "one", rules).create(spec())
+    [(bridge, egress)] = rules.confined.items()
+    asked = daemon.bodies["POST /v4.0.0/libpod/networks/create"]
+    assert (asked["network_interface"], egress, rules.is_made) == (bridge, Egress.INTERNET, False)
+    assert (asked["dns_enabled"], asked["labels"]) == (False, NETWORK["Labels"])
+    assert "POST /networks/create" not in daemon.asked
+
+
+def test_a_network_that_podman_refuses_is_named(engine: DockerEngine, daemon: ScriptedDaemon) -> None:
+    daemon.info["BuildahVersion"] = "1.39.3"
+    daemon.answers["POST /v4.0.0/libpod/networks/create"] = (500, {"message": "could not find free subnet"})
+    error = refusal(engine, spec())
+    assert error.code == "engine.no-network"
+    assert "POST /containers/create" not in daemon.asked
+
+
 @pytest.mark.parametrize(("is_there", "code"), [(False, "mount.missing"), (True, "engine.failed")])
 def test_a_start_that_fails_names_a_mount_whose_source_went_away(
     engine: DockerEngine, daemon: ScriptedDaemon, tmp_path: Path, is_there: bool, code: str

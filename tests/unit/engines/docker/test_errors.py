@@ -24,6 +24,7 @@ def said(message: str) -> docker.errors.APIError:
     [
         (said("write /x: no space left on device"), "engine.no-space", "disk is full"),
         (said("all predefined address pools have been fully subnetted"), "engine.no-network", "address range"),
+        (said("could not find free subnet from subnet pools"), "engine.no-network", "address range"),
         (said("CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=GPU-1"), "gpu.injection", "GPU-1"),
         (said('could not select device driver "nvidia" with capabilities: [[gpu]]'), "gpu.injection", "device driver"),
         (said("runc: nvidia-container-cli: device error: GPU-1: unknown device"), "gpu.injection", "unknown device"),
