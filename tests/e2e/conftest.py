@@ -35,7 +35,7 @@ def docker_client() -> Iterator[docker.APIClient]:
 @pytest.fixture
 def holdings(request: pytest.FixtureRequest) -> Callable[[GatewayProcess], set[str]]:
     """Return what lists everything the engine keeps that could be a gateway's."""
-    if engine_kind() == "docker":
+    if engine_kind() in {"docker", "podman"}:
         client = request.getfixturevalue("docker_client")
         return lambda gateway: _kept_by_docker(client, gateway)
     return lambda gateway: {path.name for path in (gateway.root / "state" / "sandboxes").glob("environments/*")}

@@ -16,12 +16,13 @@ def engine_variables() -> dict[str, str]:
 
         return cluster_variables()
     place = {
+        "podman": ("DEVGW_ENGINE_DOCKER_URL", "DOCKER_HOST"),
         "docker": ("DEVGW_ENGINE_DOCKER_URL", "DOCKER_HOST"),
         "bubblewrap": ("DEVGW_ENGINE_ROOTS_DIR", "DEVGW_TEST_ROOTS"),
     }
     setting, source = place[kind]
     return {
-        "DEVGW_ENGINE_KIND": kind,
+        "DEVGW_ENGINE_KIND": "docker" if kind == "podman" else kind,  # it speaks Docker's API
         setting: os.environ[source],
         "DEVGW_ENVIRONMENTS_IMAGE": os.environ["DEVGW_TEST_IMAGE"],
         "DEVGW_ENVIRONMENTS_MEMORY": "2GiB",
