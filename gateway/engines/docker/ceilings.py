@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _CAP_SYS_RESOURCE = 24  # linux/capability.h
+_ALL_USERS = ["0", "0", "4294967295"]
 _UNLIMITED = -1
 _PROC_NAMES = {"memlock": "Max locked memory", "stack": "Max stack size", "nofile": "Max open files"}
 
@@ -20,10 +21,10 @@ def ceilings_behind(base_url: str) -> dict[str, int]:
     if pid <= 0:  # on another host, or in a process namespace that is not ours
         return {}
     try:
-        status, limits = (Path(f"/proc/{pid}/{file}").read_text() for file in ("status", "limits"))
+        status, users, limits = (Path(f"/proc/{pid}/{file}").read_text() for file in ("status", "uid_map", "limits"))
     except OSError:
         return {}
-    return {} if _may_raise(status) else _hard_limits(limits)
+    return {} if _may_raise(status, users) else _hard_limits(limits)
 
 
 def lowered(wanted: int, name: str, ceilings: Mapping[str, int]) -> int:
@@ -47,7 +48,10 @@ def _listener(base_url: str) -> int:
     return int(struct.unpack("3i", credentials)[0])
 
 
-def _may_raise(status: str) -> bool:
+def _may_raise(status: str, users: str) -> bool:
+    """Say whether it has the capability where it counts: a user namespace's own does not (setrlimit(2))."""
+    if users.split() != _ALL_USERS:
+        return False
     match = re.search(r"^CapEff:\s+([0-9a-f]+)$", status, re.MULTILINE)
     return match is None or bool(int(match[1], 16) >> _CAP_SYS_RESOURCE & 1)
 

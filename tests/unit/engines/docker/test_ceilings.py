@@ -26,15 +26,26 @@ def test_hard_limits_are_read_and_unlimited_ones_left_out() -> None:
     assert _hard_limits(LIMITS) == {"memlock": 8388608, "nofile": 20000}
 
 
-@pytest.mark.parametrize(("capabilities", "may"), [("000001ffffffffff", True), ("000001fffeffffff", False)])
-def test_only_cap_sys_resource_raises(capabilities: str, may: bool) -> None:
-    assert _may_raise(f"Name:\tdockerd\nCapEff:\t{capabilities}\n") is may
+@pytest.mark.parametrize(
+    ("capabilities", "users", "may"),
+    [
+        ("000001ffffffffff", "         0          0 4294967295\n", True),
+        ("000001fffeffffff", "         0          0 4294967295\n", False),
+        # without root: all capabilities, in a user namespace of its own
+        ("000001ffffffffff", "         0      61234          1\n         1 1000000000      65536\n", False),
+    ],
+)
+def test_only_cap_sys_resource_raises_and_not_that_of_a_user_namespace(
+    capabilities: str, users: str, may: bool
+) -> None:
+    assert _may_raise(f"Name:\tdockerd\nCapEff:\t{capabilities}\n", users) is may
 
 
 def test_the_listener_of_a_unix_socket_is_asked(tmp_path: Path) -> None:
     """Here it is this very process, whose limits the kernel shows in /proc."""
     own = Path("/proc/self")
-    expected = {} if _may_raise((own / "status").read_text()) else _hard_limits((own / "limits").read_text())
+    may_raise = _may_raise((own / "status").read_text(), (own / "uid_map").read_text())
+    expected = {} if may_raise else _hard_limits((own / "limits").read_text())
     path = tmp_path / "d.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
