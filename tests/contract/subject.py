@@ -64,6 +64,13 @@ class EngineUnderTest:
         return any("drops ulimits" in note for note in self.engine.report().notes)
 
     @property
+    def keeps_one_user(self) -> bool:
+        """Whether the engine says that environments are its own user's alone, or is the gateway's own without root."""
+        if self.name == "bubblewrap":
+            return os.geteuid() != 0
+        return any("belong to its own user" in note for note in self.engine.report().notes)
+
+    @property
     def counts_load(self) -> bool:
         """Whether the engine knows what an environment uses: where it limits; a cluster has an add-on for it."""
         return not self.unlimited and self.name != "kubernetes"

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import ConflictError, DevgwError, EngineError, NotFoundError
 from gateway.model import EnvironmentRef, Limits, Mount
-from tests.contract.subject import MIB, EngineUnderTest
+from tests.contract.subject import MIB, UID, EngineUnderTest
 
 ALICE = EnvironmentRef.parse("alice")
 
@@ -86,6 +86,19 @@ def test_a_variable_that_chooses_devices_or_code_is_refused(subject: EngineUnder
     with pytest.raises(EngineError) as refusal:
         subject.engine.create(subject.spec(variables={name: "all"}))
     assert refusal.value.code == "variable.reserved"
+    assert subject.engine.observe_all() == []
+
+
+def test_a_user_whom_the_engine_cannot_keep_is_refused(subject: EngineUnderTest) -> None:
+    """They would not own their files inside; an engine with root, or none of its own, keeps everybody."""
+    spec = subject.spec(uid=UID + 1)
+    if not subject.keeps_one_user:
+        subject.engine.create(spec)
+        assert subject.engine.observe(ALICE).uid == UID + 1
+        return
+    with pytest.raises(EngineError) as refusal:
+        subject.engine.create(spec)
+    assert refusal.value.code == ("engine.failed" if subject.name == "bubblewrap" else "engine.maps-users")
     assert subject.engine.observe_all() == []
 
 

@@ -1,4 +1,4 @@
-"""The way to hosts outside by name (ADR 0022) asks one thing of an engine: a socket of the gateway's is reached inside."""
+"""The way to hosts outside by name (ADR 0022) needs one thing of an engine: its socket is reached inside."""
 
 import socket
 from pathlib import Path

@@ -16,7 +16,19 @@ _TIMEOUT_SECONDS = 60  # an image layer is unpacked within `create` on a cold di
 
 
 def daemon_of(base_url: str) -> int | None:
-    """Return the process that listens on the engine's Unix socket (SO_PEERCRED of unix(7)); None where none does."""
+    """Return the process that listens on the engine's Unix socket; None where none does."""
+    found = _listener(base_url)
+    return None if found is None else found[0]
+
+
+def owner_of(base_url: str) -> int | None:
+    """Return the uid of that process."""
+    found = _listener(base_url)
+    return None if found is None else found[1]
+
+
+def _listener(base_url: str) -> tuple[int, int] | None:
+    """Return process and uid (SO_PEERCRED of unix(7))."""
     if not base_url.startswith("unix:"):
         return None
     with socket.socket(socket.AF_UNIX) as peer:
@@ -24,8 +36,9 @@ def daemon_of(base_url: str) -> int | None:
             peer.connect(base_url.removeprefix("unix://"))
         except OSError:
             return None
-        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[0])
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    process, uid, _ = struct.unpack("iII", credentials)
+    return int(process), int(uid)
 
 
 class Connection:

@@ -14,7 +14,7 @@ import docker.errors
 from gateway.engines.docker import labels, names
 from gateway.engines.docker.ceilings import ceilings_behind
 from gateway.engines.docker.compose import compose_of
-from gateway.engines.docker.connection import Connection, daemon_of
+from gateway.engines.docker.connection import Connection, daemon_of, owner_of
 from gateway.engines.docker.containers import bind_mounts, has_run_short, load_of, remainder, witness_of
 from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found, is_name_taken
 from gateway.engines.docker.facts import Facts, facts_of, report_of
@@ -178,7 +178,8 @@ class DockerEngine(OneNode):
         self._connection.close()
 
     def _facts(self, api: docker.APIClient, info: Mapping[str, Any]) -> Facts:
-        return facts_of(info, api.api_version, ceilings_behind(self._connection.base_url))
+        url = self._connection.base_url
+        return facts_of(info, api.api_version, ceilings_behind(url), owner_of(url))
 
     def _witness(self, ref: EnvironmentRef, container: Mapping[str, Any]) -> ObservedEnvironment:
         return witness_of(ref, container, ran_short=self._connection.is_local() and has_run_short(container))

@@ -18,7 +18,8 @@ class Facts:
     `seccomp` is the daemon's default profile, empty without seccomp. `ceilings` are hard limits it cannot exceed;
     `processors` is how many its host has, 0 where it does not say.
     `is_podman` says that it is Podman's service, which understands a few things otherwise. `maps_users` says that it
-    runs without root, so that a user of the host is another inside, unless it is told to keep them: Podman can be.
+    runs without root, so that a user of the host is another inside, unless it is told to keep them: Podman keeps
+    its own, the `owner`, whose uid is None where it cannot be told.
     """
 
     api_version: tuple[int, int]
@@ -28,10 +29,11 @@ class Facts:
     processors: int = 0
     is_podman: bool = False
     maps_users: bool = False
+    owner: int | None = None
 
 
-def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, int]) -> Facts:
-    """Read the facts from `/info`, the API's version and the daemon's own limits."""
+def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, int], owner: int | None = None) -> Facts:
+    """Read the facts from `/info`, the API's version, the daemon's own limits and its uid."""
     major, _, minor = api_version.partition(".")
     return Facts(
         api_version=(int(major), int(minor)),
@@ -41,6 +43,7 @@ def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, i
         processors=int(info.get("NCPU") or 0),
         is_podman=is_podman(info),
         maps_users=_is_rootless(info),
+        owner=owner,
     )
 
 

@@ -31,12 +31,7 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
             `egress.unavailable`, `engine.failed` for more processors than there are.
     """
     refuse_reserved(spec.variables)
-    if facts.maps_users and not facts.is_podman:
-        raise EngineError(
-            "engine.maps-users",
-            MAPPED_AWAY,
-            "run Docker with root, or Podman or bubblewrap ('engine.kind') without",
-        )
+    _require_kept_user(spec, facts)
     if facts.maps_users and spec.egress != Egress.NONE:
         raise EngineError(
             "egress.unavailable",
@@ -115,6 +110,22 @@ def _resources(spec: EnvironmentSpec, facts: Facts) -> dict[str, Any]:
             for name, soft, hard in _ULIMITS
         ],
     }
+
+
+def _require_kept_user(spec: EnvironmentSpec, facts: Facts) -> None:
+    """An engine without root keeps one user of the host at most: inside, all others own nothing that is mounted."""
+    if facts.maps_users and not facts.is_podman:
+        raise EngineError(
+            "engine.maps-users",
+            MAPPED_AWAY,
+            "run Docker with root, or Podman or bubblewrap ('engine.kind') without",
+        )
+    if facts.maps_users and facts.owner not in {None, spec.uid}:
+        raise EngineError(
+            "engine.maps-users",
+            f"Podman runs without root, as uid {facts.owner}, and keeps no other; this environment's is {spec.uid}",
+            "run the gateway as that user, or Podman with root",
+        )
 
 
 def _require_processors(spec: EnvironmentSpec, facts: Facts) -> None:

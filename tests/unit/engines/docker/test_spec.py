@@ -174,6 +174,13 @@ def test_docker_without_root_is_given_no_environment() -> None:
     assert "without root" in refusal.value.message
 
 
+@pytest.mark.parametrize(("owner", "is_refused"), [(SPEC.uid, False), (None, False), (SPEC.uid + 1, True)])
+def test_podman_without_root_is_given_environments_of_its_own_user(owner: int | None, is_refused: bool) -> None:
+    """Any other user would own nothing inside of what is mounted for them."""
+    with pytest.raises(EngineError, match="keeps no other") if is_refused else nullcontext():
+        container_body(SPEC, "one", replace(ROOTLESS, owner=owner))
+
+
 def test_podman_without_root_gives_no_network_that_nobody_could_close() -> None:
     asked = replace(SPEC, egress=Egress.INTERNET)
     assert container_body(asked, "one", PODMAN)["HostConfig"]["NetworkMode"].startswith("devgw-one.")
