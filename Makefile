@@ -44,8 +44,8 @@ test-cluster: setup ## What `make test` leaves out: the gateway's own image, and
 docs: $(VENV)/.installed ## The pages of docs/ as a site in build/site, readable without a server; fails on a dead link
 	@$(PYTHON) -m mkdocs build --strict  # with --quiet a warning would not be counted, and nothing would fail
 
-CONTRACT := tests/contract/test_engine.py tests/contract/test_confinement.py tests/contract/test_limits.py \
-  tests/contract/test_create.py tests/contract/test_dial.py tests/contract/test_doors.py
+CONTRACT := $(addprefix tests/contract/test_,$(addsuffix .py, \
+  engine confinement limits create dial doors load shared_volumes image_stores compose))
 test-podman: setup ## The engines' contract on Debian 13's Podman, first with root, then without
 	@DEVGW_TEST_ENGINE=podman tests/setup/with_engine $(PYTHON) -m pytest -q -p no:cacheprovider $(CONTRACT) tests/attacks/test_egress.py
 	@DEVGW_TEST_ENGINE=podman DEVGW_TEST_ROOTLESS_UID=61234 tests/setup/with_engine $(PYTHON) -m pytest -q -p no:cacheprovider $(CONTRACT)
