@@ -196,8 +196,8 @@ class KubernetesEngine:
             if pod is None:
                 raise absent(service)
             try:
-                path, is_lost = self._objects.path("pods", ref), self._objects.loss_of(pod)
-                return self._cluster.run(self._streams.dial(pod, path, service, is_lost))
+                path, loss = self._objects.path("pods", ref), self._objects.loss_of(pod)
+                return self._cluster.run(self._streams.dial(pod, path, service, loss))
             except ApiRefusalError as exc:
                 if exc.status in {400, 404, 500}:  # it ended between the two questions
                     raise absent(service) from exc

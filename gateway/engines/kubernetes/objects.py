@@ -1,7 +1,7 @@
 """A gateway's objects in its namespace: found by name, listed by label, watched; and which of them are out of reach."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from gateway.config.sections import KubernetesSettings
 from gateway.engines.kubernetes import names, observe
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.errors import ApiRefusalError, ApiSilenceError
+from gateway.engines.kubernetes.streams.dialing import Loss
 from gateway.engines.kubernetes.volumes import read_files
 from gateway.engines.kubernetes.watch import Watched
 from gateway.model import EnvironmentRef, NodeName
@@ -90,22 +91,23 @@ class Objects:
             return False
         return not _is_ready(self.nodes().get(where))
 
-    def loss_of(self, pod: Mapping[str, Any]) -> Callable[[], bool]:
-        """Return what says whether streams into a pod lead nowhere: it was removed, or its node does not answer.
-
-        It is asked on the loop, so it asks nobody. A pod that no watch has told of yet is not lost.
-        """
+    def loss_of(self, pod: Mapping[str, Any]) -> Loss:
+        """Return what says whether streams into a pod lead nowhere. A pod that no watch has told of yet is not gone."""
         name, uid, where = pod["metadata"]["name"], pod["metadata"]["uid"], observe.node_in(pod)
         was_seen = False
 
-        def is_lost() -> bool:
+        def is_gone() -> bool:
             nonlocal was_seen
-            now, node = self.watched_pods.known().get(name), self._nodes.known().get(where)
+            now = self.watched_pods.known().get(name)
             is_there = now is not None and now["metadata"]["uid"] == uid
             was_seen = was_seen or is_there
-            return (was_seen and not is_there) or (node is not None and not _is_ready(node))
+            return was_seen and not is_there
 
-        return is_lost
+        def is_away() -> bool:
+            node = self._nodes.known().get(where)
+            return node is not None and not _is_ready(node)
+
+        return Loss(is_gone, is_away)
 
     def unreachable(self) -> dict[EnvironmentRef, NodeName]:
         """Return the environments whose node does not answer, without asking while the watches live."""

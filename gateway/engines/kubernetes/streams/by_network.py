@@ -24,6 +24,7 @@ from gateway.engines.kubernetes.streams.answers import require_ready, silent
 from gateway.engines.kubernetes.streams.by_exec import PYTHON, capture
 from gateway.engines.kubernetes.streams.carrier import carry
 from gateway.engines.kubernetes.streams.identity import Identity, make_identity
+from gateway.engines.kubernetes.streams.silence import Connection, is_silent, watch
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +59,12 @@ class PodNetwork:
         self._shut: dict[str, float] = {}
 
     async def dial(
-        self, pod: Mapping[str, Any], path: str, service: Service, is_lost: Callable[[], bool]
+        self, pod: Mapping[str, Any], path: str, service: Service, is_gone: Callable[[], bool]
     ) -> socket.socket | None:
         """Return a non-blocking stream to a service of a pod; None where the pod is not reached this way.
+
+        It is cut when `is_gone` says that there is no such pod any more, or when nothing answers at its address. That
+        the API knows nothing of the pod's node is no reason: these bytes go without kubelet and API server.
 
         Raises:
             EngineError: what the pod says of the service.
@@ -88,7 +92,7 @@ class PodNetwork:
         except BaseException:
             await link.close()
             raise
-        return carry(link, b"", is_lost)
+        return carry(link, b"", lambda: is_gone() or link.is_silent())
 
     async def _connected(self, uid: str, address: str, path: str) -> "_Link | None":
         door = await self._door(uid, address, path)
@@ -156,6 +160,11 @@ class _Link:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._connection: Connection = writer.get_extra_info("socket")
+        watch(self._connection)
+
+    def is_silent(self) -> bool:
+        return is_silent(self._connection)
 
     async def ask(self, service: Service) -> bytes:
         """Name the service; return the answer without its end of line. Raises: OSError, EOFError."""

@@ -2,12 +2,24 @@
 
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.engines.interface import Service
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.streams import by_exec
 from gateway.engines.kubernetes.streams.by_network import PodNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What says of one pod that it was removed, and that its node does not answer the API.
+
+    Both are asked on the loop, so they ask nobody.
+    """
+
+    is_gone: Callable[[], bool]
+    is_away: Callable[[], bool]
 
 
 class Streams:
@@ -17,16 +29,14 @@ class Streams:
         self._cluster = cluster
         self._network = PodNetwork(cluster) if by_network else None
 
-    async def dial(
-        self, pod: Mapping[str, Any], path: str, service: Service, is_lost: Callable[[], bool]
-    ) -> socket.socket:
-        """Return a non-blocking stream to a service of a pod, which is cut when `is_lost` says that it leads nowhere.
+    async def dial(self, pod: Mapping[str, Any], path: str, service: Service, loss: Loss) -> socket.socket:
+        """Return a non-blocking stream to a service of a pod, which is cut when it leads nowhere any more.
 
         Raises:
             EngineError, ApiRefusalError, ApiSilenceError.
         """
         if self._network is not None:
-            stream = await self._network.dial(pod, path, service, is_lost)
+            stream = await self._network.dial(pod, path, service, loss.is_gone)
             if stream is not None:
                 return stream
-        return await by_exec.dial(self._cluster, path, service, is_lost)
+        return await by_exec.dial(self._cluster, path, service, lambda: loss.is_gone() or loss.is_away())

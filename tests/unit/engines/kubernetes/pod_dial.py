@@ -12,7 +12,7 @@ from gateway.config.sections import KubernetesSettings
 from gateway.engines.interface import Service
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.streams import by_network
-from gateway.engines.kubernetes.streams.dialing import Streams
+from gateway.engines.kubernetes.streams.dialing import Loss, Streams
 
 _KUBECONFIG = """
 apiVersion: v1
@@ -45,6 +45,14 @@ def listen_in(directory: Path, monkeypatch: pytest.MonkeyPatch, **changes: bytes
     monkeypatch.setattr(by_network, "_source", lambda: source)
 
 
+def _no() -> bool:
+    return False
+
+
+LED = Loss(_no, _no)
+"""Of a pod that is there, on a node that answers."""
+
+
 class Dial:
     """Dials the services of one pod."""
 
@@ -53,8 +61,10 @@ class Dial:
         self.streams = streams
         self.pod: dict[str, Any] = {"metadata": {"uid": "1"}, "status": {"podIP": "127.0.0.1"}}
 
-    def __call__(self, name: Service = "ssh", is_lost: Callable[[], bool] = lambda: False) -> socket.socket:
-        stream = self._cluster.run(self.streams.dial(self.pod, "/pod", name, is_lost))
+    def __call__(
+        self, name: Service = "ssh", is_gone: Callable[[], bool] = _no, is_away: Callable[[], bool] = _no
+    ) -> socket.socket:
+        stream = self._cluster.run(self.streams.dial(self.pod, "/pod", name, Loss(is_gone, is_away)))
         assert not stream.getblocking()
         stream.settimeout(20)
         return stream

@@ -7,6 +7,7 @@ import pytest
 from gateway.config.sections import KubernetesSettings
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.objects import Objects
+from gateway.engines.kubernetes.streams.dialing import Loss
 from tests.unit.engines.kubernetes.made import node, pod_in
 
 POD = pod_in({"running": {}})
@@ -25,40 +26,44 @@ def told(objects: Objects, kind: str, found: dict[str, Any], event: str = "ADDED
     watched._take({"type": event, "object": {**found, "metadata": metadata}})
 
 
+def said(loss: Loss) -> tuple[bool, bool]:
+    return loss.is_gone(), loss.is_away()
+
+
 def test_a_pod_on_a_node_that_answers_is_not_lost(objects: Objects) -> None:
-    is_lost = objects.loss_of(POD)
+    loss = objects.loss_of(POD)
     told(objects, "nodes", node("n1"))
     told(objects, "pods", POD)
-    assert not is_lost()
+    assert said(loss) == (False, False)
 
 
 def test_what_no_watch_has_told_of_yet_is_not_lost(objects: Objects) -> None:
-    assert not objects.loss_of(POD)()
+    assert said(objects.loss_of(POD)) == (False, False)
 
 
 @pytest.mark.parametrize("ready", ["Unknown", "False"])
-def test_a_node_that_does_not_answer_loses_streams(objects: Objects, ready: str) -> None:
-    is_lost = objects.loss_of(POD)
+def test_a_pod_whose_node_does_not_answer_is_away_and_not_gone(objects: Objects, ready: str) -> None:
+    loss = objects.loss_of(POD)
     told(objects, "nodes", node("n1", ready=ready))
-    assert is_lost()
+    assert said(loss) == (False, True)
     told(objects, "nodes", node("n1"), "MODIFIED")
-    assert not is_lost()
+    assert said(loss) == (False, False)
 
 
 def test_another_nodes_silence_is_nothing_to_it(objects: Objects) -> None:
-    is_lost = objects.loss_of(POD)
+    loss = objects.loss_of(POD)
     told(objects, "nodes", node("n2", ready="Unknown"))
-    assert not is_lost()
+    assert said(loss) == (False, False)
 
 
 @pytest.mark.parametrize("how", ["removed", "made anew"])
 def test_a_pod_that_is_gone_has_no_streams(objects: Objects, how: str) -> None:
     """Another pod of the same name is not that one."""
-    is_lost = objects.loss_of(POD)
+    loss = objects.loss_of(POD)
     told(objects, "pods", POD)
-    assert not is_lost()
+    assert not loss.is_gone()
     if how == "removed":
         told(objects, "pods", POD, "DELETED")
     else:
         told(objects, "pods", {**POD, "metadata": {**POD["metadata"], "uid": "u2"}}, "MODIFIED")
-    assert is_lost()
+    assert loss.is_gone()

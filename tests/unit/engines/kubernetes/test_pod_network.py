@@ -16,7 +16,7 @@ from gateway.engines.kubernetes.streams import by_network
 from gateway.engines.kubernetes.streams.dialing import Streams
 from gateway.engines.kubernetes.streams.identity import make_identity
 from tests.unit.engines.kubernetes.exec_server import ExecServer, exec_server
-from tests.unit.engines.kubernetes.pod_dial import Dial, cluster_at, listen_in
+from tests.unit.engines.kubernetes.pod_dial import LED, Dial, cluster_at, listen_in
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_many_dials_at_once_begin_one_listener(dial: Dial, cluster: Cluster, ser
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(server.directory / "notebook.sock"))
         listener.listen(64)
-        work = [cluster.submit(dial.streams.dial(dial.pod, "/pod", "notebook", lambda: False)) for _ in range(20)]
+        work = [cluster.submit(dial.streams.dial(dial.pod, "/pod", "notebook", LED)) for _ in range(20)]
         streams = [one.result(30) for one in work]
     assert server.commands == 1
     for stream in streams:

@@ -139,7 +139,7 @@ def test_a_stream_that_is_cut_ends_both_ways(dial: Dial, server: ExecServer, ser
 def test_a_stream_that_leads_nowhere_is_cut(dial: Dial, service: socket.socket, ended: str) -> None:
     """A node without a cable ends nothing by itself; whatever direction was over before, both are then."""
     lost = threading.Event()
-    with dial(is_lost=lost.is_set) as stream, service.accept()[0] as inside:
+    with dial(is_gone=lost.is_set) as stream, service.accept()[0] as inside:
         if ended == "ours":
             stream.shutdown(socket.SHUT_WR)
             assert inside.recv(1) == b""
@@ -151,6 +151,21 @@ def test_a_stream_that_leads_nowhere_is_cut(dial: Dial, service: socket.socket, 
         lost.set()
         assert stream.recv(1) == b""
         wait_until(lambda: _is_broken(stream), "nothing can be sent")
+
+
+@pytest.mark.parametrize(("way", "is_cut"), [("exec", True), ("network", False)])
+def test_a_node_that_does_not_answer_the_api_cuts_what_goes_through_the_api(
+    cluster: Cluster, service: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str, *, is_cut: bool
+) -> None:
+    """A kubelet that is away for a minute ends nobody's session that it does not carry."""
+    listen_in(tmp_path, monkeypatch)
+    dial = Dial(cluster, Streams(cluster, by_network=way == "network"))
+    with dial(is_away=lambda: True) as stream, service.accept()[0] as inside:
+        time.sleep(2.5)
+        assert _is_broken(stream) is is_cut
+        if not is_cut:
+            stream.sendall(b"still")
+            assert inside.recv(5) == b"still"
 
 
 def _is_broken(stream: socket.socket) -> bool:
