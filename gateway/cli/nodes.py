@@ -32,22 +32,17 @@ def nodes(ctx: typer.Context, output: OutputOption = Form.TABLE, quiet: QuietOpt
 def document_of(view: "NodeView") -> dict[str, Any]:
     """Return a node as the JSON output shows it."""
     from gateway.environments.reconcile import state_word
+    from gateway.operations.nodes import state_word as node_word
 
     return {
         "name": view.node.name,
-        "state": _state(view),
+        "state": node_word(view.node),
         "takes_new": view.node.is_ready and view.node.takes_new,
         "gpus": [_gpu(gpu.uuid, gpu.mig_profile or gpu.name) for gpu in view.gpus],
         "free_gpus": [gpu.uuid for gpu in view.free],
         "environments": [{"handle": str(one.ref), "state": state_word(one)} for one in view.environments],
         "conditions": list(view.node.conditions),
     }
-
-
-def _state(view: "NodeView") -> str:
-    if not view.node.is_ready:
-        return "unreachable"
-    return "ready" if view.node.takes_new else "drained"
 
 
 def _gpu(uuid: str, kind: str) -> dict[str, str]:

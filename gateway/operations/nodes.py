@@ -26,6 +26,13 @@ class NodeView:
     environments: tuple[ObservedEnvironment, ...]
 
 
+def state_word(node: Node) -> str:
+    """Return the word by which administrators know how a node is."""
+    if not node.is_ready:
+        return "unreachable"
+    return "ready" if node.takes_new else "drained"
+
+
 def _drained(node: Node, drain: Drain | None) -> Node:
     if drain is None:
         return node

@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Sequence
+from math import inf
 from typing import Any, TypeVar
 
 from gateway.auth.keys import parse_public_key
 from gateway.auth.passwords import begin_hash, make_password
 from gateway.environments.connection import Connection
-from gateway.errors import NotFoundError, UsageError
+from gateway.errors import EngineError, NotFoundError, UsageError
 from gateway.gpus.reading import Reading
 from gateway.gpus.selection import Situation
 from gateway.model import Egress, Environment, EnvironmentRef, Limits
+from gateway.operations.administration import Administration
 from gateway.operations.environments import CreateOrder
+from gateway.operations.nodes import NodeView, state_word
 from gateway.page.desk.answers.sessions import CONNECTED
 from gateway.page.desk.answers_register import Answers
 from gateway.page.desk.site import Asker, Site, acts_of
@@ -24,6 +27,7 @@ _MEMORY_MIN = 64 << 20
 _REASON_MAX = 200
 _Row = TypeVar("_Row")
 _environments: OfEach[Site, Shared[list[Environment]]] = shared_of(lambda site: site.table.all())
+_nodes: OfEach[Site, Shared[list[NodeView]]] = shared_of(lambda site: Administration(site).nodes.all())
 _situation: OfEach[Site, Shared[tuple[Reading, Situation]]] = shared_of(lambda site: site.leases.situation())
 
 
@@ -45,6 +49,32 @@ def environments(site: Site, asker: Asker, search: str = "", page: int = 1) -> d
             }
             for one in rows
         ]
+    }
+
+
+@answers.to("administration.nodes", level="admin")
+def nodes(site: Site, asker: Asker) -> dict[str, Any]:  # noqa: ARG001 - all are given both
+    """Return the nodes that environments are spread over, and what is on each; none where they are on this host.
+
+    `trouble` says why nobody knows it just now.
+    """
+    if site.runs_here:
+        return {"rows": [], "trouble": ""}
+    try:
+        views = _nodes.of(site).get()
+    except EngineError as exc:
+        return {"rows": [], "trouble": exc.message}
+    return {"rows": [_node(view) for view in views], "trouble": ""}
+
+
+def _node(view: NodeView) -> dict[str, Any]:
+    return {
+        "name": view.node.name,
+        "state": state_word(view.node),
+        "gpus": len(view.gpus),
+        "free": len(view.free),
+        "environments": [str(one.ref) for one in view.environments],
+        "conditions": list(view.node.conditions),
     }
 
 
@@ -91,11 +121,12 @@ def create(
     """Make an environment as `devgw create` does; return how it is reached and its notebook's password."""
     ref, defaults = EnvironmentRef.parse(handle), site.settings.environments
     memory_bytes = _memory(memory) if memory else defaults.memory
+    most_cpus = float(os.cpu_count() or 1) if site.runs_here else inf  # of a cluster it is the nodes that have them
     password = make_password()
     order = CreateOrder(
         ref=ref,
         image=image or defaults.image,
-        limits=Limits(memory_bytes, min(defaults.cpus, float(os.cpu_count() or 1)), defaults.pids, memory_bytes // 2),
+        limits=Limits(memory_bytes, min(defaults.cpus, most_cpus), defaults.pids, memory_bytes // 2),
         gpu_request=gpu or "0",
         egress=Egress(defaults.egress),
         lifetime_seconds=site.policy.allowance(ref.user).lifetime_seconds,

@@ -1,5 +1,6 @@
 """Everybody's environments, connections and GPUs, for administrators, and what they do to them."""
 
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -11,11 +12,24 @@ view = View()
 
 @view.get("/administration", level="admin", nav="Administration")
 async def administration(asked: Asked) -> Response:
-    """Show everybody's environments, and the form for a new one."""
+    """Show everybody's environments, the nodes that they are spread over, and the form for a new one."""
     search = asked.query("search")
+    nodes = await asked.ask("administration.nodes")
     found = await asked.ask("administration.environments", search=search, page=asked.number("page", 1))
     address = f"/administration?{urlencode({'search': search})}&page="
-    return asked.page("administration.html", search=search, found=found, paging=found | {"address": address})
+    return asked.page(
+        "administration.html",
+        search=search,
+        found=placed(found, nodes),
+        nodes=nodes,
+        paging=found | {"address": address},
+    )
+
+
+def placed(found: dict[str, Any], nodes: dict[str, Any]) -> dict[str, Any]:
+    """Return what was found, with the node of each environment."""
+    where = {handle: node["name"] for node in nodes["rows"] for handle in node["environments"]}
+    return found | {"rows": [one | {"node": where.get(one["handle"], "none")} for one in found["rows"]]}
 
 
 @view.get("/administration/connections", level="admin", nav="Connected")
