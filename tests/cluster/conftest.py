@@ -41,12 +41,14 @@ def site(fresh_gateway: GatewayProcess) -> Site:
 
 
 def served(gateway: GatewayProcess) -> Site:
-    """Have alice served, with a GPU, once nothing is done about it any more.
-
-    The GPU is made up, so that her environment finds it lost and is made anew, once.
-    """
+    """Have alice served, with a GPU, once nothing is done about it any more."""
     password = gateway.create("alice", "--gpu", "1")
     gateway.serve()
+    until_healed(gateway)
+    return Site(gateway, password)
+
+
+def until_healed(gateway: GatewayProcess) -> None:
+    """Wait until alice's environment was made anew, once: its GPU is made up, so that it finds it lost."""
     healed = ("audit", "log", "--action", "environment.healed")
     poll(lambda: "environment.healed" in gateway.devgw(*healed).stdout, "alice's environment made anew", 90)
-    return Site(gateway, password)

@@ -1,6 +1,8 @@
 """The promises of `Engine.dial` and `Engine.status`, which every engine keeps, the fake one included."""
 
 import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from gateway.model import EnvironmentRef, Mount
 from tests.contract.subject import EngineUnderTest, own
 
 ALICE = EnvironmentRef.parse("alice")
+_LATE_SECONDS = 7
+"""Longer than anything on the way waits for an answer."""
+_MUCH_BYTES = 12_000_000
 SERVICES: tuple[Service, ...] = ("ssh", "notebook", "ports")
 
 
@@ -39,6 +44,27 @@ def test_dial_gives_a_connected_stream_to_the_service(subject: EngineUnderTest, 
         while piece := stream.recv(65536):
             received += piece
     assert received == b"hello" + b"x" * 300_000
+
+
+def test_who_reads_late_gets_everything(subject: EngineUnderTest) -> None:
+    """More than is kept on the way, by a reader who does something else first, after the other direction has ended."""
+    make(subject)
+    with subject.serving(ALICE, "notebook", b"hello"), subject.engine.dial(ALICE, "notebook") as stream:
+        stream.settimeout(60)
+        sent = b"x" * _MUCH_BYTES
+
+        def send() -> None:
+            stream.sendall(sent)
+            stream.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        time.sleep(_LATE_SECONDS)
+        received = bytearray()
+        while piece := stream.recv(65536):
+            received += piece
+        sender.join(30)
+    assert len(received) == len(b"hello") + len(sent)
 
 
 def test_each_dial_is_a_stream_of_its_own(subject: EngineUnderTest) -> None:

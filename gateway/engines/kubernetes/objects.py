@@ -9,7 +9,7 @@ from gateway.config.sections import KubernetesSettings
 from gateway.engines.kubernetes import names, observe
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.errors import ApiRefusalError, ApiSilenceError
-from gateway.engines.kubernetes.streams.dialing import Loss
+from gateway.engines.kubernetes.streams.loss import Loss
 from gateway.engines.kubernetes.volumes import read_files
 from gateway.engines.kubernetes.watch import Watched
 from gateway.model import EnvironmentRef, NodeName

@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -24,6 +24,7 @@ from gateway.engines.kubernetes.streams.answers import require_ready, silent
 from gateway.engines.kubernetes.streams.by_exec import PYTHON, capture
 from gateway.engines.kubernetes.streams.carrier import carry
 from gateway.engines.kubernetes.streams.identity import Identity, make_identity
+from gateway.engines.kubernetes.streams.loss import Loss
 from gateway.engines.kubernetes.streams.silence import Connection, is_silent, watch
 
 _log = logging.getLogger(__name__)
@@ -58,13 +59,11 @@ class PodNetwork:
         self._doors: dict[str, asyncio.Task[_Door | None]] = {}
         self._shut: dict[str, float] = {}
 
-    async def dial(
-        self, pod: Mapping[str, Any], path: str, service: Service, is_gone: Callable[[], bool]
-    ) -> socket.socket | None:
+    async def dial(self, pod: Mapping[str, Any], path: str, service: Service, loss: Loss) -> socket.socket | None:
         """Return a non-blocking stream to a service of a pod; None where the pod is not reached this way.
 
-        It is cut when `is_gone` says that there is no such pod any more, or when nothing answers at its address. That
-        the API knows nothing of the pod's node is no reason: these bytes go without kubelet and API server.
+        It is cut when the pod is gone, or when nothing answers at its address. That the API knows nothing of the pod's
+        node is no reason by itself: these bytes go without kubelet and API server.
 
         Raises:
             EngineError: what the pod says of the service.
@@ -92,7 +91,7 @@ class PodNetwork:
         except BaseException:
             await link.close()
             raise
-        return carry(link, b"", lambda: is_gone() or link.is_silent())
+        return carry(link, b"", lambda: loss.is_gone() or link.is_silent(is_doubted=loss.is_away()))
 
     async def _connected(self, uid: str, address: str, path: str) -> "_Link | None":
         door = await self._door(uid, address, path)
@@ -163,8 +162,8 @@ class _Link:
         self._connection: Connection = writer.get_extra_info("socket")
         watch(self._connection)
 
-    def is_silent(self) -> bool:
-        return is_silent(self._connection)
+    def is_silent(self, *, is_doubted: bool) -> bool:
+        return is_silent(self._connection, is_doubted=is_doubted)
 
     async def ask(self, service: Service) -> bytes:
         """Name the service; return the answer without its end of line. Raises: OSError, EOFError."""

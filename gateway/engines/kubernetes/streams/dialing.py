@@ -1,25 +1,14 @@
 """Which way a stream into a pod takes: over the pods' network where that leads there, else by exec."""
 
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.engines.interface import Service
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.streams import by_exec
 from gateway.engines.kubernetes.streams.by_network import PodNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """What says of one pod that it was removed, and that its node does not answer the API.
-
-    Both are asked on the loop, so they ask nobody.
-    """
-
-    is_gone: Callable[[], bool]
-    is_away: Callable[[], bool]
+from gateway.engines.kubernetes.streams.loss import Loss
 
 
 class Streams:
@@ -36,7 +25,7 @@ class Streams:
             EngineError, ApiRefusalError, ApiSilenceError.
         """
         if self._network is not None:
-            stream = await self._network.dial(pod, path, service, loss.is_gone)
+            stream = await self._network.dial(pod, path, service, loss)
             if stream is not None:
                 return stream
         return await by_exec.dial(self._cluster, path, service, lambda: loss.is_gone() or loss.is_away())

@@ -5,12 +5,16 @@ TCP_USER_TIMEOUT would do for one part, and end streams whose reader takes its t
 
 import socket
 import struct
+from math import inf
 from typing import Protocol
 
-_IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 15, 5, 3
+_IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 5, 5, 5
 _SILENT_MILLISECONDS = 30_000
-"""As long as the probes of an idle connection take."""
-_TCP_INFO = struct.Struct("=24xI28xI")  # linux/tcp.h: tcpi_unacked, tcpi_last_ack_recv (milliseconds)
+"""As long as the kernel asks an idle connection before it is broken."""
+_DOUBTED_MILLISECONDS = 11_000
+"""Two of its questions had no answer."""
+_TCP_INFO = struct.Struct("=24xI24xII")
+"""Of linux/tcp.h: tcpi_unacked, tcpi_last_data_recv, tcpi_last_ack_recv (milliseconds)."""
 
 
 class Connection(Protocol):
@@ -31,14 +35,16 @@ def watch(connection: Connection) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
 
 
-def is_silent(connection: Connection) -> bool:
-    """Say whether what was sent on a watched connection has had no acknowledgement for long; probes rest meanwhile.
+def is_silent(connection: Connection, *, is_doubted: bool) -> bool:
+    """Say whether nothing has come on a watched connection for too long: a shorter time where others doubt it too.
 
     A reader that takes its time is not silent: what it has no room for was not sent. Nor is one that was idle before:
-    it answered a probe a moment ago.
+    it answered a question a moment ago. While something is on its way the kernel asks nothing, and waits for long.
     """
     try:
-        unacked, heard = _TCP_INFO.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
+        said = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     except OSError:  # it is closed: whoever reads or writes is told
         return False
-    return bool(unacked) and heard >= _SILENT_MILLISECONDS
+    unacked, *since = _TCP_INFO.unpack(said)
+    most = _SILENT_MILLISECONDS if unacked else inf
+    return min(since) >= (min(most, _DOUBTED_MILLISECONDS) if is_doubted else most)

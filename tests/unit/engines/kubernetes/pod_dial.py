@@ -12,7 +12,8 @@ from gateway.config.sections import KubernetesSettings
 from gateway.engines.interface import Service
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.streams import by_network
-from gateway.engines.kubernetes.streams.dialing import Loss, Streams
+from gateway.engines.kubernetes.streams.dialing import Streams
+from gateway.engines.kubernetes.streams.loss import Loss
 
 _KUBECONFIG = """
 apiVersion: v1

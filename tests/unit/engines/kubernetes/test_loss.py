@@ -7,7 +7,7 @@ import pytest
 from gateway.config.sections import KubernetesSettings
 from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.objects import Objects
-from gateway.engines.kubernetes.streams.dialing import Loss
+from gateway.engines.kubernetes.streams.loss import Loss
 from tests.unit.engines.kubernetes.made import node, pod_in
 
 POD = pod_in({"running": {}})
