@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 CLUSTER_TESTS = $(addprefix tests/,$(addsuffix .py, \
-  $(addprefix cluster/test_,manifests bad_input faults node_lost) $(addprefix e2e/test_,main_job streams run lifecycle) \
+  $(addprefix cluster/test_,manifests bad_input streams faults node_lost move_in) $(addprefix e2e/test_,main_job streams run lifecycle) \
   $(addprefix contract/test_,engine dial create placement nodes)))
 
 .PHONY: help setup test test-cluster test-podman test-deb test-packages test-exact mutants-runner docs wheel deb unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean

@@ -27,12 +27,20 @@ RSYNC = (
     "--specials", "--delete", "--one-file-system", "--no-protect-args", "--timeout=600",
 )  # fmt: skip
 """Owner and group are the target's to give. What is not there any more is removed there."""
+_PARTLY = 23  # rsync(1): some attributes were not set
 _VANISHED = 24  # rsync(1): files were removed while they were copied, as in a volume that is in use
 _NO_CONNECTION = 255  # ssh(1)
 _NO_COMMAND = 127
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _USAGE = 2
 _DESTINATION = re.compile(r"([A-Za-z_][\w.-]*@)?([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-fA-F:.]+\])")
+_NOT_OURS = re.compile(
+    r"rsync: (\[(generator|receiver)\] )?failed to set (times|permissions) on "
+    r'"/(home/[a-z0-9._-]+|workspace|checkpoints|logs)/\.": Operation not permitted \(1\)'
+)
+"""A claim's own directory is the cluster's: its user may write there, and not set its mode and time."""
+_GONE = re.compile(r'file has vanished: ".*"')
+_TOGETHER = re.compile(r"rsync error: some files/attrs were not transferred \(see previous errors\) \(code 23\) at .*")
 _SAID = re.compile(r"^devgw: (error|hint): (.*)$", re.MULTILINE)
 
 
@@ -97,8 +105,9 @@ class OtherHost:
             )  # fmt: skip
         except FileNotFoundError as exc:
             raise MoveError("move.no-rsync", "files are moved by rsync, which is not here", "install rsync") from exc
-        if done.returncode and not (may_change and done.returncode == _VANISHED):
-            raise self._failed_copy(done.returncode, done.stderr.decode(errors="replace"), f"{environment}: {volume}")
+        said = done.stderr.decode(errors="replace")
+        if done.returncode and not _is_whole(done.returncode, said, may_change=may_change):
+            raise self._failed_copy(done.returncode, said, f"{environment}: {volume}")
 
     def _refusal(self, code: int, said: str) -> MoveError:
         """Say what went wrong in the words of whoever said it: devgw there, or ssh."""
@@ -118,15 +127,34 @@ class OtherHost:
     def _failed_copy(self, code: int, said: str, what: str) -> MoveError:
         if _SAID.search(said):
             return self._refusal(code, said)
-        first = (said.strip().splitlines() or [f"exit code {code}"])[0].strip()
-        if code == _NO_CONNECTION or first.startswith("ssh: "):  # rsync tells its own end where it noticed first
-            return self._unreachable(first)
+        lines = [*said.strip().splitlines(), f"exit code {code}"]
+        if code == _NO_CONNECTION or lines[0].startswith("ssh: "):  # rsync tells its own end where it noticed first
+            return self._unreachable(lines[0].strip())
+        first = [*_of_rsync(said), *lines][0].strip()
         hint = "nothing is lost here; the same command again goes on"
         return MoveError("move.copy-failed", f"the files of {what} cannot be copied: {first}", hint)
 
     def _unreachable(self, why: str) -> MoveError:
         hint = f"'{shlex.join([*self.ssh, self.destination, *self.devgw, 'version'])}' must work without a question"
         return MoveError("move.unreachable", f"{self.destination} cannot be reached: {why}", hint)
+
+
+def _is_whole(code: int, said: str, *, may_change: bool) -> bool:
+    """Say whether all files went over although rsync did not end with 0."""
+    if code == _VANISHED:
+        return may_change
+    harmless = [_NOT_OURS, _TOGETHER, *([_GONE] if may_change else [])]
+    lines = _of_rsync(said)
+    return (
+        code == _PARTLY
+        and any(_NOT_OURS.fullmatch(line) for line in lines)
+        and all(any(one.fullmatch(line) for one in harmless) for line in lines)
+    )
+
+
+def _of_rsync(said: str) -> list[str]:
+    """Return the lines that rsync wrote; a login shell on the other host may have put in others."""
+    return [line for line in said.splitlines() if line.startswith(("rsync", "file has vanished", "IO error", "ERROR"))]
 
 
 def end_with_parent() -> Callable[[], None]:

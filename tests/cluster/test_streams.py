@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.cluster.environments import NAMESPACE, cluster_variables, kubectl, objects
+from tests.cluster.environments import NAMESPACE, NODES, cluster, cluster_variables, kubectl, objects
 from tests.support.gateway_process import GatewayProcess, poll
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -64,16 +64,16 @@ def received_over_the_network(pod: str) -> list[int]:
 
 
 @contextmanager
-def unreachable(pod: str) -> Iterator[None]:
-    """Drop what goes to a pod's address and comes from there, as a policy does that does not let the gateway in."""
-    rules = [("OUTPUT", "-d", pod), ("INPUT", "-s", pod)]
-    for chain, *rule in rules:
-        subprocess.run(["iptables", "-w", "-I", chain, *rule, "-j", "DROP"], check=True, timeout=60)
+def closed() -> Iterator[None]:
+    """Drop on each node what goes into its pods and comes out of them, as a plugin does whose policy names nobody."""
+    rule = ("FORWARD", "-j", "DROP")
+    for node in NODES:
+        cluster("on", node, "iptables", "-w", "-I", *rule)
     try:
         yield
     finally:
-        for chain, *rule in rules:
-            subprocess.run(["iptables", "-w", "-D", chain, *rule, "-j", "DROP"], check=True, timeout=60)
+        for node in NODES:
+            cluster("on", node, "iptables", "-w", "-D", *rule)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def test_streams_go_over_the_pods_network_and_by_no_exec(gateway: GatewayProcess
         with gateway.tunnel("alice") as port, socket.create_connection(("127.0.0.1", port), timeout=60) as browser:
             browser.sendall(b"GET /login HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert browser.recv(9) == b"HTTP/1.1 "
-            assert len(received_over_the_network(pod)) == connections + 1
+            assert len(received_over_the_network(pod)) > connections
             poll(lambda: exec_streams() == 0, "no exec stream is open", 20)  # the gateway asks by exec how a pod is
 
 
@@ -109,7 +109,7 @@ def test_streams_go_over_the_pods_network_and_by_no_exec(gateway: GatewayProcess
 def test_a_network_that_breaks_ends_the_session_and_exec_takes_the_next(gateway: GatewayProcess, does: str) -> None:
     """Its end is no success, and is noticed soon, whether something is on its way or not; who comes then gets in."""
     pod = address()
-    with session(gateway, "cat >/dev/null; sleep 600") as client, unreachable(pod):
+    with session(gateway, "cat >/dev/null; sleep 600") as client, closed():
         began = time.monotonic()
         if does == "sends":
             assert client.stdin is not None
@@ -127,7 +127,7 @@ def test_a_network_that_breaks_ends_the_session_and_exec_takes_the_next(gateway:
 def test_a_pod_that_cannot_be_reached_from_its_beginning_is_served_by_exec(made: GatewayProcess) -> None:
     """As by a gateway outside the cluster, or behind a policy that does not name it; its next pod is tried anew."""
     made.devgw("stop", "alice")
-    with unreachable("10.244.0.0/16"):
+    with closed():
         with session(made, "sleep 600"):
             assert exec_streams() >= 1
             assert received_over_the_network(address()) == []

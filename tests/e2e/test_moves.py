@@ -1,11 +1,8 @@
 """A user moves between two real gateways: a real sshd and rsync between them, real environments on both."""
 
 import json
-import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,49 +10,16 @@ import pytest
 from tests.support.engine_variables import engine_variables
 from tests.support.gateway_process import GatewayProcess, poll
 from tests.support.processes import running
-from tests.support.ssh_login import AdministratorLogin, administrator_login
+from tests.support.ssh_login import administrator_login
+from tests.support.two_gateways import TwoGateways
 
 pytestmark = pytest.mark.engine
 _MOST_TRIES = 60
-_MOVE_SECONDS = 300
 _WORK = """set -e; echo 'chapter 1' >~/thesis; ln -s thesis ~/link; chmod 640 ~/thesis
 head -c 3000000 /dev/urandom >/checkpoints/last; cat >/workspace/x"""
 _LOOK = "cat ~/link; stat -c %a:%U ~/thesis; sha256sum </checkpoints/last; cat /workspace/x; id -un"
 _STEPS_OF_SOURCE = ["begun", "announced", "reserved", "copied", "closed", "stopped", "filled", "moved", "done"]
 _STEPS_OF_TARGET = ["held", "reserved", "placed", "arrived"]
-
-
-@dataclass
-class TwoGateways:
-    """The source, which serves and has alice, the target, which serves, and the way from the one to the other."""
-
-    source: GatewayProcess
-    target: GatewayProcess
-    login: AdministratorLogin
-    program: str = "gateway"
-    marks: dict[str, Path] = field(default_factory=dict)
-
-    def move(self, *arguments: str, ssh: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run `devgw move alice …` on the source; the target's command is called with its own directories."""
-        own = {name: value for name, value in self.target.environ.items() if name.startswith("DEVGW_")}
-        own |= {"DYING_MARKS": str(self.marks["target"])} if self.marks else {}
-        words = [f"{name}={value}" for name, value in own.items()]
-        remote = shlex.join(["env", "-C", str(Path(__file__).parents[2]), *words, sys.executable, "-m", self.program])
-        command = [sys.executable, "-m", self.program, "move", "alice", *arguments]
-        command += ["--ssh", ssh or self.login.ssh(), "--devgw", remote]
-        variables = self.source.environ | ({"DYING_MARKS": str(self.marks["source"])} if self.marks else {})
-        return subprocess.run(
-            command, env=variables, capture_output=True, text=True, timeout=_MOVE_SECONDS, check=False,
-            cwd=Path(__file__).parents[2],
-        )  # fmt: skip
-
-    def doors(self) -> dict[str, str | None]:
-        """Return why alice is not let in on each host; None where she is."""
-        found: dict[str, str | None] = {}
-        for name, gateway in (("source", self.source), ("target", self.target)):
-            users = {one["name"]: one for one in gateway.devgw_json("user", "list")["users"]}
-            found[name] = users["alice"]["closed_because"] if "alice" in users else "nobody"
-        return found
 
 
 @pytest.fixture

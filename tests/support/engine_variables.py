@@ -8,9 +8,12 @@ def engine_kind() -> str:
     return os.environ.get("DEVGW_TEST_ENGINE", "docker")
 
 
-def engine_variables() -> dict[str, str]:
-    """Return DEVGW_* variables for the engine and image that tests/setup/with_engine named."""
-    kind = engine_kind()
+def engine_variables(kind: str = "") -> dict[str, str]:
+    """Return DEVGW_* variables for the engine and image that tests/setup/with_engine named, or those of another kind.
+
+    Before a cluster there is Docker too.
+    """
+    kind = kind or engine_kind()
     if kind == "kubernetes":
         from tests.cluster.environments import cluster_variables
 

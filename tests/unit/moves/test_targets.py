@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -241,3 +242,45 @@ def test_a_place_that_is_no_volume_is_none(hosts: TwoHosts) -> None:
     receiver = HereReceiver(hosts.source.app.environments, is_root=False)
     with pytest.raises(UsageError):
         receiver.receive(MAIN, "../proj/home", ["--server", "-re.iLsfxC", ".", "volume"])
+
+
+TIMES = 'rsync: [generator] failed to set times on "/home/alice/.": Operation not permitted (1)'
+MODE = 'rsync: [receiver] failed to set permissions on "/workspace/.": Operation not permitted (1)'
+OTHER = 'rsync: [receiver] mkstemp "/home/alice/.a.Xy" failed: No space left on device (28)'
+FORGED = (
+    'rsync: [generator] failed to set times on "/home/alice/.": Operation not permitted (1)": Permission denied (13)'
+)
+GONE = 'file has vanished: "/var/lib/devgw/volumes/alice/main/home/x"'
+END = "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1338)"
+NOISE = "/root/.bashrc: line 3: pyenv: command not found"
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "first_pass", "second_pass"),
+    [
+        (0, [], True, True),
+        (23, [TIMES, END], True, True),
+        (23, [NOISE, TIMES, MODE, END], True, True),
+        (23, [TIMES, GONE, END], True, False),
+        (24, [GONE], True, False),
+        (23, [END], False, False),
+        (23, [TIMES, OTHER, END], False, False),
+        (23, [FORGED, END], False, False),
+        (23, [TIMES.replace("/home/alice/.", "/home/alice/a"), END], False, False),
+        (11, [TIMES], False, False),
+    ],
+)
+def test_only_what_is_the_clusters_own_may_be_left_unset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, code: int, lines: list[str], first_pass: bool, second_pass: bool
+) -> None:
+    """A claim's own directory is not its user's; whatever else rsync leaves is a copy that failed."""
+    said = tmp_path / "said"
+    said.write_text("".join(f"{line}\n" for line in lines))
+    rsync = tmp_path / "rsync"
+    rsync.write_text(f"#!/bin/sh\ncat {said} >&2\nexit {code}\n")
+    rsync.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for may_change, expected in ((True, first_pass), (False, second_pass)):
+        refusal = nullcontext() if expected else pytest.raises(MoveError, match="files of main: home cannot be copied")
+        with refusal:
+            OtherHost("root@target").copy(tmp_path, MOVE, "main", "home", may_change=may_change)

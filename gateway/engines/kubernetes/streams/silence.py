@@ -13,8 +13,10 @@ _SILENT_MILLISECONDS = 30_000
 """As long as the kernel asks an idle connection before it is broken."""
 _DOUBTED_MILLISECONDS = 11_000
 """Two of its questions had no answer."""
-_TCP_INFO = struct.Struct("=24xI24xII")
-"""Of linux/tcp.h: tcpi_unacked, tcpi_last_data_recv, tcpi_last_ack_recv (milliseconds)."""
+_STUCK_MILLISECONDS = 150_000
+"""Whoever has no room for more is asked at least every two minutes (TCP_RTO_MAX), and answers."""
+_TCP_INFO = struct.Struct("=24xI24xII84xI")
+"""Of linux/tcp.h: tcpi_unacked, tcpi_last_data_recv, tcpi_last_ack_recv (milliseconds), tcpi_notsent_bytes."""
 
 
 class Connection(Protocol):
@@ -39,12 +41,12 @@ def is_silent(connection: Connection, *, is_doubted: bool) -> bool:
     """Say whether nothing has come on a watched connection for too long: a shorter time where others doubt it too.
 
     A reader that takes its time is not silent: what it has no room for was not sent. Nor is one that was idle before:
-    it answered a question a moment ago. While something is on its way the kernel asks nothing, and waits for long.
+    it answered a question a moment ago. While something is on its way, or cannot leave, the kernel asks nothing.
     """
     try:
         said = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     except OSError:  # it is closed: whoever reads or writes is told
         return False
-    unacked, *since = _TCP_INFO.unpack(said)
-    most = _SILENT_MILLISECONDS if unacked else inf
-    return min(since) >= (min(most, _DOUBTED_MILLISECONDS) if is_doubted else most)
+    unacked, data, acknowledgement, unsent = _TCP_INFO.unpack(said)
+    most = _SILENT_MILLISECONDS if unacked else _STUCK_MILLISECONDS if unsent else inf
+    return min(data, acknowledgement) >= (min(most, _DOUBTED_MILLISECONDS) if is_doubted else most)

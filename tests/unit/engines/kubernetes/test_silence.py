@@ -13,32 +13,36 @@ from gateway.engines.kubernetes.streams.silence import is_silent, watch
 class Told:
     """A connection of which the kernel says what a test says: linux/tcp.h, behind eight bytes."""
 
-    def __init__(self, unacked: int, data_milliseconds: int, ack_milliseconds: int) -> None:
-        self._fields = [0] * 24
+    def __init__(self, unacked: int, unsent: int, data_milliseconds: int, ack_milliseconds: int) -> None:
+        self._fields = [0] * 35
         self._fields[4], self._fields[11], self._fields[12] = unacked, data_milliseconds, ack_milliseconds
+        self._fields[34] = unsent
 
     def getsockopt(self, level: int, name: int, length: int) -> bytes:
         assert (level, name) == (socket.IPPROTO_TCP, socket.TCP_INFO)
-        return struct.pack("=8x24I", *self._fields)[:length]
+        return struct.pack("=8x35I", *self._fields)[:length]
 
     def setsockopt(self, level: int, name: int, value: int) -> None:
         """Nothing is set."""
 
 
 @pytest.mark.parametrize(
-    ("unacked", "data", "ack", "alone", "doubted"),
+    ("unacked", "unsent", "data", "ack", "alone", "doubted"),
     [
-        (0, 900_000, 5_100, False, False),  # idle: it answers what the kernel asks each five seconds
-        (0, 100, 900_000, False, False),  # it sends alone, and acknowledges nothing for there is nothing
-        (3, 900_000, 200, False, False),
-        (0, 900_000, 11_000, False, True),  # idle for now; it may be a reader without room, whom the kernel asks seldom
-        (3, 29_999, 29_999, False, True),
-        (3, 30_000, 900_000, True, True),
+        (0, 0, 900_000, 5_100, False, False),  # idle: it answers what the kernel asks each five seconds
+        (0, 0, 100, 900_000, False, False),  # it sends alone, and acknowledges nothing for there is nothing
+        (3, 0, 900_000, 200, False, False),
+        (0, 70_000, 900_000, 119_000, False, True),  # a reader without room, whom the kernel asks seldom
+        (0, 70_000, 900_000, 150_000, True, True),  # nothing leaves this host
+        (0, 0, 900_000, 10_999, False, False),
+        (0, 0, 900_000, 11_000, False, True),
+        (3, 0, 29_999, 29_999, False, True),
+        (3, 0, 30_000, 900_000, True, True),
     ],
 )
-def test_who_is_silent(unacked: int, data: int, ack: int, *, alone: bool, doubted: bool) -> None:
+def test_who_is_silent(*, unacked: int, unsent: int, data: int, ack: int, alone: bool, doubted: bool) -> None:
     """By what came last; sooner where the API does not know the node either."""
-    connection = Told(unacked, data, ack)
+    connection = Told(unacked, unsent, data, ack)
     assert [is_silent(connection, is_doubted=one) for one in (False, True)] == [alone, doubted]
 
 
