@@ -6,7 +6,7 @@ TCP_USER_TIMEOUT would do for one part, and end streams whose reader takes its t
 import socket
 import struct
 from math import inf
-from typing import Protocol
+from typing import Protocol, cast
 
 _IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 5, 5, 5
 _SILENT_MILLISECONDS = 30_000
@@ -47,6 +47,6 @@ def is_silent(connection: Connection, *, is_doubted: bool) -> bool:
         said = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     except OSError:  # it is closed: whoever reads or writes is told
         return False
-    unacked, data, acknowledgement, unsent = _TCP_INFO.unpack(said)
+    unacked, data, acknowledgement, unsent = cast("tuple[int, int, int, int]", _TCP_INFO.unpack(said))
     most = _SILENT_MILLISECONDS if unacked else _STUCK_MILLISECONDS if unsent else inf
     return min(data, acknowledgement) >= (min(most, _DOUBTED_MILLISECONDS) if is_doubted else most)
