@@ -68,9 +68,10 @@ def test_alice_goes_on_elsewhere_with_her_files(site: Site) -> None:
     assert after["gpus"] != before["gpus"]
     assert _in_notebook(site) == f"{after['gpus'][0]} kept"
 
+    assert _running_on(node), "what was cut off ran on: the node is the only one that could end it"
     cluster("heal", node)
     poll(lambda: node_is(node, "True"), f"{node} ready again", NODE_SECONDS)
-    poll(lambda: not _containers_on(node), "what was cut off has ended", NODE_SECONDS)
+    poll(lambda: not _running_on(node), "what was cut off has ended", NODE_SECONDS)
     assert gateway.ssh("alice", "cat notes").stdout == b"kept"
     _journal_tells(gateway, node)
 
@@ -82,12 +83,19 @@ def _in_notebook(site: Site) -> str:
         return browser.execute(_SCRIPT).strip()
 
 
-def _containers_on(node: str) -> list[str]:
-    """Return the containers of environments that run on a node, as its runtime knows them."""
-    words = ("ctr", "-a", "/run/containerd/containerd.sock", "-n", "k8s.io", "containers", "ls", "-q",
-             'labels."io.kubernetes.container.name"==environment')  # fmt: skip
-    command = [sys.executable, "-m", "tests.cluster", "on", node, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+def _running_on(node: str) -> set[str]:
+    """Return the containers of environments that run on a node, as its runtime knows them.
+
+    One that has ended is known for a minute more, until the kubelet sweeps.
+    """
+    of_environments = _runtime(node, "containers", "ls", "-q", 'labels."io.kubernetes.container.name"==environment')
+    return of_environments & _runtime(node, "tasks", "ls", "-q")
+
+
+def _runtime(node: str, *words: str) -> set[str]:
+    ctr = ("ctr", "-a", "/run/containerd/containerd.sock", "-n", "k8s.io", *words)
+    command = [sys.executable, "-m", "tests.cluster", "on", node, *ctr]
+    return set(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split())
 
 
 def _journal_tells(gateway: GatewayProcess, node: str) -> None:

@@ -16,7 +16,8 @@ from gateway.engines.kubernetes.objects import Objects, soon
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
 
-_BEYOND_GRACE_SECONDS = 60.0
+_BEYOND_GRACE_SECONDS = 90.0
+"""A kubelet of 1.20 sweeps each minute, and only then says of some pods that they are gone (54 seconds were seen)."""
 _PAUSE_SECONDS = 0.1
 _LOG_LINES = 200
 _MOST_LOG = 32_768
