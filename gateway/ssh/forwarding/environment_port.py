@@ -32,8 +32,6 @@ class PortEnd(SocketEnd):
         super().__init__(count)
         self._request = f"{host.lower()} {port}\n".encode()
         self._answer = b""
-        self._early = b""
-        """What the service said at once, until somebody takes it."""
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def ask(self) -> None:
@@ -43,15 +41,15 @@ class PortEnd(SocketEnd):
         by a refusal, the socket object would later close a descriptor that is somebody else's by then.
         """
         self.write(self._request)
-        self.resume_reading()
+        self._read_on()
 
     def data_received(self, data: bytes) -> None:
         if self.answered.done():
             super().data_received(data)
         elif not self._answer and data.startswith(b"+"):
             self.pause_reading()
-            self._early = data[1:]
             self.answered.set_result(None)
+            super().data_received(data[1:])  # what the service said at once is kept until somebody takes it
         else:
             self._answer = (self._answer + data)[:_REFUSAL_MAX]
             if b"\n" in self._answer or len(self._answer) == _REFUSAL_MAX:
@@ -62,12 +60,6 @@ class PortEnd(SocketEnd):
         if not self.answered.done():
             words = _REFUSALS.get(self._answer.strip(), _OTHER)
             self.answered.set_exception(asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, words))
-
-    def resume_reading(self) -> None:
-        super().resume_reading()
-        early, self._early = self._early, b""
-        if early:
-            super().data_received(early)  # this may pause again
 
     def eof_received(self) -> bool:
         if not self.answered.done():

@@ -172,12 +172,17 @@ class SocketEnd(_Half, asyncio.BufferedProtocol):
     """A Unix stream socket as one end. It delivers nothing until the other end has started.
 
     No more is read than the other end can send on: what it cannot take stays in the kernel, on its sender's account.
+    What comes before the other end has started is kept: uvloop, and asyncio of Python 3.11.2, forget a pause that is
+    asked for in `connection_made`, so that one read can be there already.
     """
 
     def __init__(self, count: Callable[[int], None]) -> None:
         super().__init__()
         self._count = count
         self._transport: asyncio.Transport | None = None
+        self._delivers = False
+        self._early = b""
+        self._early_eof = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -185,7 +190,7 @@ class SocketEnd(_Half, asyncio.BufferedProtocol):
         self._transport.pause_reading()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        room = self.other.room() if self.other else 0
+        room = self.other.room() if self.other and self._delivers else 0
         return _readable[: min(max(room, READ_MIN_BYTES), READ_MAX_BYTES)]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -199,12 +204,19 @@ class SocketEnd(_Half, asyncio.BufferedProtocol):
             self._transport.set_write_buffer_limits(high=min(size, SOCKET_HIGH_BYTES))
 
     def data_received(self, data: bytes) -> None:
+        if not self._delivers:
+            self._early += data
+            self.pause_reading()
+            return
         self._count(len(data))
         if self.other:
             self.other.write(data)
 
     def eof_received(self) -> bool:
-        self._pass_eof()
+        if self._delivers:
+            self._pass_eof()
+        else:
+            self._early_eof = True
         return True
 
     def pause_writing(self) -> None:
@@ -220,6 +232,12 @@ class SocketEnd(_Half, asyncio.BufferedProtocol):
             self._deliver_rest()
         self._transport = None
         self._lost()
+
+    def _lost(self) -> None:
+        if self._delivers:
+            super()._lost()
+        elif not self.closed.done():
+            self.closed.set_result(None)  # the other end hears of it when it starts, after what came
 
     def _deliver_rest(self) -> None:
         """Hand on what the service said before it closed, where writing to it has failed: its last answer.
@@ -247,6 +265,18 @@ class SocketEnd(_Half, asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._read_on()
+        self._delivers = True
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)  # this may pause again
+        if self._early_eof:
+            self._early_eof = False
+            self._pass_eof()
+        if self.closed.done():
+            self._lost()
+
+    def _read_on(self) -> None:
         if self._transport and not self._transport.is_closing():
             self._transport.resume_reading()
 
