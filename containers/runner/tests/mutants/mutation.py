@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from planted import ALL, Mutant  # noqa: E402 - found by the path above
 
-DEADLINE_SECONDS = 600
+DEADLINE_SECONDS = 1300  # more than pytest's own for one test
+STEP_SECONDS = 150
 TESTS_FAILED = 1  # pytest's exit code for failed tests, not for tests that it could not collect
 
 
@@ -57,7 +58,7 @@ def run_tests(tests: list[str], source: Path) -> Verdict:
     done = subprocess.run(
         command,
         cwd=TESTS,
-        env={**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", "STEP_SECONDS": str(STEP_SECONDS)},
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,
