@@ -19,7 +19,7 @@ class Facts:
     `processors` is how many its host has, 0 where it does not say.
     `is_podman` says that it is Podman's service, which understands a few things otherwise. `maps_users` says that it
     runs without root, so that a user of the host is another inside, unless it is told to keep them: Podman keeps
-    its own, the `owner`, whose uid is None where it cannot be told.
+    its own, the `owner`, whose uid is None where it cannot be told. `remaps_users` says that it maps them with root.
     """
 
     api_version: tuple[int, int]
@@ -29,6 +29,7 @@ class Facts:
     processors: int = 0
     is_podman: bool = False
     maps_users: bool = False
+    remaps_users: bool = False
     owner: int | None = None
 
 
@@ -43,6 +44,7 @@ def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, i
         processors=int(info.get("NCPU") or 0),
         is_podman=is_podman(info),
         maps_users=_is_rootless(info),
+        remaps_users=remaps_users(info),
         owner=owner,
     )
 

@@ -113,7 +113,13 @@ def _resources(spec: EnvironmentSpec, facts: Facts) -> dict[str, Any]:
 
 
 def _require_kept_user(spec: EnvironmentSpec, facts: Facts) -> None:
-    """An engine without root keeps one user of the host at most: inside, all others own nothing that is mounted."""
+    """An engine that maps users keeps one of the host's at most: inside, all others own nothing that is mounted."""
+    if facts.remaps_users:
+        raise EngineError(
+            "engine.maps-users",
+            "user namespace remapping is on, so what is mounted would belong to somebody else inside",
+            "remove 'userns-remap' from the engine's daemon.json",
+        )
     if facts.maps_users and not facts.is_podman:
         raise EngineError(
             "engine.maps-users",

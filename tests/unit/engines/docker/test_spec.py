@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from gateway.engines.docker.facts import Facts
+from gateway.engines.docker.facts import Facts, facts_of
 from gateway.engines.docker.injection import Injection
 from gateway.engines.docker.spec import container_body
 from gateway.errors import EngineError
 from gateway.model import Egress, EnvironmentRef, EnvironmentSpec, Limits, Mount
+from tests.fakes.docker_daemon import HEALTHY_INFO
 
 FACTS = Facts((1, 45), Injection("none", ""), "builtin")
 SPEC = EnvironmentSpec(
@@ -172,6 +173,17 @@ def test_docker_without_root_is_given_no_environment() -> None:
         container_body(SPEC, "one", replace(FACTS, maps_users=True))
     assert refusal.value.code == "engine.maps-users"
     assert "without root" in refusal.value.message
+
+
+def test_docker_that_remaps_users_is_given_no_environment() -> None:
+    """With root, and yet nobody inside would own their directories."""
+    remapping = facts_of(
+        HEALTHY_INFO | {"SecurityOptions": ["name=seccomp,profile=builtin", "name=userns"]}, "1.47", {}
+    )
+    with pytest.raises(EngineError) as refusal:
+        container_body(SPEC, "one", remapping)
+    assert refusal.value.code == "engine.maps-users"
+    assert "'userns-remap'" in refusal.value.hint
 
 
 @pytest.mark.parametrize(("owner", "is_refused"), [(SPEC.uid, False), (None, False), (SPEC.uid + 1, True)])
