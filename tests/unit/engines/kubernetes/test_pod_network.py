@@ -5,7 +5,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,35 +14,14 @@ from gateway.engines.kubernetes.client import Cluster
 from gateway.engines.kubernetes.streams import by_network
 from gateway.engines.kubernetes.streams.dialing import Streams
 from gateway.engines.kubernetes.streams.identity import make_identity
-from tests.unit.engines.kubernetes.exec_server import ExecServer, exec_server
-from tests.unit.engines.kubernetes.pod_dial import LED, Dial, cluster_at, listen_in
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ExecServer]:
-    with exec_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def cluster(server: ExecServer, tmp_path: Path) -> Iterator[Cluster]:
-    with cluster_at(server.url, tmp_path) as opened:
-        yield opened
+from tests.unit.engines.kubernetes.exec_server import ExecServer
+from tests.unit.engines.kubernetes.pod_dial import LED, Dial, listen_in
 
 
 @pytest.fixture
 def dial(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dial:
     listen_in(tmp_path, monkeypatch)
     return Dial(cluster, Streams(cluster, by_network=True))
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "ssh.sock"))
-        listener.listen()
-        listener.settimeout(20)
-        yield listener
 
 
 def greeting(dial: Dial, service: socket.socket) -> bytes:

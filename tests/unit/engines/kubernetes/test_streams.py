@@ -4,7 +4,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,30 +15,8 @@ from gateway.engines.kubernetes.streams.by_exec import capture
 from gateway.engines.kubernetes.streams.dialing import Streams
 from gateway.errors import EngineError
 from gateway.model import Egress
-from tests.unit.engines.kubernetes.exec_server import ExecServer, exec_server
-from tests.unit.engines.kubernetes.pod_dial import Dial, cluster_at, listen_in
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ExecServer]:
-    with exec_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def cluster(server: ExecServer, tmp_path: Path) -> Iterator[Cluster]:
-    with cluster_at(server.url, tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[socket.socket]:
-    """A service of the environment, listening; the test plays its part."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "ssh.sock"))
-        listener.listen()
-        listener.settimeout(20)
-        yield listener
+from tests.unit.engines.kubernetes.exec_server import ExecServer
+from tests.unit.engines.kubernetes.pod_dial import Dial, listen_in
 
 
 @pytest.fixture(params=["exec", "network"])
