@@ -23,6 +23,7 @@ from tests.contract.inside import Spool, wait_until
 from tests.contract.subject import EngineUnderTest, started
 from tests.contract.test_limits import own_address
 from tests.support.engine_variables import engine_kind
+from tests.support.processes import running
 
 ALICE = EnvironmentRef.parse("alice")
 ENGINES = {"docker": docker_under_test, "bubblewrap": bubblewrap_under_test}
@@ -185,7 +186,7 @@ def test_an_engine_elsewhere_gets_no_egress(tmp_path: Path) -> None:
 def test_an_engine_in_another_network_gets_no_egress() -> None:
     """Podman makes a bridge only with the start: that it will be made here is asked of its service's network."""
     require_own_network(os.getpid())
-    with subprocess.Popen(
+    with running(
         ["unshare", "--net", "sh", "-c", "echo ready; read _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as elsewhere:
         assert elsewhere.stdout is not None
