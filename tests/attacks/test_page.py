@@ -10,7 +10,9 @@ import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from email.message import Message
+from http.client import HTTPConnection
 from pathlib import Path
 
 import asyncssh
@@ -59,10 +61,16 @@ def carol(gateway: GatewayProcess) -> Iterator[Browser]:
 @pytest.mark.parametrize("path", ["/", "/enter?token=x", "/static/page.css"])
 def test_only_the_pages_own_names_are_answered(alice: Browser, host: str, path: str) -> None:
     """With the right cookie too, and what is said then says nothing of the viewer's."""
-    answer = alice.get(path, headers={"Host": host}, follow=False)
-    assert answer.status_code in {400, 421}
-    assert "Your environments" not in answer.text
-    assert "Set-Cookie" not in answer.headers
+    status, headers, text = asked_as(alice, host, path)
+    assert status in {400, 421}
+    assert "Your environments" not in text
+    assert "Set-Cookie" not in headers
+
+
+def test_its_own_name_is_answered(alice: Browser) -> None:
+    """Asked in the same words: else the refusals above could be of something else."""
+    status, _, text = asked_as(alice, f"localhost:{alice.port}", "/")
+    assert (status, "Your environments" in text) == (200, True)
 
 
 @pytest.mark.attack("J1", "two Host headers")
@@ -426,6 +434,17 @@ async def knock(gateway: GatewayProcess, name: str) -> None:
         await asyncssh.connect(
             "127.0.0.1", gateway.port, username=name, client_keys=[key], known_hosts=None, config=[], login_timeout=60
         )
+
+
+def asked_as(one: Browser, host: str, path: str) -> tuple[int, Message, str]:
+    """Ask under a name that other clients refuse to send, as the viewer; return status, headers and text."""
+    with closing(HTTPConnection("127.0.0.1", one.port, timeout=30)) as connection:
+        connection.putrequest("GET", path, skip_host=True)
+        connection.putheader("Host", host)
+        connection.putheader("Cookie", "; ".join(f"{cookie.name}={cookie.value}" for cookie in one.session.cookies))
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
 
 
 def raw(one: Browser, sent: bytes) -> bytes:
