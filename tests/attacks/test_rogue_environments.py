@@ -8,7 +8,10 @@ import pytest
 from gateway.audit.read import stream
 from gateway.ssh.upstream import pool
 from tests.fuzz.gateway_under_fire import JournaledGateway
+from tests.support.processes import running
 from tests.support.ssh_clients import poll
+
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
 @pytest.mark.emits("environment.cut")
@@ -22,10 +25,12 @@ def test_an_environment_that_stops_reading_is_cut_with_a_reason(
     gateway.start()
     try:
         alice, bob = gateway.add_user("alice"), gateway.add_user("bob")
-        command = gateway.ssh("alice", alice, "echo $PPID; (sleep 20; kill -CONT $PPID) & kill -STOP $PPID; sleep 30")
-        with Path("/dev/zero").open("rb") as zero:
-            client = subprocess.Popen(command, stdin=zero, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        _, errors = client.communicate(timeout=20)
+        [hers] = [each for ref, each in gateway.environments.by_ref.items() if ref.user == "alice"]
+        # Not before it is stopped: what it had read would fill the channel's window, and nothing more would be sent.
+        inside = "(kill -STOP $PPID; touch ~/stopped; sleep 100; kill -CONT $PPID) & sleep 110"
+        with running(gateway.ssh("alice", alice, inside), **PIPES) as client:
+            poll((hers.home / "stopped").exists, "the stopped sshd", 60)
+            _, errors = client.communicate(bytes(64 << 20), timeout=60)
         assert client.returncode != 0
         assert b"the connection to your environment was lost" in errors
 
