@@ -27,10 +27,10 @@ def test_an_environment_that_stops_reading_is_cut_with_a_reason(
         alice, bob = gateway.add_user("alice"), gateway.add_user("bob")
         [hers] = [each for ref, each in gateway.environments.by_ref.items() if ref.user == "alice"]
         # Not before it is stopped: what it had read would fill the channel's window, and nothing more would be sent.
-        inside = "(kill -STOP $PPID; touch ~/stopped; sleep 100; kill -CONT $PPID) & sleep 110"
+        inside = "(kill -STOP $PPID; touch ~/stopped; sleep 60; kill -CONT $PPID) & sleep 70"
         with running(gateway.ssh("alice", alice, inside), **PIPES) as client:
-            poll((hers.home / "stopped").exists, "the stopped sshd", 60)
-            _, errors = client.communicate(bytes(64 << 20), timeout=60)
+            poll((hers.home / "stopped").exists, "the stopped sshd", 20)
+            _, errors = client.communicate(bytes(64 << 20), timeout=20)
         assert client.returncode != 0
         assert b"the connection to your environment was lost" in errors
 
