@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import secrets
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -31,10 +32,18 @@ class ExecServer:
             asyncio.run_coroutine_threadsafe(stream.close(), self._loop).result(5)
 
     def end_processes(self) -> None:
-        """End what commands left in the background, as a container's end does."""
+        """End what commands left in the background, as a container's end does, and wait until their sockets are closed.
+
+        A process that ends loses its environ before its files: `background` stops to name it while it still listens.
+        """
         for number in self.background():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+                end = os.pidfd_open(number)
+                try:
+                    signal.pidfd_send_signal(end, signal.SIGKILL)
+                    assert select.select([end], [], [], 20)[0], "it outlives SIGKILL"
+                finally:
+                    os.close(end)
 
     def background(self) -> list[int]:
         """Return the processes that carry this server's mark."""
