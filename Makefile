@@ -8,7 +8,7 @@ CLUSTER_TESTS = $(addprefix tests/,$(addsuffix .py, \
   $(addprefix cluster/test_,manifests bad_input streams faults node_lost move_in) $(addprefix e2e/test_,main_job streams run lifecycle) \
   $(addprefix contract/test_,engine dial create placement nodes)))
 
-.PHONY: help setup test test-cluster test-podman test-deb test-packages test-exact mutants-runner docs wheel deb unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
+.PHONY: help setup test test-cluster test-podman test-docker-rootless test-deb test-packages test-exact mutants-runner docs wheel deb unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ CONTRACT := $(addprefix tests/contract/test_,$(addsuffix .py, \
 test-podman: setup ## The engines' contract on Debian 13's Podman, first with root, then without
 	@DEVGW_TEST_ENGINE=podman tests/setup/with_engine $(PYTHON) -m pytest -q -p no:cacheprovider $(CONTRACT) tests/attacks/test_egress.py
 	@DEVGW_TEST_ENGINE=podman DEVGW_TEST_ROOTLESS_UID=61234 tests/setup/with_engine $(PYTHON) -m pytest -q -p no:cacheprovider $(CONTRACT)
+
+test-docker-rootless: setup ## The engines' contract on Debian 13's Docker without root
+	@DEVGW_TEST_ENGINE=docker-rootless tests/setup/with_engine $(PYTHON) -m pytest -q -p no:cacheprovider $(CONTRACT)
 
 test-deb: setup ## The Debian package, made and installed in a Debian 12 of its own instead of over this machine's
 	@tests/packages/with_debian $(PYTHON) -m pytest -q -p no:cacheprovider tests/packages/test_deb.py

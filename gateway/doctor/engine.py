@@ -7,6 +7,7 @@ from gateway.doctor.facts import Wish
 from gateway.doctor.finding import Finding, Unasked, failure, judged, ok, warning
 from gateway.doctor.versions import is_older, parse_version
 from gateway.engines.diagnostics import EngineFacts, ImageFacts
+from gateway.engines.docker.facts import KEEP_THEM
 
 _ASK_ENGINE = "start the engine, or set engine.docker_url"
 _OLDEST_DOCKER = (25,)
@@ -146,11 +147,11 @@ def judge_user_namespaces(engine: EngineFacts) -> Finding:
             "user namespace remapping is on: mounted directories do not belong to the user inside",
             "remove userns-remap from daemon.json",
         )
-    if engine.is_rootless and engine.product == "Docker":
+    if engine.is_rootless and not engine.keeps_user:
         return failure(
             check,
-            "Docker runs without root and keeps no user's id: it is given no environments",
-            "run Docker with root, or Podman or bubblewrap ('engine.kind') without",
+            f"{engine.product} runs without root and keeps no user's id: it is given no environments",
+            f"{KEEP_THEM}, or run it with root",
         )
     if engine.is_rootless:
         return ok(check, f"{engine.product} runs without root: environments belong to its own user, inside and outside")

@@ -31,7 +31,7 @@ class EngineFacts:
     `gpu_injection` is `cdi`, `runtime-hook` or `none`. `cdi_devices` is None where the engine does not list them.
     `ceilings` are limits it cannot raise. `marks` maps what stands
     in the control groups of an environment's processes to it: container ids, unit names. `product` is whose daemon
-    answers; one that `is_rootless` runs as an ordinary user.
+    answers; one that `is_rootless` runs as an ordinary user, whose id is the same inside where it `keeps_user`.
     """
 
     name: str
@@ -54,6 +54,7 @@ class EngineFacts:
     is_daemon: bool = True
     product: str = "Docker"
     is_rootless: bool = False
+    keeps_user: bool = False
     cluster: ClusterFacts | None = None
     """None where environments run on one host."""
 

@@ -2,7 +2,7 @@
 
 A further one is an entry in `ENGINES`; in `REAL` where it runs processes, in `SEVERAL` where it has several machines.
 Kubernetes is there with `DEVGW_TEST_ENGINE=kubernetes tests/setup/with_cluster`: a pod takes seconds to start and end.
-Podman is there with `DEVGW_TEST_ENGINE=podman tests/setup/with_engine`.
+Podman and Docker without root are there with `DEVGW_TEST_ENGINE=podman tests/setup/with_engine`, or `docker-rootless`.
 """
 
 import os
@@ -31,9 +31,9 @@ if os.environ.get("DEVGW_TEST_ENGINE") == "kubernetes":
 
     ENGINES = {"kubernetes": kubernetes_under_test}
     REAL, SEVERAL = [], ["kubernetes"]
-if os.environ.get("DEVGW_TEST_ENGINE") == "podman":
-    ENGINES = {"podman": docker_under_test}  # Podman speaks Docker's API: the engine is the same, the subject another
-    REAL, SEVERAL = ["podman"], []
+if os.environ.get("DEVGW_TEST_ENGINE") in {"podman", "docker-rootless"}:
+    ENGINES = {os.environ["DEVGW_TEST_ENGINE"]: docker_under_test}  # the same engine of ours, before another daemon
+    REAL, SEVERAL = list(ENGINES), []
 
 
 def parameters(names: list[str]) -> list[object]:

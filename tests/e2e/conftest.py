@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 
 from tests.engine.made_up_gpus import MADE_UP_GPUS
 from tests.support.chromium import chromium
-from tests.support.engine_variables import engine_kind, engine_variables
+from tests.support.engine_variables import SPEAK_DOCKER, engine_kind, engine_variables
 from tests.support.gateway_process import GatewayProcess, poll
 from tests.support.ssh_gateway import TestGateway
 
@@ -35,7 +35,7 @@ def docker_client() -> Iterator[docker.APIClient]:
 @pytest.fixture
 def holdings(request: pytest.FixtureRequest) -> Callable[[GatewayProcess], set[str]]:
     """Return what lists everything the engine keeps that could be a gateway's."""
-    if engine_kind() in {"docker", "podman"}:
+    if engine_kind() in SPEAK_DOCKER:
         client = request.getfixturevalue("docker_client")
         return lambda gateway: _kept_by_docker(client, gateway)
     return lambda gateway: {path.name for path in (gateway.root / "state" / "sandboxes").glob("environments/*")}

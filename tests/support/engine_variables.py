@@ -2,6 +2,9 @@
 
 import os
 
+SPEAK_DOCKER = {"docker", "docker-rootless", "podman"}
+"""The kinds of the tests that are one engine of ours."""
+
 
 def engine_kind() -> str:
     """Return the engine under test: `docker`, or what DEVGW_TEST_ENGINE says."""
@@ -18,14 +21,14 @@ def engine_variables(kind: str = "") -> dict[str, str]:
         from tests.cluster.environments import cluster_variables
 
         return cluster_variables()
+    kind = "docker" if kind in SPEAK_DOCKER else kind
     place = {
-        "podman": ("DEVGW_ENGINE_DOCKER_URL", "DOCKER_HOST"),
         "docker": ("DEVGW_ENGINE_DOCKER_URL", "DOCKER_HOST"),
         "bubblewrap": ("DEVGW_ENGINE_ROOTS_DIR", "DEVGW_TEST_ROOTS"),
     }
     setting, source = place[kind]
     return {
-        "DEVGW_ENGINE_KIND": "docker" if kind == "podman" else kind,  # it speaks Docker's API
+        "DEVGW_ENGINE_KIND": kind,
         setting: os.environ[source],
         "DEVGW_ENVIRONMENTS_IMAGE": os.environ["DEVGW_TEST_IMAGE"],
         "DEVGW_ENVIRONMENTS_MEMORY": "2GiB",

@@ -34,6 +34,7 @@ _HOST_WORDS = {
     "ShmSize": "shm_size",
     "NetworkMode": "network_mode",
     "UsernsMode": "userns_mode",
+    "Runtime": "runtime",
 }
 
 

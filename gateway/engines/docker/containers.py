@@ -17,7 +17,7 @@ UNLIMITED = (
     "the engine dropped them: limits on memory, processors and processes are NOT enforced; without root it needs "
     "a host with version 2 of cgroups alone, and their delegation"
 )
-"""Podman without root does so where it cannot use cgroups, and answers as if it had not."""
+"""Without root, where they cannot use cgroups, Podman and Docker do so, and answer as if they had not."""
 
 OWN_ULIMITS = (
     "the engine drops ulimits: stack, open files and locked memory are what its service has; 'default_ulimits' in its "
@@ -84,9 +84,14 @@ def bind_mounts(inspected: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(one["Source"], one["Destination"]) for one in inspected.get("Mounts") or () if one.get("Type") == "bind"]
 
 
+def is_limited(settings: Mapping[str, Any]) -> bool:
+    """Say whether a container has limits. One without has no control groups of its own: Docker counts the host's."""
+    return bool(settings["Memory"])
+
+
 def _caveats(settings: Mapping[str, Any]) -> tuple[str, ...]:
     limited = {str(one["Name"]).lower().removeprefix("rlimit_") for one in settings.get("Ulimits") or ()}
-    dropped = {UNLIMITED: not settings["Memory"], OWN_ULIMITS: "Ulimits" in settings and "stack" not in limited}
+    dropped = {UNLIMITED: not is_limited(settings), OWN_ULIMITS: "Ulimits" in settings and "stack" not in limited}
     return tuple(caveat for caveat, is_so in dropped.items() if is_so)
 
 

@@ -83,8 +83,9 @@ def engine_facts_of(
         cdi_devices=facts.injection.devices,
         ceilings=dict(ceilings),
         marks=dict(marks),
-        product="Podman" if facts.is_podman else "Docker",
+        product=facts.product,
         is_rootless=facts.maps_users,
+        keeps_user=facts.keeps_user,
     )
 
 

@@ -15,7 +15,14 @@ from gateway.engines.docker import labels, names
 from gateway.engines.docker.ceilings import ceilings_behind
 from gateway.engines.docker.compose import compose_of
 from gateway.engines.docker.connection import Connection, daemon_of, owner_of
-from gateway.engines.docker.containers import bind_mounts, has_run_short, load_of, remainder, witness_of
+from gateway.engines.docker.containers import (
+    bind_mounts,
+    has_run_short,
+    is_limited,
+    load_of,
+    remainder,
+    witness_of,
+)
 from gateway.engines.docker.errors import environment_exists, environment_not_found, image_not_found, is_name_taken
 from gateway.engines.docker.facts import Facts, facts_of, report_of
 from gateway.engines.docker.injection import is_podman
@@ -150,7 +157,7 @@ class DockerEngine(OneNode):
     def load(self, ref: EnvironmentRef) -> Load | None:
         with self._connection.asked_to(f"measure {ref}") as api:
             container = self._inspect(api, ref)
-            if container is None or not container["State"]["Running"]:
+            if container is None or not container["State"]["Running"] or not is_limited(container["HostConfig"]):
                 return None
             return load_of(api.stats(container["Id"], stream=False, one_shot=True))
 

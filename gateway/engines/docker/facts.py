@@ -6,9 +6,11 @@ from typing import Any
 
 from gateway.engines.docker.containers import OWN_ULIMITS, UNLIMITED
 from gateway.engines.docker.injection import Injection, injection_of, is_podman
+from gateway.engines.docker.keep_id import RUNTIME
 from gateway.engines.interface import EngineReport
 
 MAPPED_AWAY = "Docker runs without root and keeps no user's id, so what is mounted would belong to somebody else inside"
+KEEP_THEM = f"name the runtime '{RUNTIME}' in its daemon.json (docs/reference/docker-engine.md)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +20,9 @@ class Facts:
     `seccomp` is the daemon's default profile, empty without seccomp. `ceilings` are hard limits it cannot exceed;
     `processors` is how many its host has, 0 where it does not say.
     `is_podman` says that it is Podman's service, which understands a few things otherwise. `maps_users` says that it
-    runs without root, so that a user of the host is another inside, unless it is told to keep them: Podman keeps
-    its own, the `owner`, whose uid is None where it cannot be told. `remaps_users` says that it maps them with root.
+    runs without root, so that a user of the host is another inside, unless it is told to keep them: Podman, and Docker
+    with our runtime (`keeps_user`), keep their own, the `owner`, whose uid is None where it cannot be told.
+    `remaps_users` says that it maps them with root. `drops_limits` says that it can hold none, whatever it answers.
     """
 
     api_version: tuple[int, int]
@@ -29,8 +32,15 @@ class Facts:
     processors: int = 0
     is_podman: bool = False
     maps_users: bool = False
+    keeps_user: bool = False
     remaps_users: bool = False
+    drops_limits: bool = False
     owner: int | None = None
+
+    @property
+    def product(self) -> str:
+        """The engine's name, for messages."""
+        return "Podman" if self.is_podman else "Docker"
 
 
 def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, int], owner: int | None = None) -> Facts:
@@ -44,6 +54,8 @@ def facts_of(info: Mapping[str, Any], api_version: str, ceilings: Mapping[str, i
         processors=int(info.get("NCPU") or 0),
         is_podman=is_podman(info),
         maps_users=_is_rootless(info),
+        keeps_user=is_podman(info) or RUNTIME in (info.get("Runtimes") or {}),
+        drops_limits=drops_limits(info),
         remaps_users=remaps_users(info),
         owner=owner,
     )
@@ -60,9 +72,9 @@ def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
         notes.append("the default runtime is 'nvidia': containers that devgw did not make may see every GPU")
     if facts.api_version < (1, 44):
         notes.append("API below 1.44: a file system mounted beneath a read-only dataset stays writable")
-    if facts.maps_users and not facts.is_podman:
+    if facts.maps_users and not facts.keeps_user:
         notes.append(f"{MAPPED_AWAY}: it will not be given environments")
-    if drops_limits(info):
+    if facts.drops_limits:
         notes.append(UNLIMITED)
     else:
         notes += [f"the engine cannot limit {what}" for what in missing_limits(info)]
@@ -71,9 +83,9 @@ def report_of(info: Mapping[str, Any], facts: Facts) -> EngineReport:
         notes.append("user namespace remapping is on: mounted directories will not belong to the user inside")
     if facts.is_podman:
         notes.append("this is Podman, through its service of Docker's API")
-        if facts.maps_users:
-            notes.append("Podman runs without root: environments belong to its own user, and egress is none")
-            notes.append(OWN_ULIMITS)
+    if facts.maps_users and facts.keeps_user:
+        notes.append(f"{facts.product} runs without root: environments belong to its own user, and egress is none")
+        notes += [OWN_ULIMITS] if facts.is_podman else []
     return EngineReport("docker", str(info.get("ServerVersion", "")), facts.injection.kind, tuple(notes))
 
 
@@ -86,8 +98,12 @@ def missing_limits(info: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def drops_limits(info: Mapping[str, Any]) -> bool:
-    """Say whether limits are taken and not kept: by Podman without root, on version 1 of cgroups."""
-    return is_podman(info) and _is_rootless(info) and str(info.get("CgroupVersion")) == "1"
+    """Say whether limits are taken and not kept: by an engine without root, on version 1 of cgroups.
+
+    Podman says all the same that it has them; Docker says that it has no driver of cgroups.
+    """
+    is_without = str(info.get("CgroupVersion")) == "1" if is_podman(info) else info.get("CgroupDriver") == "none"
+    return _is_rootless(info) and is_without
 
 
 def remaps_users(info: Mapping[str, Any]) -> bool:

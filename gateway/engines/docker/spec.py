@@ -7,11 +7,12 @@ from typing import Any
 
 from gateway.engines.docker import labels, names
 from gateway.engines.docker.ceilings import lowered
-from gateway.engines.docker.facts import MAPPED_AWAY, Facts
+from gateway.engines.docker.facts import KEEP_THEM, MAPPED_AWAY, Facts
 from gateway.engines.docker.injection import VISIBLE_DEVICES, device_requests, visible_devices
+from gateway.engines.docker.keep_id import RUNTIME
 from gateway.engines.variables import refuse_reserved
 from gateway.errors import EngineError
-from gateway.model import Egress, EnvironmentSpec, Mount
+from gateway.model import Egress, EnvironmentSpec, Limits, Mount
 
 _MIB = 1024 * 1024
 _ULIMITS = (  # name, soft, hard
@@ -35,7 +36,7 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
     if facts.maps_users and spec.egress != Egress.NONE:
         raise EngineError(
             "egress.unavailable",
-            "Podman without root makes networks in a namespace of its own, where nothing here can close them",
+            f"{facts.product} without root makes networks in a namespace of its own, where nothing here can close them",
             "create it with egress none, and give its role 'egress_hosts' where it needs hosts outside",
         )
     _require_processors(spec, facts)
@@ -52,7 +53,7 @@ def container_body(spec: EnvironmentSpec, gateway_id: str, facts: Facts) -> dict
         "OpenStdin": False,
         "HostConfig": {
             **_confinement(spec, facts),
-            **({"UsernsMode": "keep-id"} if facts.maps_users else {}),
+            **_kept_user(facts),
             **_resources(spec, facts),
             "NetworkMode": network_mode(spec, gateway_id),
             "DeviceRequests": device_requests(spec.gpus, facts.injection),
@@ -98,18 +99,33 @@ def _seccomp(facts: Facts) -> list[str]:
 
 
 def _resources(spec: EnvironmentSpec, facts: Facts) -> dict[str, Any]:
-    limits = spec.limits
     return {
-        "Memory": limits.memory_bytes,
-        "MemorySwap": limits.memory_bytes,  # equal to Memory: no swap
-        "NanoCpus": round(limits.cpus * 1_000_000_000),
-        "PidsLimit": limits.pids,
-        "ShmSize": limits.shm_bytes,
+        **_limits(spec.limits, facts),
+        "ShmSize": spec.limits.shm_bytes,
         "Ulimits": [
             {"Name": name, "Soft": lowered(soft, name, facts.ceilings), "Hard": lowered(hard, name, facts.ceilings)}
             for name, soft, hard in _ULIMITS
         ],
     }
+
+
+def _limits(limits: Limits, facts: Facts) -> dict[str, int]:
+    """An engine that holds none is asked for none: Docker would show them as if it did."""
+    if facts.drops_limits:
+        return dict.fromkeys(("Memory", "MemorySwap", "NanoCpus", "PidsLimit"), 0)
+    return {
+        "Memory": limits.memory_bytes,
+        "MemorySwap": limits.memory_bytes,  # equal to Memory: no swap
+        "NanoCpus": round(limits.cpus * 1_000_000_000),
+        "PidsLimit": limits.pids,
+    }
+
+
+def _kept_user(facts: Facts) -> dict[str, str]:
+    """An engine without root is told to keep its own user, each in its words."""
+    if not facts.maps_users:
+        return {}
+    return {"UsernsMode": "keep-id"} if facts.is_podman else {"Runtime": RUNTIME}
 
 
 def _require_kept_user(spec: EnvironmentSpec, facts: Facts) -> None:
@@ -120,23 +136,24 @@ def _require_kept_user(spec: EnvironmentSpec, facts: Facts) -> None:
             "user namespace remapping is on, so what is mounted would belong to somebody else inside",
             "remove 'userns-remap' from the engine's daemon.json",
         )
-    if facts.maps_users and not facts.is_podman:
+    if facts.maps_users and not facts.keeps_user:
         raise EngineError(
             "engine.maps-users",
             MAPPED_AWAY,
-            "run Docker with root, or Podman or bubblewrap ('engine.kind') without",
+            f"{KEEP_THEM}, or run it with root",
         )
     if facts.maps_users and facts.owner not in {None, spec.uid}:
         raise EngineError(
             "engine.maps-users",
-            f"Podman runs without root, as uid {facts.owner}, and keeps no other; this environment's is {spec.uid}",
-            "run the gateway as that user, or Podman with root",
+            f"{facts.product} runs without root, as uid {facts.owner}, and keeps no other; "
+            f"this environment's is {spec.uid}",
+            f"run the gateway as that user, or {facts.product} with root",
         )
 
 
 def _require_processors(spec: EnvironmentSpec, facts: Facts) -> None:
-    """Docker refuses more than its host has; Podman takes any number, and says no more of it."""
-    if facts.is_podman and 0 < facts.processors < spec.limits.cpus:
+    """Docker refuses more than its host has; Podman, and Docker that limits nothing, would take any number."""
+    if (facts.is_podman or facts.drops_limits) and 0 < facts.processors < spec.limits.cpus:
         raise EngineError(
             "engine.failed",
             f"{spec.limits.cpus:g} cpus are more than the engine's {facts.processors}",

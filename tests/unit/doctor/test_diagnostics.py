@@ -127,7 +127,7 @@ CASES: list[tuple[Change, str, Level, str]] = [
     (inner("engine", ceilings={"memlock": 65536}), "engine.memlock", WARNING, "64 KiB"),
     (inner("engine", has_live_restore=False), "engine.live-restore", WARNING, "ends every environment"),
     (inner("engine", remaps_users=True), "engine.users", FAILURE, "remapping"),
-    (inner("engine", is_rootless=True), "engine.users", FAILURE, "Docker runs without root"),
+    (inner("engine", is_rootless=True), "engine.users", FAILURE, "Docker runs without root and keeps no"),
     (inner("engine", missing_limits=("memory",), is_rootless=True), "engine.limits", FAILURE, "does NOT limit memory"),
     (inner("engine", product="Podman", version="5.4.2"), "engine.version", WARNING, "Podman 5.4.2"),
     (inner("image", labels={"cuda": "12.8"}), "image.contract", FAILURE, "not built by devgw"),
@@ -192,6 +192,11 @@ def test_the_hook_under_cgroupfs_is_no_failure(healthy: Facts) -> None:
     """`daemon-reload` rewrites the device rules of systemd's scopes alone."""
     hook = inner("engine", gpu_injection="runtime-hook", cgroup_driver="cgroupfs")(healthy)
     assert level_of(hook, "engine.cgroup-driver") is Level.OK
+
+
+def test_docker_without_root_that_keeps_its_user_is_no_failure(healthy: Facts) -> None:
+    kept = inner("engine", is_rootless=True, keeps_user=True)(healthy)
+    assert level_of(kept, "engine.users") is Level.OK
 
 
 def test_a_gpu_in_mig_mode_is_judged_by_its_slices(healthy: Facts) -> None:

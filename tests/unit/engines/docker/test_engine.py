@@ -123,6 +123,20 @@ def test_a_removal_under_way_is_waited_for(
     assert "POST /containers/c1/wait" in daemon.asked
 
 
+@pytest.mark.parametrize(("memory", "is_counted"), [(2**30, True), (0, False)])
+def test_a_container_without_limits_is_not_measured(
+    engine: DockerEngine, daemon: ScriptedDaemon, memory: int, is_counted: bool
+) -> None:
+    """Docker without root and without control groups answers with what the whole host uses."""
+    inspected = {"State": {"Running": True}, "HostConfig": {"Memory": memory}, "Config": {"Labels": NETWORK["Labels"]}}
+    counted = {"cpu_stats": {"cpu_usage": {"total_usage": 2e13}}, "memory_stats": {"usage": 2**32}}
+    daemon.answers |= {
+        f"GET /containers/{NAME}/json": (200, {"Id": "c1", **inspected}),
+        "GET /containers/c1/stats": (200, counted),
+    }
+    assert (engine.load(ALICE) is not None) is is_counted
+
+
 def test_podmans_network_is_closed_before_its_bridge_is_made(daemon: ScriptedDaemon) -> None:
     """The bridge comes with the start; without a resolver at its end, which the filter would close anyway."""
     daemon.info["BuildahVersion"] = "1.39.3"

@@ -7,6 +7,7 @@ from tests.fakes.docker_daemon import HEALTHY_INFO
 
 PODMAN = {"BuildahVersion": "1.39.3", "Rootless": False, "CgroupVersion": "2", "CDISpecDirs": None}
 ROOTLESS_DOCKER = {"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"]}
+KEEPING_DOCKER = {**ROOTLESS_DOCKER, "Runtimes": {"runc": {"path": "runc"}, "devgw-keep-id": {"path": "/x"}}}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,8 @@ ROOTLESS_DOCKER = {"SecurityOptions": ["name=seccomp,profile=builtin", "name=roo
         ({**PODMAN, "Rootless": True}, "1.41", {}, "drops ulimits"),
         ({**PODMAN, "Rootless": True, "CgroupVersion": "1"}, "1.41", {}, "NOT enforced"),
         (ROOTLESS_DOCKER, "1.45", {}, "runs without root and keeps no user's id"),
+        (KEEPING_DOCKER, "1.45", {}, "Docker runs without root: environments belong to its own user"),
+        ({**KEEPING_DOCKER, "CgroupDriver": "none"}, "1.45", {}, "NOT enforced"),
     ],
 )
 def test_a_fault_is_noted(change: dict[str, object], api: str, ceilings: dict[str, int], words: str) -> None:
@@ -60,9 +63,10 @@ def test_podman_injects_by_cdi_although_it_names_no_directory() -> None:
 
 
 def test_docker_without_root_is_not_taken_for_podman() -> None:
-    """It maps users as well, and knows no `keep-id`."""
+    """It maps users as well, and knows no `keep-id` unless our runtime is among its own."""
     facts = facts_of({**HEALTHY_INFO, **ROOTLESS_DOCKER}, "1.45", {})
-    assert (facts.is_podman, facts.maps_users) == (False, True)
+    assert (facts.is_podman, facts.maps_users, facts.keeps_user) == (False, True, False)
+    assert facts_of({**HEALTHY_INFO, **KEEPING_DOCKER}, "1.45", {}).keeps_user
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,8 @@ def test_docker_without_root_is_not_taken_for_podman() -> None:
         ({**PODMAN, "Rootless": True, "CgroupVersion": "1"}, ("memory", "swap", "processor time", "processes")),
         ({**PODMAN, "Rootless": True}, ()),
         ({**PODMAN, "CgroupVersion": "1"}, ()),
+        ({**ROOTLESS_DOCKER, "CgroupDriver": "none"}, ("memory", "swap", "processor time", "processes")),
+        ({**ROOTLESS_DOCKER, "CgroupDriver": "systemd"}, ()),
         ({"PidsLimit": False}, ("processes",)),
     ],
 )

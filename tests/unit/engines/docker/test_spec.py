@@ -141,7 +141,8 @@ def test_visible_devices_come_last() -> None:
 
 
 PODMAN = replace(FACTS, is_podman=True)
-ROOTLESS = replace(PODMAN, maps_users=True)
+ROOTLESS = replace(PODMAN, maps_users=True, keeps_user=True)
+ROOTLESS_DOCKER = replace(FACTS, maps_users=True, keeps_user=True)
 
 
 def test_podman_is_asked_in_its_own_words() -> None:
@@ -156,6 +157,24 @@ def test_podman_is_asked_in_its_own_words() -> None:
 def test_podman_without_root_keeps_the_user() -> None:
     """Else the owner of the mounted directories would be another inside."""
     assert host_config(facts=ROOTLESS)["UsernsMode"] == "keep-id"
+    assert "Runtime" not in host_config(facts=ROOTLESS)
+
+
+def test_docker_without_root_keeps_the_user_by_our_runtime() -> None:
+    asked = host_config(facts=ROOTLESS_DOCKER)
+    assert asked["Runtime"] == "devgw-keep-id"
+    assert "UsernsMode" not in asked
+    assert "Runtime" not in host_config(facts=FACTS)
+
+
+def test_an_engine_that_holds_no_limits_is_asked_for_none() -> None:
+    """Docker would show them as if they held; processors it refuses. What is more than the host has is told as ever."""
+    facts = replace(ROOTLESS_DOCKER, drops_limits=True, processors=2)
+    asked = host_config(replace(SPEC, limits=replace(SPEC.limits, cpus=2)), facts)
+    assert [asked[name] for name in ("Memory", "MemorySwap", "NanoCpus", "PidsLimit")] == [0, 0, 0, 0]
+    assert host_config(facts=FACTS)["Memory"] == SPEC.limits.memory_bytes
+    with pytest.raises(EngineError, match="more than the engine's 2"):
+        container_body(replace(SPEC, limits=replace(SPEC.limits, cpus=3)), "one", facts)
 
 
 @pytest.mark.parametrize(("cpus", "is_refused"), [(2.0, False), (2.5, True)])
@@ -167,12 +186,13 @@ def test_podman_is_not_asked_for_more_processors_than_it_has(cpus: float, is_ref
         container_body(asked, "one", replace(PODMAN, processors=2))
 
 
-def test_docker_without_root_is_given_no_environment() -> None:
-    """It cannot be told to keep a user, whose mounted directories would be somebody else's inside."""
+def test_docker_without_root_and_without_our_runtime_is_given_no_environment() -> None:
+    """It keeps no user, whose mounted directories would be somebody else's inside."""
     with pytest.raises(EngineError) as refusal:
         container_body(SPEC, "one", replace(FACTS, maps_users=True))
     assert refusal.value.code == "engine.maps-users"
     assert "without root" in refusal.value.message
+    assert "'devgw-keep-id'" in refusal.value.hint
 
 
 def test_docker_that_remaps_users_is_given_no_environment() -> None:
@@ -186,17 +206,21 @@ def test_docker_that_remaps_users_is_given_no_environment() -> None:
     assert "'userns-remap'" in refusal.value.hint
 
 
+@pytest.mark.parametrize("facts", [ROOTLESS, ROOTLESS_DOCKER], ids=["podman", "docker"])
 @pytest.mark.parametrize(("owner", "is_refused"), [(SPEC.uid, False), (None, False), (SPEC.uid + 1, True)])
-def test_podman_without_root_is_given_environments_of_its_own_user(owner: int | None, is_refused: bool) -> None:
+def test_an_engine_without_root_is_given_environments_of_its_own_user(
+    facts: Facts, owner: int | None, is_refused: bool
+) -> None:
     """Any other user would own nothing inside of what is mounted for them."""
-    with pytest.raises(EngineError, match="keeps no other") if is_refused else nullcontext():
-        container_body(SPEC, "one", replace(ROOTLESS, owner=owner))
+    with pytest.raises(EngineError, match=f"{facts.product} runs .* keeps no other") if is_refused else nullcontext():
+        container_body(SPEC, "one", replace(facts, owner=owner))
 
 
-def test_podman_without_root_gives_no_network_that_nobody_could_close() -> None:
+@pytest.mark.parametrize("facts", [ROOTLESS, ROOTLESS_DOCKER], ids=["podman", "docker"])
+def test_an_engine_without_root_gives_no_network_that_nobody_could_close(facts: Facts) -> None:
     asked = replace(SPEC, egress=Egress.INTERNET)
     assert container_body(asked, "one", PODMAN)["HostConfig"]["NetworkMode"].startswith("devgw-one.")
-    with pytest.raises(EngineError) as refusal:
-        container_body(asked, "one", ROOTLESS)
+    with pytest.raises(EngineError, match=f"{facts.product} without root") as refusal:
+        container_body(asked, "one", facts)
     assert refusal.value.code == "egress.unavailable"
     assert "egress_hosts" in refusal.value.hint
