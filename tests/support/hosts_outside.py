@@ -1,4 +1,4 @@
-"""Hosts outside with names: a package index over HTTPS, a plain one, and git over ssh, at an address that is public.
+"""Hosts outside with names: a package index, a hub of models, and git over ssh, at an address that is public.
 
 They live in the network namespace of `tests.attacks.outside`. The gateway under test finds them by a hosts file of its
 own mount namespace, as its administrator could write one: what it makes of an address is as on any day.
@@ -8,11 +8,11 @@ import base64
 import datetime as dt
 import hashlib
 import ipaddress
+import shutil
 import subprocess
 import sys
-import textwrap
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,47 +23,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.attacks.outside import PUBLIC, outside
+from tests.support import serve_outside
+from tests.support.serve_outside import HUB, STORE
 
 INDEX = "index.example.net"
 OTHER = "other.example.net"
 """At the same address as the index, as names behind one front are, and with a certificate of its own."""
+PYPI = "pypi.org"
 PROJECT = "tinypackage"
+_NAMES = (INDEX, OTHER, PYPI, HUB, STORE)
 _NAMESPACE = "dgwout"
 _WHEEL = f"{PROJECT}-1.0-py3-none-any.whl"
-_SERVE = """
-    import functools, http.server, ssl, sys, threading
-    folder, address = sys.argv[1:]
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        def log_message(self, *arguments): pass
-        def do_GET(self):
-            if self.path == "/host":
-                return self.answer(self.headers["Host"].encode())
-            if self.path == "/moved":
-                self.send_response(302)
-                self.send_header("Location", "https://elsewhere.example.net/")
-                self.send_header("Content-Length", "0")
-                return self.end_headers()
-            super().do_GET()
-        def do_POST(self):
-            self.answer(self.rfile.read(int(self.headers["Content-Length"])))
-        def answer(self, body):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    handler = functools.partial(Handler, directory=f"{folder}/www")
-    plain = http.server.ThreadingHTTPServer((address, 80), handler)
-    secure = http.server.ThreadingHTTPServer((address, 443), handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(f"{folder}/server.pem")
-    secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
-    threading.Thread(target=plain.serve_forever, daemon=True).start()
-    print("listening", flush=True)
-    secure.serve_forever()
-"""
 
 
 @dataclass(frozen=True)
@@ -79,10 +49,23 @@ class HostsOutside:
     def launcher(self, names: Mapping[str, str]) -> tuple[str, ...]:
         """Return a command that gives the one behind it these names, and no other process of the host."""
         hosts = self.folder / f"hosts-{len(list(self.folder.glob('hosts-*')))}"
-        known = {"localhost": "127.0.0.1", INDEX: PUBLIC, OTHER: PUBLIC, **names}
+        known = {"localhost": "127.0.0.1", **dict.fromkeys(_NAMES, PUBLIC), **names}
         hosts.write_text("".join(f"{address} {name}\n" for name, address in known.items()))
         script = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
         return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(hosts))
+
+    def add_model(self, files: Mapping[str, bytes]) -> None:
+        """Have the hub give these files of its one model."""
+        for name, data in files.items():
+            (self.folder / "www" / "hub" / name).write_bytes(data)
+
+    def add_wheels(self, wheels: Iterable[Path]) -> None:
+        """Have the index give these wheels too."""
+        for wheel in wheels:
+            project = self.folder / "www" / "simple" / wheel.name.partition("-")[0].lower().replace("_", "-")
+            project.mkdir(exist_ok=True)
+            shutil.copy(wheel, project)
+            (project / "index.html").write_text(f'<!DOCTYPE html><a href="{wheel.name}">{wheel.name}</a>\n')
 
 
 @contextmanager
@@ -91,7 +74,8 @@ def hosts_outside(folder: Path) -> Iterator[HostsOutside]:
     found = HostsOutside(folder)
     _make_certificates(folder)
     _make_index(folder / "www")
-    with outside(), _inside_namespace([sys.executable, "-c", textwrap.dedent(_SERVE), str(folder), PUBLIC]):
+    (folder / "www" / "hub").mkdir()
+    with outside(), _inside_namespace([sys.executable, serve_outside.__file__, str(folder), PUBLIC]):
         yield found
 
 
@@ -176,7 +160,7 @@ def _make_certificates(folder: Path) -> None:
 
     identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     ca = sign(ca_key, ca_name, [x509.BasicConstraints(ca=True, path_length=None), identifier])
-    names = [x509.DNSName(INDEX), x509.DNSName(OTHER), x509.IPAddress(ipaddress.ip_address(PUBLIC))]
+    names = [*map(x509.DNSName, _NAMES), x509.IPAddress(ipaddress.ip_address(PUBLIC))]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, INDEX)])
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     server = sign(server_key, subject, [x509.SubjectAlternativeName(names), issuer])

@@ -1,5 +1,6 @@
 """Reading a policy: every fault names file, line and key; a policy that fails its own tests is not loaded."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,20 @@ def test_a_fault_names_file_line_and_key(text: str, line: int, key: str, words: 
     assert str(error).startswith(f"site.toml:{line}: " if line else "site.toml: ")
 
 
-@pytest.mark.parametrize("path", [DEFAULT_POLICY, *EXAMPLES], ids=lambda path: path.stem)
+SHIPPED = [DEFAULT_POLICY, *EXAMPLES]
+OFFERED = re.compile(r"^# ([a-z_]+) = .*$", re.MULTILINE)
+OFFERS = [(path, match) for path in SHIPPED for match in OFFERED.finditer(path.read_text())]
+
+
+@pytest.mark.parametrize(("path", "offer"), OFFERS, ids=[f"{path.stem}-{match[1]}" for path, match in OFFERS])
+def test_a_line_that_a_shipped_policy_offers_as_a_comment_works(path: Path, offer: re.Match[str]) -> None:
+    """Taken in place of the one that is in force, and nothing else touched."""
+    others = re.sub(rf"^{offer[1]} = .*$", "", path.read_text(), count=1, flags=re.MULTILINE)
+    assert offer[0] in others
+    parse_policy(others.replace(offer[0], offer[0].removeprefix("# ")), path.name)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_policy_passes_its_own_tests(path: Path) -> None:
     """Each asks enough of itself, in both directions, for its tests to mean something."""
     policy = load_policy(path)
