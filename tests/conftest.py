@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from gateway.ssh.descriptors import raise_limit
-from tests.support.engine_variables import engine_kind
+from tests.support.engine_variables import SPEAK_DOCKER, engine_kind
 from tests.support.journaled_codes import codes_since
 from tests.support.processes import give_children_their_signals
 
@@ -30,15 +30,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(item.get_closest_marker(name) for name in _LONG) and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_LONG_SECONDS))
-    left_out = [item for item in items if item.get_closest_marker("docker") and _is_elsewhere(item)]
+    left_out = [item for item in items if _is_elsewhere(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
 
 def _is_elsewhere(item: pytest.Item) -> bool:
+    """Docker's are where its API is spoken; bubblewrap's own turns are not Podman's, nor Docker's without root."""
     turn = getattr(item, "callspec", None)
-    return engine_kind() != "docker" or (turn is not None and "bubblewrap" in turn.params.values())
+    is_bubblewraps = turn is not None and "bubblewrap" in turn.params.values()
+    if item.get_closest_marker("docker"):
+        return engine_kind() not in SPEAK_DOCKER or is_bubblewraps
+    return is_bubblewraps and engine_kind() in SPEAK_DOCKER - {"docker"}
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import docker.errors
 
 from gateway.engines.docker.connection import Connection
 from gateway.engines.docker.errors import image_not_found, one_line
+from gateway.engines.docker.names import familiar
 from gateway.engines.image_store import PackageFiles, StoredImage, import_failed, refuse_in_use
 from gateway.engines.interface import Image, Progress
 from gateway.errors import EngineError
@@ -30,8 +31,9 @@ class DockerImageStore:
     def all(self) -> list[StoredImage]:
         with self._connection.asked_to("list images") as api:
             return [
-                StoredImage(one["Id"], _names(one["RepoTags"]), dict(one["Labels"] or {}), int(one.get("Size", 0)))
+                StoredImage(one["Id"], names, dict(one["Labels"] or {}), int(one.get("Size", 0)))
                 for one in api.images()
+                for names in [tuple(map(familiar, _names(one["RepoTags"])))]
             ]
 
     def pull(self, reference: str, progress: Progress) -> Image:
