@@ -273,11 +273,11 @@ def test_leases_and_gpus(alice: Running) -> None:
 
 @pytest.mark.emits("session.killed", "session.failed")
 def test_sessions_are_ended(alice: Running) -> None:
-    session = _stays(alice, "bob")
-
     def listed() -> list[dict[str, str]]:
         return [one for one in alice.devgw_json("sessions", "list")["sessions"] if one["user"] == "bob"]
 
+    poll(lambda: not listed(), "the end of what bob had before")
+    session = _stays(alice, "bob")
     poll(listed, "bob's session")
     with alice.broken_table("kill_requests", "INSERT"):
         alice.devgw("sessions", "kill", listed()[0]["id"], "--yes", expect=None)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -247,13 +247,16 @@ def test_auditors_lists_hold_ten_thousand_people(gateway: GatewayProcess) -> Non
 @pytest.mark.emits("session.killed")
 def test_an_administrator_ends_a_connection(gateway: GatewayProcess) -> None:
     """Its user is cut off; the reason is in the journal; one that is not a line is refused."""
-    with browser(gateway, "carol") as carol, browser(gateway, "bob") as bob:
-        assert bob.get("/").status_code == 200
+    with ExitStack() as stack:
+        carol = stack.enter_context(browser(gateway, "carol"))
 
         def shown() -> str:
             rows = re.findall(r'<th scope="row">([0-9a-f]{8})</th><td>(\w+)</td>', connections(carol))
             return next((number for number, user in rows if user == "bob"), "")
 
+        poll(lambda: not shown(), "the end of what bob had before")
+        bob = stack.enter_context(browser(gateway, "bob"))
+        assert bob.get("/").status_code == 200
         number = poll(shown, "bob's connection on the page")
         assert carol.post(f"/administration/connections/{number}/end", reason="a\nb").status_code == 400
         assert carol.post(f"/administration/connections/{number}/end", reason="lunch").status_code == 200

@@ -174,6 +174,7 @@ def test_a_revocation_and_a_kill_end_sessions_at_both(site: TwoGateways) -> None
         site.other.connected("alice") as there,
         site.other.connected("bob") as bob,
     ):
+        poll(lambda: sum(one["user"] == "bob" for one in site.one.sessions()) == 1, "bob in the list, once")
         [wanted] = [one["id"] for one in site.one.sessions() if one["user"] == "bob"]
         site.one.devgw("sessions", "kill", wanted, "--yes")
         assert len(ended_within([bob], WITHIN_SECONDS)) == 1

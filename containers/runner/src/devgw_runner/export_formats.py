@@ -3,6 +3,7 @@
 A file appears only when the numbers agree. Weights alone, as safetensors, are `checkpoint.export`'s.
 """
 
+import logging
 import re
 import shutil
 import warnings
@@ -105,7 +106,7 @@ def export(trained: Trained, form: str, output: Path, split: str) -> Exported:
         StorageError: the output cannot be written.
     """
     example = make_example(trained, split)
-    temporary = output.with_name(output.name + ".tmp")
+    temporary = output.with_name(f".tmp-{output.name}")  # torch wants the suffix of its format
     try:
         remove(temporary)
         write = {"torch": _write_torch, "onnx": _write_onnx, "triton": _write_triton}[form]
@@ -300,6 +301,12 @@ def _first_line(exc: BaseException) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporters' warnings about their own insides from the user."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        exporter.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            exporter.setLevel(level)
