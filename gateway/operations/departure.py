@@ -37,6 +37,8 @@ from gateway.version import VERSION
 
 MOVED_DIRECTORY = "moved"
 _GOODBYE_SECONDS, _LOOK_SECONDS = 5.0, 0.1
+_UNSEEN_SECONDS = 1.5
+"""For so long may somebody be connected before it is written down: a gateway does that twice a second."""
 _AT_REST = frozenset({EnvironmentState.STOPPED, EnvironmentState.FAILED})
 _WHOLE = _AT_REST | {EnvironmentState.RUNNING}
 
@@ -218,8 +220,10 @@ class DepartureOperations:
 
     def _await_goodbye(self, user: UserName) -> None:
         """Give a gateway that serves the time to tell whoever is connected why, before their environment ends."""
-        deadline = time.monotonic() + _GOODBYE_SECONDS
-        while self._parts.is_connected(user) and time.monotonic() < deadline:
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < _GOODBYE_SECONDS:
+            if not self._parts.is_connected(user) and passed >= _UNSEEN_SECONDS:
+                return
             time.sleep(_LOOK_SECONDS)
 
     def _stop(self, move: Move, progress: Progress) -> None:

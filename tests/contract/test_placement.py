@@ -10,6 +10,8 @@ from gateway.model import EnvironmentRef, GpuUuid, Limits
 from tests.contract.subject import MIB, EngineUnderTest
 
 ALICE = EnvironmentRef.parse("alice")
+SMALL = Limits(memory_bytes=64 * MIB, cpus=0.1, pids=64, shm_bytes=MIB)
+"""Many of these fit on any node, so that it is not full before its GPUs are given."""
 
 
 def place(subject: EngineUnderTest, handle: str = "alice", **wishes: object) -> tuple[Node, tuple[GpuUuid, ...]]:
@@ -35,18 +37,19 @@ def test_it_gives_as_many_gpus_as_are_asked_for_all_of_one_node(
 def test_no_gpu_is_given_twice(several: EngineUnderTest) -> None:
     """Where the engine keeps it, not one of a stopped environment either; when none is left, waiting may help."""
     total = sum(len(node.gpus) for node in several.engine.nodes())
-    given = [gpu for number in range(total) for gpu in place(several, f"user{number}", gpu_request="1")[1]]
+    one = {"gpu_request": "1", "limits": SMALL}
+    given = [gpu for number in range(total) for gpu in place(several, f"user{number}", **one)[1]]
     assert len(set(given)) == total
     if several.keeps_gpus_while_stopped:
         several.engine.stop(EnvironmentRef.parse("user0"), 5)
     with pytest.raises(QueuedError) as refusal:
-        place(several, gpu_request="1")
+        place(several, **one)
     assert refusal.value.code == "gpu.none-free"
     observed = several.engine.observe(ALICE)
     assert observed is None or not (observed.running or observed.gpus)
     several.engine.delete(ALICE)
     several.engine.delete(EnvironmentRef.parse("user0"))
-    assert len(place(several, gpu_request="1")[1]) == 1
+    assert len(place(several, **one)[1]) == 1
 
 
 @pytest.mark.parametrize("wish", ["64", "h100:1", "a100"])
@@ -65,9 +68,8 @@ def test_a_node_that_is_asked_for_is_the_one(several: EngineUnderTest) -> None:
 def test_a_node_that_must_be_avoided_is_avoided(several: EngineUnderTest) -> None:
     """However full the others are."""
     avoided, *others = (node.name for node in several.engine.nodes())
-    small = Limits(memory_bytes=64 * MIB, cpus=0.1, pids=64, shm_bytes=MIB)  # six of them fit on any node
     for number in range(6):
-        assert place(several, f"user{number}", avoided_nodes=(avoided,), limits=small)[0].name in others
+        assert place(several, f"user{number}", avoided_nodes=(avoided,), limits=SMALL)[0].name in others
 
 
 def test_a_node_that_does_not_answer_gets_nothing_new(several: EngineUnderTest) -> None:

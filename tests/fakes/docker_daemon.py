@@ -25,6 +25,7 @@ HEALTHY_INFO = {
     "PidsLimit": True,
 }
 DROP = (0, None)  # the connection ends without an answer, as when a daemon is killed
+CUT = (0, "cut")  # it ends after the first piece of an answer that comes in pieces
 
 
 @dataclass
@@ -41,7 +42,7 @@ class ScriptedDaemon:
     def answer(self, request: str, body: bytes) -> tuple[int, Any]:
         """Return status and body, from the script or as an empty daemon would."""
         self.asked.append(request)
-        if body:
+        if body and request != "POST /build":  # its body is a tar ball
             self.bodies[request] = json.loads(body)
         if request.startswith("GET /images/"):
             request = "GET /images"
@@ -73,8 +74,17 @@ def scripted_daemon(directory: Path) -> Iterator[ScriptedDaemon]:
             if path.startswith("/v1."):
                 path = path[path.index("/", 1) :]
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                body = self.pieces()
             status, answer = daemon.answer(f"{self.command} {path}", body)
             if (status, answer) == DROP:
+                self.close_connection = True
+                return
+            if (status, answer) == CUT:
+                self.send_response(200)
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                self.wfile.write(b'16\r\n{"stream": "Step 1/2"}\r\n')
                 self.close_connection = True
                 return
             content = json.dumps(answer).encode()
@@ -83,6 +93,14 @@ def scripted_daemon(directory: Path) -> Iterator[ScriptedDaemon]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def pieces(self) -> bytes:
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
 
         do_GET = do_POST = do_DELETE = respond  # noqa: N815 names that http.server looks for
 

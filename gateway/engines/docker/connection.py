@@ -9,8 +9,12 @@ from contextlib import contextmanager
 import docker
 import docker.errors
 import requests
+import urllib3
 
 from gateway.engines.docker.errors import translate
+
+FAULTS = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError)
+"""What docker's client raises; the last where the engine ends in the middle of an answer that comes in pieces."""
 
 _TIMEOUT_SECONDS = 60  # an image layer is unpacked within `create` on a cold disk; everything else takes milliseconds
 
@@ -55,7 +59,7 @@ class Connection:
         """Yield the client; what docker or requests raise inside leaves as a DevgwError that says `doing`."""
         try:
             yield self._opened()
-        except (docker.errors.DockerException, requests.RequestException) as exc:
+        except FAULTS as exc:
             raise translate(exc, self.base_url, doing) from exc
 
     def is_local(self) -> bool:

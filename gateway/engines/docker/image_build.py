@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-import requests
 from docker import APIClient
 from docker.errors import APIError, DockerException, ImageNotFound
 
+from gateway.engines.docker.connection import FAULTS
 from gateway.engines.image_builder import BuildProgress, Progress
 from gateway.errors import EngineError
 
@@ -87,7 +87,7 @@ class DockerImageBuilder:
             self.client.inspect_image(tag)
         except ImageNotFound:
             return False
-        except (DockerException, requests.RequestException) as exc:
+        except FAULTS as exc:
             raise translate(exc) from exc
         return True
 
@@ -95,7 +95,7 @@ class DockerImageBuilder:
         """The labels of an image."""
         try:
             return dict(self.client.inspect_image(image)["Config"].get("Labels") or {})
-        except (DockerException, requests.RequestException) as exc:
+        except FAULTS as exc:
             raise translate(exc) from exc
 
     def build(
@@ -127,7 +127,7 @@ class DockerImageBuilder:
             )
             for message in stream:
                 output.take(message)
-        except (DockerException, requests.RequestException) as exc:
+        except FAULTS as exc:
             raise translate(exc) from exc
         output.raise_failure()
         return str(output.image)
@@ -137,7 +137,7 @@ class DockerImageBuilder:
         repository, _, name = tag.rpartition(":")
         try:
             self.client.tag(image, repository, name)
-        except (DockerException, requests.RequestException) as exc:
+        except FAULTS as exc:
             raise translate(exc) from exc
 
     def read_file(self, image: str, path: str) -> bytes:
@@ -153,7 +153,7 @@ class DockerImageBuilder:
                 content = b"".join(stream)
             finally:
                 self.client.remove_container(container, v=True)
-        except (DockerException, requests.RequestException) as exc:
+        except FAULTS as exc:
             raise translate(exc) from exc
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
             extracted = tar.extractfile(tar.getmembers()[0])

@@ -1,5 +1,6 @@
 """A gateway's objects in its namespace: found by name, listed by label, watched; and which of them are out of reach."""
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,11 @@ from gateway.engines.kubernetes.watch import Watched
 from gateway.model import EnvironmentRef, NodeName
 
 _GROUPS = {"networkpolicies": "/apis/networking.k8s.io/v1"}
+_KUBELETS_OWN_WORDS = re.compile(
+    r"(rpc error: code = NotFound desc = an error occurred when try to find container [^\n]*"
+    r"|unable to retrieve container logs for [^\n]*)\Z"
+)
+"""Written behind a log, without an end of line, by a kubelet whose container is just being removed."""
 
 
 class Objects:
@@ -122,11 +128,12 @@ class Objects:
     def log_of(self, ref: EnvironmentRef, lines: int) -> str:
         """Return what a pod wrote; nothing while it has not begun."""
         try:
-            return self._cluster.text(f"{self.path('pods', ref)}/log", tailLines=str(lines))
+            said = self._cluster.text(f"{self.path('pods', ref)}/log", tailLines=str(lines))
         except ApiRefusalError as exc:
             if exc.status in {400, 404}:
                 return ""
             raise
+        return _KUBELETS_OWN_WORDS.sub("", said)
 
     def events_of(self, ref: EnvironmentRef) -> list[dict[str, Any]]:
         """Return what the cluster said of a pod and its claims; nothing where the gateway may not ask."""

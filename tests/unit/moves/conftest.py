@@ -17,7 +17,11 @@ _MEMORY = Path("/dev/shm")
 
 @pytest.fixture(autouse=True)
 def ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Environments answer as soon as they are started; that waiting works is tested in test_lifecycle."""
+    """Environments answer as soon as they are started; that waiting works is tested in test_lifecycle.
+
+    Nobody is connected who is not written down yet; that this is waited for is tested in test_moves.
+    """
+    monkeypatch.setattr("gateway.operations.departure._UNSEEN_SECONDS", 0.0)
     monkeypatch.setattr("gateway.environments.lifecycle.wait_until_ready", lambda *_arguments: None)
 
 

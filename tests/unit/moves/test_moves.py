@@ -441,6 +441,21 @@ def test_who_has_arrived_may_get_another_name_and_the_record_of_the_move_stays(h
     assert hosts.target.app.environments.start(EnvironmentRef.parse("alicia")).state is EnvironmentState.RUNNING
 
 
+def test_whoever_came_a_moment_ago_is_told_too(hosts: TwoHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway writes down who is connected twice a second: at the first look there may be nobody yet."""
+    monkeypatch.setattr("gateway.operations.departure._UNSEEN_SECONDS", 0.15)
+    running = []
+    answers = iter([False, True, True, False])
+
+    def is_connected(_user: UserName) -> bool:
+        running.append(hosts.source.runs())
+        return next(answers)
+
+    object.__setattr__(hosts.departures()._parts, "is_connected", is_connected)
+    hosts.move()
+    assert running == [True, True, True, True]
+
+
 def test_whoever_is_connected_is_told_before_their_environment_ends(
     hosts: TwoHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
