@@ -86,7 +86,7 @@ def test_docker_reads_one_line_where_it_cannot_be_done(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     done = subprocess.run(
         [sys.executable, keep_id.__file__, "create", "--bundle", str(tmp_path), "id"],
-        capture_output=True, text=True, check=False, env={"PATH": "/nowhere"},
+        capture_output=True, text=True, check=False, timeout=60, env={"PATH": "/nowhere"},
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.startswith("devgw-keep-id: error: ")
@@ -100,6 +100,6 @@ def test_runc_is_asked_what_docker_asked(tmp_path: Path) -> None:
     runc.chmod(0o755)
     done = subprocess.run(
         [sys.executable, keep_id.__file__, "--root", "/r", "kill", "id", "9"],
-        capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:{os.defpath}"},
+        capture_output=True, text=True, check=True, timeout=60, env={"PATH": f"{tmp_path}:{os.defpath}"},
     )  # fmt: skip
     assert done.stdout == "--root /r kill id 9\n"
