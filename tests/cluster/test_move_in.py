@@ -51,6 +51,7 @@ def test_alice_moves_from_a_host_to_the_cluster(gateways: TwoGateways) -> None:
     """With home, keys, password and use of GPUs; a move that was killed while her files went over goes on."""
     source, target = gateways.source, gateways.target
     password = source.create("alice", "--gpu", "1")
+    until_healed(source)  # so that nothing but the move ends her session
     assert source.ssh("alice", _WORK, stdin=b"x\n").returncode == 0
     digest = source.ssh("alice", "sha256sum </checkpoints/last").stdout
     keys, used = keys_of(source), gpu_use(source)

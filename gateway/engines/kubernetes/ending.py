@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.engines.kubernetes import names, observe
 from gateway.engines.kubernetes.client import Cluster
-from gateway.engines.kubernetes.objects import Objects, soon
+from gateway.engines.kubernetes.objects import Objects, soon, without_kubelets_words
 from gateway.errors import EngineError
 from gateway.model import EnvironmentRef
 
@@ -78,7 +78,7 @@ class PodEnd:
         said = ""
         if log is not None:
             try:
-                said = log.result(5).decode(errors="replace")
+                said = without_kubelets_words(log.result(5).decode(errors="replace"))
             except Exception:  # noqa: BLE001 - its last words are worth having, not worth failing for
                 log.cancel()
         record = self._objects.record(self._ref)

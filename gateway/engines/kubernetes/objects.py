@@ -23,6 +23,11 @@ _KUBELETS_OWN_WORDS = re.compile(
 """Written behind a log, without an end of line, by a kubelet whose container is just being removed."""
 
 
+def without_kubelets_words(said: str) -> str:
+    """Return a log without them."""
+    return _KUBELETS_OWN_WORDS.sub("", said)
+
+
 class Objects:
     """The objects of one gateway."""
 
@@ -133,7 +138,7 @@ class Objects:
             if exc.status in {400, 404}:
                 return ""
             raise
-        return _KUBELETS_OWN_WORDS.sub("", said)
+        return without_kubelets_words(said)
 
     def events_of(self, ref: EnvironmentRef) -> list[dict[str, Any]]:
         """Return what the cluster said of a pod and its claims; nothing where the gateway may not ask."""
