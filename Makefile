@@ -4,9 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# The contract comes before what is end to end, whose gateway keeps alice's GPU until the last test has run.
 CLUSTER_TESTS = $(addprefix tests/,$(addsuffix .py, \
-  $(addprefix cluster/test_,manifests bad_input streams faults node_lost move_in) $(addprefix e2e/test_,main_job streams run lifecycle) \
-  $(addprefix contract/test_,engine dial create placement nodes)))
+  $(addprefix cluster/test_,manifests bad_input streams faults node_lost move_in) \
+  $(addprefix contract/test_,engine dial create placement nodes) $(addprefix e2e/test_,main_job streams run lifecycle)))
 
 .PHONY: help setup test test-cluster test-podman test-docker-rootless test-deb test-packages test-exact mutants-runner docs wheel deb unit lint format demo fuzz clients bench soak-attacks soak bench-runner test-torch test-asyncssh gpu-proof release engine-stop clean
 
