@@ -73,10 +73,11 @@ def mappings(identity: int, own: str) -> list[dict[str, int]]:
     """Return what maps an id inside to 0 of this namespace, and the others to the rest; `own` is its own map.
 
     Raises:
-        ValueError: 0 of this namespace is root of the host, or the id is 0.
+        ValueError: 0 of this namespace is no ordinary user of the one around it, or the id is 0.
     """
     ranges = [tuple(map(int, line.split())) for line in own.splitlines()]
-    if any(inside <= 0 < inside + length and outside == inside for inside, outside, length in ranges):
+    alone = [outside for inside, outside, length in ranges if inside == 0 and length == 1]
+    if not alone or alone == [0]:  # RootlessKit maps its user to 0 in a range of one; a Docker with root has many ids
         raise ValueError("it is for Docker without root: here root itself would be the container's user")
     if identity == 0:
         raise ValueError("a container of root cannot be kept: give it a user")

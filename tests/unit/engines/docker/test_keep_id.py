@@ -39,6 +39,8 @@ def test_the_user_is_the_one_who_runs_docker(identity: int) -> None:
     [
         (ALL, 1000, "without root"),
         ("0 0 1\n", 1000, "without root"),
+        ("0 100000 65536\n", 1000, "without root"),  # as in an unprivileged system container: root of that one
+        ("", 1000, "without root"),
         (ROOTLESS, 0, "of root"),
     ],
 )
