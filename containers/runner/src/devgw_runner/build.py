@@ -51,9 +51,27 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         ShardingError: a parameter cannot be sharded.
         CheckpointError, StorageError: the checkpoint or the volumes cannot be used.
     """
-    config, plan, world, device = prepared.config, prepared.plan, prepared.world, prepared.device
-    set_matmul_precision(plan.precision.value, deterministic=config.deterministic)
+    set_matmul_precision(prepared.plan.precision.value, deterministic=prepared.config.deterministic)
     _lay_out(prepared)
+    run = _make_run(prepared, signals)
+    try:
+        _resume(run, prepared.start, prepared.launchers)
+        for text in foretell(run.state.scheduler, run.total_steps):
+            run.recorder.event("schedule", text)
+        collect_trainer(run.state)  # what cannot be saved is told now, not after hours
+        _check_monitor(run)
+        warm_batch = open_batches(run, prepared)
+        if run.peak_flops:
+            run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or _count_flops(run, prepared, warm_batch)
+    except BaseException:
+        with suppress(RunnerError):  # what went wrong first is what the user must know
+            run.close()
+        raise
+    return run, warm_batch
+
+
+def _make_run(prepared: Prepared, signals: Signals) -> RunState:
+    config, plan, world, device = prepared.config, prepared.plan, prepared.world, prepared.device
     order = make_order(prepared)
     position = order.resumed(prepared.start.position)
     total_steps = count_steps(config, order.batches_per_epoch)
@@ -61,21 +79,12 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         total_steps = order.last_step(position, config.epochs)
     evaluation = open_evaluation(prepared)
     state = _make_state(prepared, total_steps, has_evaluation=evaluation is not None)
-    settings = shown_settings(config.model_dump(mode="json")) | {
-        "precision": plan.precision.value,
-        "compile": plan.compile.value,
-    }
-    state.built = describe(state.model, state.optimizer, state.scheduler, settings, total_steps)
     hooks = Hooks(prepared.task, config, state, world, device, total_steps)
     hooks.setup()
     infinite_by_design = frozenset(not_finite(collect_tensors(state)))
-    progress = Progress(total_steps, config.progress_seconds, lambda: signals.request_stop(1))  # 1: SIGHUP
-    recorder = Recorder(config, prepared.paths.logs, progress, prepared.paths.run, is_main=world.is_main)
-    if world.is_main:
-        write_plan(plan, prepared.paths)
-        recorder.add_loggers(prepared.task.loggers(config))
+    recorder = _open_recorder(prepared, signals, total_steps)
     step = LossStep(prepared.task, prepared.model)
-    run = RunState(
+    return RunState(
         task=prepared.task,
         config=config,
         plan=plan,
@@ -102,20 +111,16 @@ def assemble(prepared: Prepared, signals: Signals) -> tuple[RunState, Any]:
         micro_batch=plan.micro_batch.value if plan.micro_batch.value < plan.batch_size.value else UNSPLIT,
         peak_flops=peak_flops(prepared.facts.device, plan.precision.value, config.peak_tflops),
     )
-    try:
-        _resume(run, prepared.start, prepared.launchers)
-        for text in foretell(state.scheduler, total_steps):
-            recorder.event("schedule", text)
-        collect_trainer(run.state)  # what cannot be saved is told now, not after hours
-        _check_monitor(run)
-        warm_batch = open_batches(run, prepared)
-        if run.peak_flops:
-            run.flops_per_sample = prepared.task.flops_per_sample(warm_batch) or _count_flops(run, prepared, warm_batch)
-    except BaseException:
-        with suppress(RunnerError):  # what went wrong first is what the user must know
-            run.close()
-        raise
-    return run, warm_batch
+
+
+def _open_recorder(prepared: Prepared, signals: Signals, total_steps: int) -> Recorder:
+    config, is_main = prepared.config, prepared.world.is_main
+    progress = Progress(total_steps, config.progress_seconds, lambda: signals.request_stop(1))  # 1: SIGHUP
+    recorder = Recorder(config, prepared.paths.logs, progress, prepared.paths.run, is_main=is_main)
+    if is_main:
+        write_plan(prepared.plan, prepared.paths)
+        recorder.add_loggers(prepared.task.loggers(config))
+    return recorder
 
 
 def _count_flops(run: RunState, prepared: Prepared, warm_batch: Any) -> float:
@@ -143,7 +148,7 @@ def _make_state(prepared: Prepared, total_steps: int, *, has_evaluation: bool) -
     rehearse(optimizer)
     scheduler = make_schedule(task, optimizer, config, total_steps)
     needs_evaluation = "ReduceLROnPlateau" if follows_metric(scheduler) else ""
-    return TrainState(
+    state = TrainState(
         model=prepared.model,
         optimizer=optimizer,
         scheduler=scheduler,
@@ -154,6 +159,12 @@ def _make_state(prepared: Prepared, total_steps: int, *, has_evaluation: bool) -
         rank=prepared.world.rank,
         monitor=make_monitor(config, has_evaluation=has_evaluation, needs_evaluation=needs_evaluation),
     )
+    settings = shown_settings(config.model_dump(mode="json")) | {
+        "precision": prepared.plan.precision.value,
+        "compile": prepared.plan.compile.value,
+    }
+    state.built = describe(state.model, state.optimizer, state.scheduler, settings, total_steps)
+    return state
 
 
 def _open_writer(prepared: Prepared) -> CheckpointWriter:

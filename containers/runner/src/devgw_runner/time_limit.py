@@ -3,7 +3,7 @@
 import ctypes
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
@@ -14,40 +14,50 @@ class CompileTimeoutError(BaseException):
     """A rung took too long. BaseException, because torch's compiler swallows every Exception."""
 
 
-class _ExpiredError(CompileTimeoutError):
-    """What is set on another thread: it can carry no text."""
-
-
 def time_limit(seconds: float) -> AbstractContextManager[None]:
     """Raise CompileTimeoutError in this thread after `seconds`."""
     is_main = threading.current_thread() is threading.main_thread()
     return _by_alarm(seconds) if is_main else _from_outside(seconds)
 
 
+def _expired(seconds: float) -> type[CompileTimeoutError]:
+    """Return the error with its text in it: what is set on another thread is a class, and is made without arguments."""
+
+    class ExpiredError(CompileTimeoutError):
+        def __init__(self) -> None:
+            super().__init__(f"took longer than {seconds:.0f} s")
+
+    ExpiredError.__name__ = CompileTimeoutError.__name__  # what a reader of the log is told
+    return ExpiredError
+
+
 @contextmanager
 def _by_alarm(seconds: float) -> Iterator[None]:
-    is_over = False
+    is_over, expired = False, _expired(seconds)
 
     def expire(_number: int, _frame: FrameType | None) -> None:
         nonlocal is_over
         is_over = True
-        raise CompileTimeoutError(f"took longer than {seconds:.0f} s")
+        raise expired
 
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_SECONDS)  # raised inside a destructor it would be lost
-    try:
-        yield
-        if is_over:
-            raise CompileTimeoutError(f"took longer than {seconds:.0f} s")
-    finally:
+    def end() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, previous)
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_SECONDS)  # raised inside a destructor it would be lost
+        yield
+        if is_over:
+            raise expired
+    finally:
+        _surely(end, expired)
 
 
 @contextmanager
 def _from_outside(seconds: float) -> Iterator[None]:
     """Python runs signal handlers in the main thread only; elsewhere it can set an exception on the thread."""
-    thread = ctypes.c_ulong(threading.get_ident())
+    thread, expired = ctypes.c_ulong(threading.get_ident()), _expired(seconds)
     lock, is_over = threading.Lock(), threading.Event()
 
     def expire() -> None:
@@ -55,15 +65,24 @@ def _from_outside(seconds: float) -> Iterator[None]:
         while not is_over.wait(wait):
             with lock:
                 if not is_over.is_set():
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_ExpiredError))
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(expired))
             wait = REPEAT_SECONDS  # raised inside a destructor it would be lost
 
-    threading.Thread(target=expire, name="time-limit", daemon=True).start()
-    try:
-        yield
-    except _ExpiredError:
-        raise CompileTimeoutError(f"took longer than {seconds:.0f} s") from None
-    finally:
+    def end() -> None:
         with lock:
             is_over.set()
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # one that was set and not yet raised
+
+    try:
+        threading.Thread(target=expire, name="time-limit", daemon=True).start()  # a short limit ends inside this
+        yield
+    finally:
+        _surely(end, expired)
+
+
+def _surely(end: Callable[[], None], expired: type[CompileTimeoutError]) -> None:
+    """End a limit even where it runs out meanwhile: one that is left would interrupt the training for ever."""
+    try:
+        end()
+    except expired:  # the next comes after REPEAT_SECONDS
+        end()
