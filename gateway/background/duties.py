@@ -135,7 +135,9 @@ class Duties:
     def disk_warnings(self) -> DiskWarnings:
         site = self._site
         place, contact = site.settings.state_dir, site.settings.egress.contact
-        return DiskWarnings(place, site.table, site.disks.uses, lambda: site.engine, site.environments.owner, contact)
+        return DiskWarnings(
+            place, site.table, site.disks.uses, lambda: site.engine, site.environments.files.owner, contact
+        )
 
     @cached_property
     def policy_reloader(self) -> PolicyReloader:

@@ -1,4 +1,4 @@
-"""Where an environment's files lie on the host, who owns them and how they are mounted. `identity` fills them."""
+"""Where an environment's files lie on the host, who owns them and how they are mounted. `account` fills them."""
 
 import errno
 from collections.abc import Iterable

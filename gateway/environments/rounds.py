@@ -177,7 +177,7 @@ class Rounds:
             stop_at = stop_time(ending, warned_at, self._schedule, now)
             line = announcement(phase, ending, stop_at, now)
             tell(ref, line)
-            self._environments.tell(ref, line, stop_at, save=phase is Phase.SAVE)
+            self._environments.files.tell(ref, line, stop_at, save=phase is Phase.SAVE)
             self._records.notice.note_said(ref, phase.value, ending.at, warned_at)
             yield Finding("environment.warned", ref, line)
 
@@ -185,7 +185,7 @@ class Rounds:
         """Take back what was announced of an end that does not come."""
         if not notice.said:
             return notice
-        self._environments.withdraw(ref)
+        self._environments.files.withdraw(ref)
         self._records.notice.note_said(ref, "", None, None)
         return self._records.notice.get(ref)
 

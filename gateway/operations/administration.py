@@ -290,7 +290,7 @@ class Administration:
 
         site = self._site
         parts = BackupParts(
-            lambda: site.head_signer, lambda: site.recorded, site.contradictions, site.environments.mount_disks
+            lambda: site.head_signer, lambda: site.recorded, site.contradictions, site.environments.files.mount_disks
         )
         return BackupOperations(site.settings, parts)
 

@@ -116,7 +116,7 @@ class ArrivalOperations:
             if move.step == RESERVED:
                 for one in said.environments:
                     ref = EnvironmentRef(user, EnvironmentName(one.name))
-                    self._parts.lifecycle.prepare_files(ref, one.password_hash)
+                    self._parts.lifecycle.files.prepare(ref, one.password_hash)
             _refuse_aborted(move)
             return self._reply(said, move, notes)
 
@@ -186,7 +186,7 @@ class ArrivalOperations:
             raise ConflictError("move.changed", f"{move.user} has other environments by now", hint)
         for ref, one in zip(refs, said.environments, strict=True):
             self._parts.receiver().finish(ref)
-            self._parts.lifecycle.prepare_files(ref, one.password_hash)
+            self._parts.lifecycle.files.prepare(ref, one.password_hash)
         had = {str(key.fingerprint) for key in self._users.keys(move.user)}
         keys = tuple(
             PublicKey(

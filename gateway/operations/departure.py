@@ -235,10 +235,10 @@ class DepartureOperations:
 
     def _copy(self, move: Move, target: Target, progress: Progress, *, may_change: bool) -> None:
         lifecycle = self._parts.lifecycle
-        lifecycle.mount_disks(move.user)
+        lifecycle.files.mount_disks(move.user)
         for environment in self._table.all(move.user):
             for volume in VOLUMES:
-                directory = lifecycle.volume(environment.ref, volume)
+                directory = lifecycle.files.volume(environment.ref, volume)
                 if directory.is_dir():
                     rest = "" if may_change else "the rest of "
                     progress(f"copying {rest}{volume} of {environment.ref}")
@@ -311,7 +311,7 @@ class DepartureOperations:
         if not order.to:
             raise UsageError("move.bad-target", f"--to says where {user.name} goes", "--to root@gpu2.example.org")
         self._require_movable(user.name)
-        self._parts.lifecycle.mount_disks(user.name)
+        self._parts.lifecycle.files.mount_disks(user.name)
         move_id, words = secrets.token_hex(16), {"ssh": list(order.ssh or SSH), "devgw": list(order.devgw or DEVGW)}
         by = self._recorded.actor.name
         move = Move(move_id, "source", user.name, order.to, Step.BEGUN, order.reason, by, detail=words)

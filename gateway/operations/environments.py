@@ -194,7 +194,7 @@ class EnvironmentOperations:
         self._table.require(ref)
         self._users.require_settled(ref.user)
         with self._recorded.act("password.changed", str(ref)):
-            self._environments.set_password(ref, bcrypt_hash)
+            self._environments.files.set_password(ref, bcrypt_hash)
 
     def _served(
         self, ref: EnvironmentRef, gpu_request: str, attempt: Callable[[], Environment], progress: Progress | None

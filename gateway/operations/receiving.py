@@ -36,13 +36,13 @@ class HereReceiver:
 
     def receive(self, ref: EnvironmentRef, volume: str, arguments: Sequence[str]) -> int:
         words = _checked(volume, arguments)
-        self._lifecycle.prepare_files(ref)
-        uid, gid = self._lifecycle.owner(ref)
+        self._lifecycle.files.prepare(ref)
+        uid, gid = self._lifecycle.files.owner(ref)
         rights = {"user": uid, "group": gid, "extra_groups": []} if self._is_root else {}
         try:
             done = subprocess.run(
                 ["rsync", *words, "."],  # the directory is entered with root's rights, which its parents ask for
-                cwd=self._lifecycle.volume(ref, volume),
+                cwd=self._lifecycle.files.volume(ref, volume),
                 check=False,
                 timeout=None,
                 preexec_fn=end_with_parent(),

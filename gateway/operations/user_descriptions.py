@@ -64,7 +64,7 @@ class UserDescriptions:
 
     def _said_of(self, environment: Environment, *, is_measured: bool) -> EnvironmentSaid:
         lifecycle, limits = self._lifecycle, environment.limits
-        places = {name: lifecycle.volume(environment.ref, name) for name in VOLUMES}
+        places = {name: lifecycle.files.volume(environment.ref, name) for name in VOLUMES}
         return EnvironmentSaid(
             name=environment.ref.name,
             image=environment.image,
@@ -78,7 +78,7 @@ class UserDescriptions:
             egress=environment.egress,
             created_at=environment.created_at,
             last_active_at=environment.last_active_at,
-            password_hash=lifecycle.password_hash(environment.ref),
+            password_hash=lifecycle.files.password_hash(environment.ref),
             volume_bytes={name: self._size(place) for name, place in places.items() if is_measured and place.is_dir()},
         )
 

@@ -62,7 +62,7 @@ class UserRemoval:
         digest = ""
         with self._recorded.failing("user.deleted", user=name):
             if archive_at is not None:
-                parts.lifecycle.mount_disks(name)
+                parts.lifecycle.files.mount_disks(name)
                 about = {
                     "version": 1,
                     "user": asdict(user),

@@ -46,13 +46,13 @@ class CopyingReceiver(HereReceiver):
     source = Path()
 
     def receive(self, ref: EnvironmentRef, volume: str, arguments: Sequence[str]) -> int:
-        self._lifecycle.prepare_files(ref)
-        place = self._lifecycle.volume(ref, volume)
+        self._lifecycle.files.prepare(ref)
+        place = self._lifecycle.files.volume(ref, volume)
         shutil.rmtree(place)
         shutil.copytree(self.source, place, symlinks=True)
         for path in (place, *place.rglob("*")):
             if os.geteuid() == 0:
-                os.lchown(path, *self._lifecycle.owner(ref))
+                os.lchown(path, *self._lifecycle.files.owner(ref))
         return 0
 
 

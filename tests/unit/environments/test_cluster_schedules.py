@@ -41,7 +41,7 @@ def acts(meanwhile: st.SearchStrategy[Act] | None = None) -> st.SearchStrategy[A
 @pytest.fixture(autouse=True)
 def ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Environments answer as soon as they are started."""
-    monkeypatch.setattr("gateway.environments.lifecycle.wait_until_ready", lambda *_arguments: None)
+    monkeypatch.setattr("gateway.environments.starting.wait_until_ready", lambda *_arguments: None)
 
 
 def play(host: ClusterHost, schedule: list[Act]) -> None:

@@ -40,7 +40,7 @@ class Measured:
             self.site.table,
             self.uses,
             lambda: self.site.engine,
-            self.site.environments.owner,
+            self.site.environments.files.owner,
             "ops@example",
         )
 
@@ -125,7 +125,7 @@ def test_one_that_cannot_be_told_costs_no_other_its_turn(alice: Measured) -> Non
     def refuse(ref: EnvironmentRef) -> tuple[int, int]:
         if ref == ALICE:
             raise StoreError("store.unusable", "no such owner", "none")
-        return alice.site.environments.owner(ref)
+        return alice.site.environments.files.owner(ref)
 
     uses = {ALICE: full, bob: full}
     site = alice.site

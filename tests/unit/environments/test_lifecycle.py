@@ -1,7 +1,7 @@
 """Create, start, stop, delete under failures and crashes at every step: nothing half-made, nothing leaked."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +35,19 @@ class OneGpu:
         return Reading("nvml", (Gpu(GPU, "NVIDIA A100", 80 * 2**30, "0"),))
 
 
+class Given:
+    """Gives everybody the same."""
+
+    def __init__(self, volumes: list[SharedDirectory]) -> None:
+        self._volumes = volumes
+
+    def given(self, _user: str) -> list[SharedDirectory]:
+        return self._volumes
+
+    def decide(self, _ref: EnvironmentRef, _actor: Actor) -> list[SharedDirectory]:
+        return self._volumes
+
+
 @dataclass
 class Site:
     """A gateway's lifecycle on a fake daemon; `revive` makes a new process of it."""
@@ -42,6 +55,7 @@ class Site:
     root: Path
     database_url: str = ""
     daemon: FakeDaemon = field(default_factory=lambda: FakeDaemon(gpus=frozenset({GPU})))
+    given: list[SharedDirectory] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.daemon.add_image("image", {})
@@ -53,8 +67,9 @@ class Site:
         self.engine = AnsweringEngine(self.daemon)
         self.table, self.leases, self.users = EnvironmentTable(database), LeaseTable(database), Users(database)
         settings = LifecycleSettings(
-            self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1
-        )
+            self.root, {}, lambda: "ssh-ed25519 CA", read_only_root=True, start_timeout=5, stop_timeout=1,
+            shared=Given(self.given),
+        )  # fmt: skip
         leasing = Leases(self.leases, OneGpu())
         self.recorder = MemoryRecorder()
         self.environments = EnvironmentLifecycle(
@@ -220,23 +235,10 @@ def test_a_lease_is_journaled_when_it_begins_and_ends_and_not_in_between(site: S
     ]
 
 
-class Given:
-    """Gives everybody the same."""
-
-    def __init__(self, volumes: list[SharedDirectory]) -> None:
-        self._volumes = volumes
-
-    def given(self, _user: str) -> list[SharedDirectory]:
-        return self._volumes
-
-    def decide(self, _ref: EnvironmentRef, _actor: Actor) -> list[SharedDirectory]:
-        return self._volumes
-
-
 def test_a_start_takes_the_shared_volumes_that_the_policy_gives_then(site: Site, tmp_path: Path):
     """Mounted, with their groups, which have a name inside; what is given no more is there no more."""
-    given = [SharedDirectory("project-x", tmp_path, 1_200_000, is_writable=False)]
-    site.environments._settings = replace(site.environments._settings, shared=Given(given))
+    given = site.given
+    given.append(SharedDirectory("project-x", tmp_path, 1_200_000, is_writable=False))
     site.create()
     group = site.root / "environments/alice/main/config/group"
     spec = site.environments.spec_of(ALICE)

@@ -37,7 +37,7 @@ schedules = st.lists(acts(acts(acts())), min_size=5, max_size=40)
 @pytest.fixture(autouse=True)
 def ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Environments answer as soon as they are started; that waiting works is tested in test_lifecycle."""
-    monkeypatch.setattr("gateway.environments.lifecycle.wait_until_ready", lambda *_arguments: None)
+    monkeypatch.setattr("gateway.environments.starting.wait_until_ready", lambda *_arguments: None)
 
 
 def play(databases: Databases, schedule: list[Act]) -> None:

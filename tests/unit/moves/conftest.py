@@ -22,7 +22,7 @@ def ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     Nobody is connected who is not written down yet; that this is waited for is tested in test_moves.
     """
     monkeypatch.setattr("gateway.operations.departure._UNSEEN_SECONDS", 0.0)
-    monkeypatch.setattr("gateway.environments.lifecycle.wait_until_ready", lambda *_arguments: None)
+    monkeypatch.setattr("gateway.environments.starting.wait_until_ready", lambda *_arguments: None)
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ def test_keys_settings_password_files_and_history_go_along(hosts: TwoHosts) -> N
     use_gpus(source)
     EnvironmentTable(source.app.database).set_disk(PROJ, 2**30)
     before, history = source.app.table.all(ALICE), history_of(source.app.database, ALICE)
-    keys, password = source.app.users.keys(ALICE), source.app.environments.password_hash(MAIN)
+    keys, password = source.app.users.keys(ALICE), source.app.environments.files.password_hash(MAIN)
     hosts.move()
     kept = {"state": EnvironmentState.STOPPED, "should_run": False, "image_digest": "", "detail": ""}
     assert target.app.table.all(ALICE) == [replace(one, **kept) for one in before]
@@ -64,10 +64,10 @@ def test_keys_settings_password_files_and_history_go_along(hosts: TwoHosts) -> N
     assert history_of(target.app.database, ALICE) == history
     assert history[0] is not None
     assert [len(rows) for rows in history[1].values()] == [1, 1, 1]
-    assert target.app.environments.password_hash(MAIN) == password
+    assert target.app.environments.files.password_hash(MAIN) == password
     assert target.app.users.require(ALICE).uid == 300_000
     file = target.home().joinpath("thesis.tex")
-    assert (file.read_text(), file.stat().st_uid) == ("chapter 1", target.app.environments.owner(MAIN)[0])
+    assert (file.read_text(), file.stat().st_uid) == ("chapter 1", target.app.environments.files.owner(MAIN)[0])
 
 
 def test_both_journals_tell_who_why_from_where_and_to_where_with_one_id(hosts: TwoHosts) -> None:

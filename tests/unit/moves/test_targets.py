@@ -112,7 +112,7 @@ def test_a_copy_makes_the_volume_as_it_is_here(subject: Subject) -> None:
 
 
 def _uid(subject: Subject) -> int:
-    return subject.hosts.target.app.environments.owner(subject.hosts.target.app.table.all(ALICE)[0].ref)[0]
+    return subject.hosts.target.app.environments.files.owner(subject.hosts.target.app.table.all(ALICE)[0].ref)[0]
 
 
 def test_a_refusal_has_the_targets_words_and_exit_code(subject: Subject) -> None:
