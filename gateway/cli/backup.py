@@ -37,6 +37,7 @@ def backup(
 ) -> None:
     """Back up this gateway while it serves. It holds private keys: keep it as safe as the gateway."""
     from gateway.backup.making import Plan
+    from gateway.backup.manifest import VOLUMES
 
     plan = Plan(recordings=recordings, volumes=volumes, database=not no_database)
     operations, out = invocation_of(ctx).app.administration.backups, Output(output, quiet=quiet)
@@ -46,15 +47,27 @@ def backup(
             made = operations.make_stream(sys.stdout.buffer, plan, show)
         out.note(f"backed up {_said_of(made)}")
         return
-    if previous is not None and not (volumes and (previous / "volumes").is_dir()):
-        hint = "'--volumes --link-dest DIR', with a DIR that --volumes made"
-        raise UsageError("backup.bad-previous", f"there is nothing to link to in {previous}", hint)
+    if previous is not None:
+        _require_linkable(previous, volumes=volumes)
     with out.progress() as show:
         made = operations.make_directory(Path(target), plan, previous, show)
     document = {"backup": target, "sha256": made.sha256, "bytes": made.size_bytes, "files": len(made.manifest.entries)}
     document |= {"records": made.manifest.records, "left_out": list(made.manifest.left_out)}
     out.done(f"backed up to {target}: {_said_of(made)}", document)
+    if previous is not None and not (previous / VOLUMES).is_dir():
+        out.note(f"{previous} has no volumes to link to: all of them were copied")
     out.note("it holds private keys and password hashes: keep it as safe as the gateway itself")
+
+
+def _require_linkable(previous: Path, *, volumes: bool) -> None:
+    from gateway.backup.manifest import MANIFEST
+
+    if not volumes:
+        hint = "'--volumes --link-dest DIR'"
+        raise UsageError("backup.bad-previous", "--link-dest is for volumes, and none are backed up", hint)
+    if not (previous / MANIFEST).is_file():
+        hint = "'--link-dest DIR' names a directory that 'devgw backup' made"
+        raise UsageError("backup.bad-previous", f"there is no backup in {previous}", hint)
 
 
 def _refuse_for_a_stream(*, volumes: bool, previous: Path | None, output: Form) -> None:

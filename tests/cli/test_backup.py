@@ -398,6 +398,21 @@ def test_volumes_go_along_by_rsync_and_cost_a_link_the_second_time(site: Site, k
     assert (home / "weights.bin").stat().st_size == 2**20
 
 
+def test_the_first_night_with_volumes_has_none_to_link_to_and_copies_them(site: Site, kept: Path) -> None:
+    """As the how-to says: a backup without them, then one with them that names it."""
+    home = site.directory / "state/volumes/alice/main/home"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "weights.bin").write_bytes(bytes(2**20))
+    assert site.run("devgw backup monday").exit_code == 0
+    outcome = site.run("devgw backup tuesday --volumes --link-dest monday")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "monday has no volumes to link to" in outcome.stderr
+    assert (site.directory / "tuesday/volumes/alice/main/home/weights.bin").stat().st_size == 2**20
+    outcome = site.run("devgw backup wednesday --volumes --link-dest tuesday")
+    assert "no volumes" not in outcome.stderr
+    assert (site.directory / "wednesday/volumes/alice/main/home/weights.bin").stat().st_nlink == 2
+
+
 def test_shared_volumes_go_along_with_their_group_and_modes_or_stay_out_as_a_whole(site: Site, kept: Path) -> None:
     """Setgid, default ACL and group are what lets members write; without `--volumes` no file of theirs is taken."""
     (one,) = SharedVolumes(site.directory / "state", 100_000).have([SharedVolume("project-x", "rw")])
@@ -443,7 +458,9 @@ def rights_below(place: Path) -> dict[str, tuple[int, int, int, bytes]]:
 REFUSED = [
     ("devgw backup - --volumes", 2, "volumes do not go into a tar stream"),
     ("devgw backup - -o json", 2, "stdout is the tar itself"),
-    ("devgw backup next --link-dest backup", 2, "there is nothing to link to"),
+    ("devgw backup next --link-dest backup", 2, "--link-dest is for volumes"),
+    ("devgw backup next --volumes --link-dest nowhere", 2, "there is no backup in nowhere"),
+    ("devgw backup next --volumes --link-dest state", 2, "there is no backup in state"),
     ("devgw backup backup", 6, "is there already"),
     ("devgw backup nowhere/at/all", 1, "no such file or directory"),
     ("devgw restore nowhere", 4, "is no directory with a backup"),
