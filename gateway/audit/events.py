@@ -3,7 +3,7 @@
 from typing import Literal
 
 from gateway.audit.event import Event, new_reference
-from gateway.model import GATEWAY, Actor
+from gateway.model import GATEWAY, Actor, Environment
 
 Detail = dict[str, str | int | float | bool | None]
 """What an event carries beside who, where and why. Never a secret."""
@@ -115,16 +115,25 @@ def session_revoked(actor: Actor, environment: str, connection: str, what: str, 
     return Event("session.revoked", actor, environment, "denied", rule, reason, detail)
 
 
-def finding_of(code: str, environment: str, what: str, image: str, digest: str) -> Event:
-    """The gateway found something of an environment, or did it; `digest` is empty where nothing was started."""
-    detail: Detail = {"image": image, "digest": digest} if digest else {}
+def start_of(environment: Environment) -> dict[str, str]:
+    """What an environment was started from, and what is mounted in it since then."""
+    return {
+        "image": environment.image,
+        "digest": environment.image_digest,
+        "datasets": ",".join(environment.datasets),
+    }
+
+
+def finding_of(code: str, environment: str, what: str, started: Environment | None) -> Event:
+    """The gateway found something of an environment, or did it: then `started` is the environment that it started."""
+    detail: Detail = {**start_of(started)} if started is not None else {}
     return Event(code, GATEWAY, environment, reason=what, detail=detail)
 
 
-def environment_woken(actor: Actor, environment: str, why: str, seconds: float, image: str, digest: str) -> Event:
-    """A stopped environment was started because somebody connected; `digest` is the image it was started from."""
-    detail: Detail = {"seconds": round(seconds, 3), "image": image, "digest": digest}
-    return Event("environment.woken", actor, environment, reason=why, detail=detail)
+def environment_woken(actor: Actor, woken: Environment, why: str, seconds: float) -> Event:
+    """A stopped environment was started because somebody connected."""
+    detail: Detail = {"seconds": round(seconds, 3), **start_of(woken)}
+    return Event("environment.woken", actor, str(woken.ref), reason=why, detail=detail)
 
 
 def upstream_cut(actor: Actor, environment: str, why: str) -> Event:

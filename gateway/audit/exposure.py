@@ -12,10 +12,12 @@ from typing import Any
 from gateway.audit.policy_history import InForce, in_force_between
 from gateway.audit.presence import Run, runs_of, stays_in
 from gateway.audit.read import of_codes
+from gateway.audit.segments import known_since
 from policies.reach import Reach, who_can
 
 _MOMENT = timedelta(microseconds=1)
-_LIVES = ("create.allowed", "environment.created", "environment.deleted", "environment.renamed")
+_STARTS = ("environment.started", "environment.woken", "environment.healed", "environment.adopted")
+_LIVES = ("create.allowed", "environment.created", *_STARTS, "environment.deleted", "environment.renamed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,11 @@ class ActualAccess:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """All three answers. `mounted` holds environments that had it, used or not; `ran` when these ran in the span."""
+    """All three answers. `mounted` holds environments that had it, used or not; `ran` when these ran in the span.
+
+    `known_since` is set where the journal was pruned: users, policies and environments that were there before, and of
+    which nothing was written down since, are in none of the answers.
+    """
 
     dataset: str
     since: datetime
@@ -59,6 +65,7 @@ class Exposure:
     did: tuple[ActualAccess, ...]
     mounted: tuple[str, ...]
     ran: tuple[Run, ...] = ()
+    known_since: datetime | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `-o json` prints."""
@@ -85,6 +92,7 @@ class Exposure:
                 }
                 for one in self.did
             ],
+            "known_since": self.known_since.isoformat() if self.known_since else None,
             "mounted": list(self.mounted),
             "ran": [
                 {
@@ -123,14 +131,21 @@ def exposure(journal: Path, archive: Path, dataset: str, since: datetime, until:
         for run in runs_of(journal, set(names), until)
         if any(one.environment == run.environment and _overlap(one, run, since) for one in mounted)
     )
-    return Exposure(dataset, since, until, tuple(could[user] for user in sorted(could)), did, names, ran)
+    permitted = tuple(could[user] for user in sorted(could))
+    return Exposure(dataset, since, until, permitted, did, names, ran, known_since(journal))
 
 
 def known_users(journal: Path, until: datetime) -> set[str]:
-    """Return every name the journal says a user had before a moment: renamed ones' old names too."""
-    codes = ("user.created", "user.renamed")
-    names = ((record.detail.get("user"), record.detail.get("to")) for record in of_codes(journal, codes, until))
-    return {str(name) for both in names for name in both if name}
+    """Return every name the journal says a user had before a moment: renamed ones' old names too.
+
+    One whose making was pruned is known from what came later: a key, an environment.
+    """
+    codes = ("user.created", "user.renamed", "user.enabled", "key.added", "environment.created", *_STARTS)
+    names = (
+        (record.detail.get("user"), record.detail.get("to"), record.environment.partition("+")[0])
+        for record in of_codes(journal, codes, until)
+    )
+    return {str(name) for several in names for name in several if name}
 
 
 def _moments(
@@ -153,7 +168,7 @@ def _moments(
 
 
 def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
-    """Follow every environment's life: what it was created with, and when it was deleted."""
+    """Follow every environment's life: what it was created and started with, and when it was deleted."""
     asked: dict[str, str] = {}
     mounted: list[_Mounted] = []
     for record in of_codes(journal, _LIVES, until):
@@ -164,6 +179,10 @@ def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
             datasets = str(record.detail.get("datasets") or asked.get(name, ""))
             if dataset in datasets.split(","):
                 mounted.append(_Mounted(name, record.at))
+        elif record.code in _STARTS:
+            is_known = any(one.environment == name and one.until is None for one in mounted)
+            if not is_known and dataset in str(record.detail.get("datasets") or "").split(","):
+                mounted.append(_Mounted(name, record.at))  # the record of its creation was pruned
         else:
             ended = [one for one in mounted if one.environment == name and one.until is None]
             for one in ended:

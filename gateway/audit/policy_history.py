@@ -71,7 +71,10 @@ def in_force_between(journal: Path, archive: Path, since: datetime, until: datet
     loaded = list(stream(journal, Filter(action="policy.loaded", until=until)))
     before = [record for record in loaded if record.at <= since][-1:]
     if not before and not any(record.at < until for record in loaded):
-        raise JournalError("policy.not-kept", f"the journal does not say which policy was in force before {until}")
+        first = next(stream(journal, Filter(action="policy.loaded")), None)
+        hint = f"the first that it names was loaded at {first.at:%Y-%m-%d %H:%M} UTC" if first else "it names none"
+        then = f"{until:%Y-%m-%d %H:%M} UTC"
+        raise JournalError("policy.not-kept", f"the journal does not say which policy was in force before {then}", hint)
     within = [record for record in loaded if record.at > since]
     return tuple(
         InForce(record.at, digest, kept_policy(archive, digest))

@@ -63,6 +63,16 @@ def first_record(path: Path) -> Record:
         return parse(file.readline(2**20))
 
 
+def known_since(directory: Path) -> datetime | None:
+    """Return from when on a journal, or all of several, can be asked; None where nothing was pruned.
+
+    Raises: OSError, ValueError.
+    """
+    several = [segments(one) for one in journals_in(directory) or [directory]]
+    begins = [first_record(held[0].path) for held in several if held]
+    return max((record.at for record in begins if record.number > 1), default=None)
+
+
 def last_record(path: Path) -> Record:
     """Read a segment's last whole record. Raises: OSError, ValueError."""
     with path.open("rb") as file:

@@ -156,7 +156,7 @@ class EnvironmentMonitor:
         for finding in findings:
             _log.info("%s %s: %s", finding.code, finding.ref, finding.detail)
             try:
-                self._write(finding_of(finding.code, str(finding.ref), finding.detail, finding.image, finding.digest))
+                self._write(finding_of(finding.code, str(finding.ref), finding.detail, finding.started))
             except DevgwError as exc:  # the environments after this one get their turn
                 _log.error("%s %s could not be journaled: %s", finding.code, finding.ref, exc.message)
 

@@ -132,6 +132,9 @@ def _show_review(out: Output, made: "Review") -> None:
 def _show_exposure(out: Output, found: "Exposure") -> None:
     from gateway.cli.moments import day, minute
 
+    if found.known_since is not None:
+        out.text(f"The journal was pruned and begins at {minute(found.known_since)} UTC. Users, policies and\n")
+        out.text("environments of which nothing was written down since are missing from these lists.\n\n")
     span = f"{minute(found.since)} to {minute(found.until)} UTC"
     out.text(f"Who could mount {found.dataset}, {span}:\n")
     could = [

@@ -12,11 +12,10 @@ class Finding:
     code: str
     ref: EnvironmentRef
     detail: str
-    image: str = ""
-    """Where it was started: what it is made from, as its row says, and which image that was."""
-    digest: str = ""
+    started: Environment | None = None
+    """The environment as it was started, where it was."""
 
     @classmethod
     def of_start(cls, code: str, environment: Environment, detail: str) -> "Finding":
         """Return what is found of an environment that was started just now."""
-        return cls(code, environment.ref, detail, environment.image, environment.image_digest)
+        return cls(code, environment.ref, detail, environment)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from gateway.audit.events import start_of
 from gateway.auth.passwords import hash_password
 from gateway.engines.interface import Engine, Image, Progress, ignore_progress
 from gateway.engines.nodes import find_node
@@ -137,15 +138,14 @@ class EnvironmentOperations:
             actor = self._recorded.actor
             attempt = lambda: self._environments.start(ref, progress, actor)  # noqa: E731
             started = self._served(ref, asked, attempt, progress if wait else None)
-        self._recorded.note("environment.started", str(ref), image=started.image, digest=started.image_digest)
+        self._recorded.note("environment.started", str(ref), **start_of(started))
         return started
 
     def remake(self, ref: EnvironmentRef, why: str, progress: Progress = ignore_progress) -> Environment:
         """Make a running environment anew, from its image as that is now; GPUs and files stay."""
         with self._recorded.failing("environment.started", str(ref), why=why):
             remade = self._environments.recreate(ref, progress, self._recorded.actor)
-        detail = {"image": remade.image, "digest": remade.image_digest, "why": why}
-        self._recorded.note("environment.started", str(ref), **detail)
+        self._recorded.note("environment.started", str(ref), **start_of(remade), why=why)
         return remade
 
     def stop(self, ref: EnvironmentRef) -> None:

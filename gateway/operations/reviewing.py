@@ -7,6 +7,7 @@ from pathlib import Path
 from gateway.audit.read import last_of_each
 from gateway.audit.review import Person
 from gateway.errors import JournalError
+from gateway.model import PublicKey, User
 from gateway.store.users import Users
 
 
@@ -15,7 +16,13 @@ def people_of(users: Users, journal: Path) -> list[Person]:
     known = users.all()
     logins = _last_logins(journal, [user.name for user in known])
     keys = users.keys_by_user()
-    return [Person(user, tuple(keys.get(user.name, ())), logins.get(user.name)) for user in known]
+    return [_person(user, tuple(keys.get(user.name, ())), logins.get(user.name)) for user in known]
+
+
+def _person(user: User, keys: tuple[PublicKey, ...], in_journal: datetime | None) -> Person:
+    """Join what both know: the journal may be pruned, or name somebody as they were called then; a key may be gone."""
+    used = [at for at in (in_journal, *(key.last_used_at for key in keys)) if at is not None]
+    return Person(user, keys, max(used, default=None))
 
 
 def _last_logins(journal: Path, users: Iterable[str]) -> Mapping[str, datetime]:

@@ -109,9 +109,7 @@ class EnvironmentDialer:
             if woken is not None:
                 why = f"its {wake.service} was asked for"
                 seconds = loop.time() - began
-                self._recorder.submit(
-                    events.environment_woken(wake.actor, str(ref), why, seconds, woken.image, woken.image_digest)
-                )
+                self._recorder.submit(events.environment_woken(wake.actor, woken, why, seconds))
         except TimeoutError as exc:
             raise TimedOutError(
                 "environment.start-timeout",

@@ -10,6 +10,7 @@ from gateway.audit.event import Event
 from gateway.audit.exposure import exposure
 from gateway.audit.journal import Journal
 from gateway.audit.policy_history import keep, loaded_event
+from gateway.audit.segments import segments
 from gateway.audit.store_comparison import compare
 from gateway.errors import JournalError
 from gateway.model import Actor
@@ -255,6 +256,39 @@ def test_an_edited_database_disagrees_with_the_journal(
     keys: Path, stored: dict[str, list[str]], disabled: list[str], kinds: list[str]
 ) -> None:
     assert sorted(one.kind for one in compare(keys, stored, disabled)) == kinds
+
+
+@pytest.fixture
+def pruned(directory: Path, archive: Path) -> Path:
+    """What was before 1 May is gone, the making of alice's environment too; it was woken on 3 May."""
+    journal, long_ago = Journal(directory, segment_bytes=1), day(1) - timedelta(days=365)
+    alice = Actor("user", "alice", "", "192.0.2.7")
+    for name in ("alice", "carol"):
+        journal.append(Event("environment.created", ADMIN, name, detail={"datasets": "imagenet"}, at=long_ago))
+    event = loaded_event(GATEWAY, Path("policy.toml"), keep(archive, OPEN), None, parse_policy(OPEN, "p"))
+    journal.append(Event(event.code, event.actor, detail=event.detail, at=day(2)))
+    journal.append(Event("environment.woken", alice, "alice", detail={"datasets": "coco,imagenet"}, at=day(3)))
+    journal.append(Event("session.opened", alice, "alice", at=day(3, 9)))
+    journal.close()
+    for segment in segments(directory):
+        if '"code":"environment.created"' in segment.path.read_text():
+            segment.path.unlink()
+    return directory
+
+
+def test_an_environment_whose_making_was_pruned_is_known_from_its_last_start(pruned: Path, archive: Path) -> None:
+    """And what is not known is said: nobody must take a list for whole that is not."""
+    answer = exposure(pruned, archive, "imagenet", day(3), day(4))
+    assert [one.user for one in answer.did] == ["alice"]
+    assert answer.mounted == ("alice",)
+    assert [one.user for one in answer.could] == ["alice"]
+    assert answer.known_since is not None
+    assert answer.as_dict()["known_since"] == answer.known_since.isoformat()
+    assert exposure(pruned, archive, "coco", day(3), day(4)).mounted == ("alice",)
+
+
+def test_a_journal_from_its_first_record_on_lacks_nothing(story: Path, archive: Path) -> None:
+    assert exposure(story, archive, "imagenet", day(3), day(4)).known_since is None
 
 
 def test_an_environment_that_got_another_name_had_the_dataset_before_and_after(directory: Path, archive: Path) -> None:
