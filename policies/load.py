@@ -15,11 +15,10 @@ from policies.model import Policy
 from policies.policy_tests.assertions import Assertion
 from policies.policy_tests.run import run_policy_tests
 from policies.role import Denials, Grant, Role
-from policies.source import Source, locate
+from policies.source import Source, locate, syntax_fault
 
 DEFAULT_POLICY = Path(__file__).parent / "default.toml"
 _LARGEST_BYTES = 16 * 2**20
-_TOML_PLACE = re.compile(r" \(at line (\d+), column \d+\)$|\(at end of document\)$")
 
 
 class PolicyError(Exception):
@@ -73,9 +72,8 @@ def parse_untested(text: str, source: str) -> Policy:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        match = _TOML_PLACE.search(str(exc))
-        line = int(match[1]) if match and match[1] else text.count("\n") + 1 if match else 0
-        raise PolicyError(_TOML_PLACE.sub("", str(exc)).strip().lower(), source, line) from exc
+        line, said = syntax_fault(text, exc)
+        raise PolicyError(said, source, line) from exc
     places = locate(text, source)
     try:
         return Policy.model_validate(data, context=places)

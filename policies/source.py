@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from tomllib import TOMLDecodeError
 
 _KEY = re.compile(
     r"""\s*(?:(?P<bare>[A-Za-z0-9_-]+)|"(?P<basic>[^"\n]*)"|'(?P<literal>[^'\n]*)')\s*(?P<next>[.=\]]?)"""
 )
+_PLACE = re.compile(r" \(at line (\d+), column \d+\)$|\(at end of document\)$")
 _TOKEN = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{}]|\n', re.DOTALL
 )
@@ -50,6 +52,27 @@ def locate(text: str, name: str) -> Source:
             continue
         lines.setdefault(table, number)
     return Source(name, lines)
+
+
+def syntax_fault(text: str, error: TOMLDecodeError) -> tuple[int, str]:
+    """Return the line and, in one sentence, what is wrong with a text that is not TOML.
+
+    `tomllib` says of a key that is there twice that a value cannot be overwritten, and of a text without quotes that
+    it is invalid: the two faults that people make.
+    """
+    said = str(error)
+    match = _PLACE.search(said)
+    line = int(match[1]) if match and match[1] else text.count("\n") + 1 if match else 0
+    said = _PLACE.sub("", said).strip()
+    key = re.match(r"\s*([\w.\"'-]+)\s*=", text.split("\n")[line - 1]) if line else None
+    if key and said == "Cannot overwrite a value":
+        return line, f"{key[1]} is there twice"
+    if key and said == "Invalid value" and match and match[1]:  # at the end it is an array that is not closed
+        return line, f"what {key[1]} is set to is no value of TOML; a text stands in quotes"
+    if table := re.fullmatch(r"Cannot declare \((.+?),?\) twice", said):
+        names = re.findall("'([^']*)'", table[1])
+        return line, f"[{'.'.join(names)}] is there twice"
+    return line, said[:1].lower() + said[1:]
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.config.sections import Settings
 from gateway.errors import ConfigError
+from policies.source import syntax_fault
+
+_MEND = "mend the file, or remove it for the defaults"
 
 
 def default_directories(environ: Mapping[str, str], uid: int) -> dict[str, Path]:
@@ -59,13 +62,15 @@ def load_settings(environ: Mapping[str, str] | None = None, *, uid: int | None =
 
 def _read_table(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text())
+        text = file.read_text()
+        return tomllib.loads(text)
     except FileNotFoundError:
         return {}
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(
-            "config.unreadable", f"{file}: {exc}", "mend the file, or remove it for the defaults"
-        ) from exc
+    except tomllib.TOMLDecodeError as exc:
+        line, said = syntax_fault(text, exc)
+        raise ConfigError("config.unreadable", f"{file}:{line}: {said}", _MEND) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError("config.unreadable", f"{file}: {exc}", _MEND) from exc
 
 
 def _overlay(table: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:

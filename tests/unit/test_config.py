@@ -25,7 +25,9 @@ def test_variable_beats_file_beats_default(tmp_path: Path):
         ("[server]\nport = 70000\n", "server.port"),
         ("[server]\nprot = 22\n", "server.prot: is not a setting"),
         ("[environments]\nmemory = '16 gigs'\n", "environments.memory"),
-        ("[server\n", "devgw.toml"),
+        ("[server\n", "devgw.toml:1: expected"),
+        ("[server]\nport = 1\nport = 2\n", "devgw.toml:3: port is there twice"),
+        ("[environments]\nimage = devgw/env\n", "devgw.toml:2: what image is set to is no value of TOML"),
     ],
 )
 def test_an_error_names_file_and_key(tmp_path: Path, toml: str, words: str):

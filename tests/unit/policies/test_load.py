@@ -14,7 +14,9 @@ EXAMPLES = sorted((Path(policies.__file__).parent / "examples").glob("*.toml"))
 FAULTS = [
     # not TOML
     ("version = 1\nx = [", 2, "", "invalid"),
-    ("version = 1\nversion = 2", 2, "", "cannot overwrite"),
+    ("version = 1\nversion = 2", 2, "", "version is there twice"),
+    ("version = 1\n[roles.a]\n[roles.a]", 3, "", "[roles.a] is there twice"),
+    ("version = 1\n[roles.a]\negress = none", 3, "", "what egress is set to is no value of TOML"),
     # not this format
     ("version = 2", 1, "version", "should be 1"),
     ("", 0, "version", "is missing"),
