@@ -22,10 +22,11 @@ from gateway.audit.segments import digest_of
 Span = tuple[int, int]
 """Bytes of a segment; the lines that begin in them are meant."""
 
-_MAGIC = b"devgwix1"
+_MAGIC = b"devgwix2"
 _FRAME = struct.Struct("<8sI")
 _LINES_OF_A_BLOCK = 512
 _BUCKETS = 256
+_RENAMES = frozenset({b"user.renamed", b"environment.renamed"})
 REFUSALS = frozenset({"login.refused", "notebook.refused", "source.banned"})
 _TEXT = rb'"((?:[^"\\]|\\.)*)"'
 _LINE = re.compile(
@@ -232,7 +233,7 @@ class _Draft:
 def _glance(line: bytes) -> tuple[str, str, set[str], str, str]:
     """Return time, code, people, decision and reference of a line, without parsing all of it where that can be."""
     match = _LINE.match(line)
-    if match is None or b"\\" in line:
+    if match is None or b"\\" in line or match[2] in _RENAMES:
         return _parsed(parse(line))
     at, code, actor, _key, _address, environment, decision = match.groups()
     people = {actor.decode(), environment.decode().partition("+")[0]}
@@ -253,8 +254,14 @@ def _parsed(record: Record) -> tuple[str, str, set[str], str, str]:
 
 
 def people_of(record: Record) -> set[str]:
-    """Return whom a record concerns: who acted, whose environment it is, and the user an administrator named."""
-    return {record.actor["name"], record.environment.partition("+")[0], str(record.detail.get("user", ""))}
+    """Return whom a record concerns: who acted, whose environment it is, and the user an administrator named.
+
+    A renaming concerns both names: who asks for the new one learns under which the rest is found.
+    """
+    people = {record.actor["name"], record.environment.partition("+")[0], str(record.detail.get("user", ""))}
+    if record.code.encode() in _RENAMES:
+        people.add(str(record.detail.get("to", "")).partition("+")[0])
+    return people
 
 
 def _state(segment: Path) -> list[Any]:

@@ -23,7 +23,7 @@ ROOT = Actor("admin", "root")
 
 @pytest.fixture
 def mixed(directory: Path, event: MakeEvent) -> Path:
-    """Eight events on consecutive hours from noon, over several segments."""
+    """Eleven events on consecutive hours from noon, over several segments."""
     journal = Journal(directory, segment_bytes=2000)
     events: list[dict[str, Any]] = [
         {"code": "login.allowed", "actor": ALICE},
@@ -34,6 +34,9 @@ def mixed(directory: Path, event: MakeEvent) -> Path:
         {"code": "key.added", "actor": ROOT, "environment": "", "decision": "", "detail": {"user": "alice"}},
         {"code": "environment.deleted", "actor": ROOT, "environment": "alice+old", "decision": ""},
         {"code": "session.opened", "actor": Actor("user", "alic"), "environment": "alic", "decision": ""},
+        {"code": "user.renamed", "actor": ROOT, "environment": "", "detail": {"user": "old", "to": "carla"}},
+        {"code": "environment.renamed", "actor": ROOT, "environment": "old", "detail": {"to": "carla+new"}},
+        {"code": "key.failed", "actor": ROOT, "environment": "", "detail": {"to": "carla"}},
     ]
     for hour, fields in enumerate(events):
         journal.append(event(**fields, at=NOON + timedelta(hours=hour)))
@@ -47,6 +50,9 @@ FILTERS = [
     (Filter(user="bob"), [3, 4]),
     (Filter(user="alic"), [7]),
     (Filter(user="ali*"), []),
+    # a renaming is of both names, or who asks for the new one would not learn of the old
+    (Filter(user="old"), [8, 9]),
+    (Filter(user="carla"), [8, 9]),
     # what: a code, its first word, a pattern
     (Filter(action="forward.denied"), [2]),
     (Filter(action="forward"), [1, 2, 4]),

@@ -51,10 +51,13 @@ def crowded_journal(directory: Path) -> Path:
     """5,000 acts of seven users over five segments, some refused, some upon another user, at times in no order."""
     dice = random.Random(16)
     codes = ("login.allowed", "forward.denied", "session.opened", "key.added", "login.refused", "gateway.started")
+    codes += ("user.renamed", "environment.renamed")
 
     def one(number: int) -> Event:
         code, user = dice.choice(codes), dice.choice(USERS)
         detail = {"user": dice.choice(USERS)} if code == "key.added" else {"n": number, "said": '"user":"alice"'}
+        if code.endswith(".renamed"):
+            detail = {"to": dice.choice(USERS) + dice.choice(("", "+new"))}
         return act(
             NOON + dice.uniform(0, 100) * HOUR,
             user,
