@@ -3,7 +3,7 @@
 import ctypes
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
@@ -51,7 +51,10 @@ def _by_alarm(seconds: float) -> Iterator[None]:
         if is_over:
             raise expired
     finally:
-        _surely(end, expired)
+        try:
+            end()
+        except expired:  # it ran out in the call above: the next comes after REPEAT_SECONDS
+            end()
 
 
 @contextmanager
@@ -77,12 +80,7 @@ def _from_outside(seconds: float) -> Iterator[None]:
         threading.Thread(target=expire, name="time-limit", daemon=True).start()  # a short limit ends inside this
         yield
     finally:
-        _surely(end, expired)
-
-
-def _surely(end: Callable[[], None], expired: type[CompileTimeoutError]) -> None:
-    """End a limit even where it runs out meanwhile: one that is left would interrupt the training for ever."""
-    try:
-        end()
-    except expired:  # the next comes after REPEAT_SECONDS
-        end()
+        try:
+            end()
+        except expired:  # as above; one that was left would interrupt the training for ever
+            end()
