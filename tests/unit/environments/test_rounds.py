@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit.events import finding_of
 from gateway.environments.finding import Finding
 from gateway.environments.rounds import Records, Rounds
 from gateway.environments.warning_schedule import WarningSchedule
@@ -272,10 +273,12 @@ def test_a_restart_that_was_asked_for_is_warned_of_and_then_made_from_the_image_
     site.daemon.images["image"] = replace(site.daemon.images["image"], digest=f"sha256:{'9' * 64}")
     found = [finding for _ in range(24) for finding in watched.go(timedelta(minutes=1))]
     [started] = [finding for finding in found if finding.code == "environment.started"]
-    assert (started.digest, started.image) == (f"sha256:{'9' * 64}", "image")
+    assert started.started is not None
+    event = finding_of(started.code, str(started.ref), started.detail, started.started)
+    assert event.detail == {"image": "image", "digest": f"sha256:{'9' * 64}", "datasets": ""}
     row = site.table.require(ALICE)
     assert (row.state, row.restart_at, row.gpus) == (EnvironmentState.RUNNING, None, (GPU,))
-    assert row.image_digest == started.digest != before
+    assert row.image_digest == event.detail["digest"] != before
 
 
 def test_a_restart_that_is_called_off_is_taken_back(site: Site):
