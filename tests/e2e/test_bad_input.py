@@ -66,6 +66,16 @@ def test_bad_keys_are_refused(fresh_gateway: GatewayProcess, tmp_path: Path, mak
     assert fresh_gateway.devgw_json("list")["environments"] == []
 
 
+def test_who_is_known_and_has_no_environment_reads_whom_to_ask(fresh_gateway: GatewayProcess):
+    """What an administrator can type is no help to them."""
+    key = fresh_gateway.make_key("carol")
+    fresh_gateway.devgw("user", "add", "carol", "--key", f"{key}.pub")
+    fresh_gateway.serve()
+    done = fresh_gateway.ssh("carol", "true")
+    assert done.returncode != 0
+    assert "devgw: no environment carol; ask an administrator for one" in done.stderr.decode()
+
+
 def test_a_host_without_gpus_says_so_and_how_to_go_on(tmp_path: Path):
     """`--gpu 1` where there is none: the reason, the hint `--gpu 0`, nothing left."""
     gateway = GatewayProcess(tmp_path, engine_variables() | {"DEVGW_GPUS_INVENTORY": "none"})

@@ -323,7 +323,8 @@ class UserSession(asyncssh.SSHServerSession[bytes]):
                 self._context.spawn(self._context.warn_of_taken_port(self.tell))
             await self._connect(upstream, kind, command)
         except DevgwError as error:
-            self.end(error.message)
+            is_missing = error.code == "environment.not-found"
+            self.end(f"{error.message}; ask an administrator for one" if is_missing else error.message)
             if error.hint:
                 _log.info("session of %s failed: %s (%s)", self._context.identity.ref, error.message, error.hint)
         except (asyncssh.Error, OSError) as error:
