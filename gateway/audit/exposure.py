@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.audit.policy_history import InForce, in_force_between
-from gateway.audit.presence import Run, runs_of, stays_in
+from gateway.audit.presence import STARTS, Run, runs_of, stays_in
 from gateway.audit.read import of_codes
 from gateway.audit.segments import known_since
 from policies.reach import Reach, who_can
 
 _MOMENT = timedelta(microseconds=1)
-_STARTS = ("environment.started", "environment.woken", "environment.healed", "environment.adopted")
-_LIVES = ("create.allowed", "environment.created", *_STARTS, "environment.deleted", "environment.renamed")
+_LIVES = ("create.allowed", "environment.created", *STARTS, "environment.deleted", "environment.renamed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ def known_users(journal: Path, until: datetime) -> set[str]:
 
     One whose making was pruned is known from what came later: a key, an environment.
     """
-    codes = ("user.created", "user.renamed", "user.enabled", "key.added", "environment.created", *_STARTS)
+    codes = ("user.created", "user.renamed", "user.enabled", "key.added", "environment.created", *STARTS)
     names = (
         (record.detail.get("user"), record.detail.get("to"), record.environment.partition("+")[0])
         for record in of_codes(journal, codes, until)
@@ -179,7 +178,7 @@ def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
             datasets = str(record.detail.get("datasets") or asked.get(name, ""))
             if dataset in datasets.split(","):
                 mounted.append(_Mounted(name, record.at))
-        elif record.code in _STARTS:
+        elif record.code in STARTS:
             is_known = any(one.environment == name and one.until is None for one in mounted)
             if not is_known and dataset in str(record.detail.get("datasets") or "").split(","):
                 mounted.append(_Mounted(name, record.at))  # the record of its creation was pruned

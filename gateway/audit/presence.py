@@ -16,7 +16,8 @@ from gateway.audit.segments import journals_in
 
 _CHANNELS = ("session.opened", "session.closed", "forward.opened", "forward.closed")
 _CONNECTIONS = ("connection.closed", "session.revoked")
-_STARTS = ("environment.started", "environment.woken", "environment.healed", "environment.adopted")
+STARTS = ("environment.started", "environment.woken", "environment.healed", "environment.adopted")
+"""An environment runs from then on, with what the record says is mounted in it."""
 _STOPS = ("environment.stopped", "environment.deleted", "environment.renamed")
 
 
@@ -47,11 +48,11 @@ def runs_of(journal: Path, environments: AbstractSet[str], until: datetime) -> l
     """Return when environments ran before a moment, started by hand or woken. Raises: OSError, ValueError."""
     runs: list[Run] = []
     going: dict[str, int] = {}
-    for record in of_codes(journal, (*_STARTS, *_STOPS), until, owners=_owners(environments)):
+    for record in of_codes(journal, (*STARTS, *_STOPS), until, owners=_owners(environments)):
         name = record.environment
         if name not in environments:
             continue
-        if record.code in _STARTS and name not in going:
+        if record.code in STARTS and name not in going:
             going[name] = len(runs)
             runs.append(Run(name, record.at, None, record.actor["name"]))
         elif record.code in _STOPS and name in going:
