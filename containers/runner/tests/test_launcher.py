@@ -53,10 +53,15 @@ def code_of(pid: int) -> int | None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("between", ["nothing", "a-shell"])
-def test_processes_whose_launcher_was_killed_save_and_end(adopting, devgw_run, finished, tmp_path, poll, between):
-    """Ours starts them itself; with a plain torchrun there may be a shell between the two."""
-    script = SCRIPTS / "blocks.py"
+@pytest.mark.parametrize(("between", "script"), [("nothing", "blocks"), ("a-shell", "blocks"), ("nothing", "closing")])
+def test_processes_whose_launcher_was_killed_save_and_end(
+    adopting, devgw_run, finished, tmp_path, poll, between, script
+):
+    """Ours starts them itself; with a plain torchrun there may be a shell between the two.
+
+    One may see that the launcher is gone when it has saved already, because the other saw it.
+    """
+    script = SCRIPTS / f"{script}.py"
     plain = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
     if between == "nothing":
         process = devgw_run("--nproc", "2", script, *ENDLESS)
@@ -82,7 +87,7 @@ DEAF = """
 import os, signal, sys, threading
 from devgw_runner.parallel.launcher import ending_with, find_launcher
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-with ending_with(find_launcher(), 0.2):
+with ending_with(find_launcher(), lambda number: os.kill(os.getpid(), number), 0.2):
     print("waiting", flush=True)
     threading.Event().wait()
 """
@@ -153,7 +158,7 @@ def test_a_script_under_wrap_ends_with_its_launcher(devgw_run, tmp_path, poll):
 
 
 def test_the_watch_ends_with_the_block():
-    with launcher.ending_with(Launcher(os.getpid(), start_ticks(os.getpid()))):
+    with launcher.ending_with(Launcher(os.getpid(), start_ticks(os.getpid())), signal.raise_signal):
         watches = [thread for thread in threading.enumerate() if thread.name == "launcher-watch"]
         assert len(watches) == 1
     watches[0].join(timeout=SECONDS)

@@ -125,17 +125,18 @@ def _train(task_type: type[Task[Any]], config: TrainConfig, *, owns_process: boo
     prepare_compiler_environment(paths.cache)
     torch.set_num_threads(max(1, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     device = find_device(config.device, int(os.environ.get("LOCAL_RANK", "0")))
-    with ending_with(find_launcher()):
-        return _join_and_train(task, config, paths, device, owns_process=owns_process)
+    signals = Signals(owns_process=owns_process)
+    with ending_with(find_launcher(), signals.send):
+        return _join_and_train(task, config, paths, device, signals)
 
 
 def _join_and_train(
-    task: Task[Any], config: TrainConfig, paths: RunPaths, device: torch.device, *, owns_process: bool
+    task: Task[Any], config: TrainConfig, paths: RunPaths, device: torch.device, signals: Signals
 ) -> int:
     world = join_world(device.type, config.tensor_parallel, config.group_timeout_seconds)
     try:
         with counting_samples(task):
-            return _train_in_world(task, config, paths, world, device, owns_process=owns_process)
+            return _train_in_world(task, config, paths, world, device, signals)
     except OF_AN_EXCHANGE as exc:
         if not failed_by_another(exc):
             raise
@@ -146,19 +147,19 @@ def _join_and_train(
 
 
 def _train_in_world(
-    task: Task[Any], config: TrainConfig, paths: RunPaths, world: World, device: torch.device, *, owns_process: bool
+    task: Task[Any], config: TrainConfig, paths: RunPaths, world: World, device: torch.device, signals: Signals
 ) -> int:
     with only_writer(paths.checkpoints, world, enabled=not config.explain):
-        return _train_alone(task, config, paths, world, device, owns_process=owns_process)
+        return _train_alone(task, config, paths, world, device, signals)
 
 
 def _train_alone(
-    task: Task[Any], config: TrainConfig, paths: RunPaths, world: World, device: torch.device, *, owns_process: bool
+    task: Task[Any], config: TrainConfig, paths: RunPaths, world: World, device: torch.device, signals: Signals
 ) -> int:
     prepared = prepare(task, config, paths, world, device)
     try:
         if not config.explain:
-            return _train_prepared(prepared, owns_process=owns_process)
+            return _train_prepared(prepared, signals)
         if world.is_main:
             print(prepared.plan.explain())
         return 0
@@ -166,9 +167,8 @@ def _train_alone(
         close_data(prepared.data)
 
 
-def _train_prepared(prepared: Prepared, *, owns_process: bool) -> int:
-    own = Signals(owns_process=owns_process)
-    with own.installed() as signals, registered_run(prepared.paths, enabled=prepared.world.is_main):
+def _train_prepared(prepared: Prepared, signals: Signals) -> int:
+    with signals.installed(), registered_run(prepared.paths, enabled=prepared.world.is_main):
         training, warm_batch = assemble(prepared, signals)
         try:
             code = train(training, warm_batch)

@@ -35,6 +35,7 @@ class Signals:
         self._grace_seconds = 0.0
         self._grace: threading.Timer | None = None
         self._is_reminder = False
+        self._handing_back = threading.Lock()
         # Shared with forked children: while it is 0 they ignore our signals, from then on they end by them.
         self._is_over = mmap.mmap(-1, 1)
 
@@ -54,9 +55,19 @@ class Signals:
             yield self
         finally:
             if os.getpid() == self._owner:
-                self._is_over[0] = 1
+                with self._handing_back:
+                    self._is_over[0] = 1
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def send(self, number: int) -> None:
+        """Send the main thread signal `number`, from any thread; nothing once the run is over.
+
+        Then the signal would find the handlers that were there before, and end a process that is closing.
+        """
+        with self._handing_back:
+            if not self._is_over[0]:
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def request_stop(self, number: int) -> None:
         """Ask for a stop as if signal `number` had come; the output's end does this (lost connection)."""
@@ -116,7 +127,7 @@ class Signals:
     def _remind(self, number: int) -> None:
         """Send the main thread the signal again when the grace is over: only a handler can interrupt what runs."""
         self._is_reminder = True
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
+        self.send(number)
 
     def _in_child(self, number: int) -> None:
         """Ignore the signal in a forked process, which inherits the handler but not the run, until the run is over."""

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,10 @@ def _parent(pid: int) -> int:
 
 
 @contextmanager
-def ending_with(launcher: Launcher | None, shutdown_seconds: float = SHUTDOWN_SECONDS) -> Iterator[None]:
-    """While the block runs, do what a launcher that is killed could not: send SIGTERM, and later end what still runs.
+def ending_with(
+    launcher: Launcher | None, send: Callable[[int], None], shutdown_seconds: float = SHUTDOWN_SECONDS
+) -> Iterator[None]:
+    """While the block runs, do what a launcher that is killed could not: `send` SIGTERM, and later end what still runs.
 
     Every process of the launcher hears it, so that they save a checkpoint together.
     """
@@ -97,21 +99,21 @@ def ending_with(launcher: Launcher | None, shutdown_seconds: float = SHUTDOWN_SE
         yield
         return
     over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(launcher, over, shutdown_seconds), name="launcher-watch", daemon=True)
-    watch.start()
+    arguments = (launcher, send, over, shutdown_seconds)
+    threading.Thread(target=_watch, args=arguments, name="launcher-watch", daemon=True).start()
     try:
         yield
     finally:
         over.set()
 
 
-def _watch(launcher: Launcher, over: threading.Event, shutdown_seconds: float) -> None:
+def _watch(launcher: Launcher, send: Callable[[int], None], over: threading.Event, shutdown_seconds: float) -> None:
     while launcher.is_alive:
         if over.wait(LOOK_SECONDS):
             return
     if os.environ.get("LOCAL_RANK", "0") == "0":
         with suppress(OSError):  # where it went may be gone, too
             print(f"devgw-run: note: the launcher, process {launcher.pid}, is gone: as on SIGTERM", file=sys.stderr)
-    os.kill(os.getpid(), signal.SIGTERM)
+    send(signal.SIGTERM)
     if not over.wait(shutdown_seconds):
         os._exit(SIGNAL_EXIT_BASE + signal.SIGTERM)
