@@ -76,3 +76,15 @@ def test_the_tutorial_leads_where_it_says(gateway: GatewayProcess) -> None:
     ]
     run(gateway, f"{export}\ntest -s small.safetensors")
     assert "finished at step 40" in run(gateway, detach)
+
+
+def test_settings_are_searched_where_nothing_can_be_installed(gateway: GatewayProcess) -> None:
+    """docs/howto/sweep-the-settings.md, in an environment without connections outside: what it needs is there."""
+    example = str(ROOT / "containers/runner/examples/small_classifier.py")
+    assert gateway.copy("scp", USER, example, "gateway:").returncode == 0
+    line = (
+        "devgw-run sweep small_classifier.py --try learning_rate=1e-4..1e-2:log --metric accuracy --trials 2 --steps 4"
+    )
+    shown = run(gateway, f"rm -rf /checkpoints/small_classifier-sweep /logs/small_classifier-sweep\n{line}")
+    assert "best of 2: trial-000" in shown
+    assert "train with it: devgw-run small_classifier.py --steps 4 --learning-rate=" in shown
