@@ -22,6 +22,7 @@ from devgw_runner.errors import ExportError
 from devgw_runner.export_formats import Example, Forward, compare, triton_config
 from safetensors.torch import load_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import TensorDataset
 
 
@@ -57,6 +58,57 @@ def test_evaluate_uses_the_average_that_the_task_kept(paths, capsys):
     assert command("evaluate", keeping.__file__, "--checkpoint", paths.checkpoints, "-o", "json") == 0
     said = json.loads(capsys.readouterr().out)["metrics"]["loss"]
     assert said == pytest.approx(paths.records("val")[-1]["loss"], rel=1e-6)
+
+
+class Averaged(tiny.Tiny):
+    """As docs/howto/keep-an-average.md has it."""
+
+    def setup(self, ctx):
+        self.average = AveragedModel(ctx.model, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
+
+    def on_step_end(self, ctx):
+        self.average.update_parameters(ctx.model)
+
+    def evaluation_model(self, model):
+        return self.average
+
+    def state_dict(self):
+        return {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state):
+        self.average.load_state_dict(state["average"])
+
+
+def test_the_exported_weights_are_those_that_were_evaluated(paths, tmp_path, capsys):
+    """With the script: the average, by the model's names. Without it nobody can know: a note says what is there."""
+    assert run(Averaged, ["--run-name", "tiny", "--epochs", "2"]) == 0
+    average, own = tmp_path / "average.safetensors", tmp_path / "own.safetensors"
+    source = ("--checkpoint", paths.checkpoints, "--output")
+    capsys.readouterr()
+    assert command("export", "test_inference:Averaged", *source, average) == 0
+    assert "(AveragedModel)" in capsys.readouterr().out
+    assert command("export", *source, own) == 0
+    assert "the task keeps average beside it" in capsys.readouterr().err
+    model = tiny.Tiny().model(tiny.TinyConfig())
+    model.load_state_dict(load_file(own))
+    model.load_state_dict(load_file(average))
+    batch = torch.utils.data.default_collate(list(tiny.Points(20, 2, 0.0)))
+    loss = tiny.Tiny().loss(model.eval(), batch).loss.item()
+    assert loss == pytest.approx(paths.records("val")[-1]["loss"], rel=1e-5)
+
+
+def test_the_weights_of_a_task_without_an_average_are_the_same_with_and_without_the_script(trained, tmp_path, capsys):
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    capsys.readouterr()
+    assert command("export", "--checkpoint", trained.checkpoints, "--output", one) == 0
+    assert command("export", tiny.__file__, "--checkpoint", trained.checkpoints, "--output", other) == 0
+    assert "note" not in capsys.readouterr().err
+    torch.testing.assert_close(load_file(one), load_file(other), rtol=0, atol=0)
+
+
+def test_what_torch_thinks_of_one_process_is_not_shown(trained, finished):
+    done = finished("export", tiny.__file__, "--checkpoint", trained.checkpoints, "--output", "x.safetensors")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def own_outputs(paths) -> torch.Tensor:

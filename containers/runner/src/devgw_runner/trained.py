@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from devgw_runner import loading
 from devgw_runner.checkpoint.export import read_weights
@@ -48,6 +49,13 @@ class Trained:
     def autocast(self) -> AutocastFactory:
         precision = "fp32" if self.config.precision == "auto" else self.config.precision
         return autocast_for(precision, self.device, sharded=False)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors of `model` on the CPU, each for itself; an average's under the names of what it averages."""
+        model = self.model.module if isinstance(self.model, AveragedModel) else self.model
+        state = model.state_dict().items()
+        return {name: value.cpu().to_dense().clone().contiguous() for name, value in state if isinstance(value, Tensor)}
 
 
 def load_trained(script: str, checkpoint: Path, arguments: Sequence[str]) -> Trained:

@@ -1,4 +1,4 @@
-"""Export a checkpoint's weights to one safetensors file, without the script that made them."""
+"""Write weights to one safetensors file; the model's own come out of a checkpoint without the script that made them."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from devgw_runner.checkpoint import store
 from devgw_runner.checkpoint.state import MODEL_PREFIX
+from devgw_runner.checkpoint.task_state import TASK_PREFIX
 from devgw_runner.errors import StorageError, storage_error
 
 
@@ -37,14 +38,25 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
     return weights | {name: value.to_dense().contiguous() for name, value in rest if isinstance(value, Tensor)}
 
 
-def export_weights(checkpoint: Path, output: Path) -> int:
-    """Write the model's tensors to `output` and return their number; the file appears complete or not at all.
+def names_kept_by_task(checkpoint: Path) -> list[str]:
+    """Return under which names the task kept tensors beside the model: an average, a teacher.
+
+    Raises:
+        CheckpointError: the checkpoint is corrupt.
+    """
+    store.verify(checkpoint)
+    entries = FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    # task.RANK.NAME, and what is below NAME
+    return sorted({name.split(".")[2] for name in entries if name.startswith(TASK_PREFIX)})
+
+
+def write_weights(weights: dict[str, Tensor], checkpoint: Path, output: Path) -> None:
+    """Write a model's tensors to `output`; the file appears complete or not at all.
 
     Raises:
         CheckpointError: the checkpoint is corrupt.
         StorageError: the file cannot be written.
     """
-    weights = read_weights(checkpoint)
     manifest = store.read_manifest(checkpoint)
     temporary = output.with_name(output.name + ".tmp")
     try:
@@ -56,4 +68,3 @@ def export_weights(checkpoint: Path, output: Path) -> int:
     except OSError as exc:
         temporary.unlink(missing_ok=True)
         raise storage_error(exc, "exporting weights") from exc
-    return len(weights)

@@ -8,7 +8,6 @@ import io
 import shutil
 import threading
 import time
-import warnings
 from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
@@ -30,9 +29,6 @@ from devgw_runner.checkpoint.start import record_launchers
 from devgw_runner.checkpoint.state import TrainState, collect_tensors, collect_trainer, describe_model
 from devgw_runner.errors import DISK_FULL_ERRNOS, READ_ONLY_ERRNOS, RunnerError, StorageError, storage_error
 from devgw_runner.parallel.world import World, failed_by_another, others_failure
-
-# One process on purpose; torch would say so at each checkpoint.
-warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 SAVE_MARGIN = 1.1  # a checkpoint must find a tenth more room than it needs
 

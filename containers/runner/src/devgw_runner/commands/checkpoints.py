@@ -1,13 +1,14 @@
 """`devgw-run checkpoints` and `export`: what was saved, whether it is intact, and its weights."""
 
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from devgw_runner.checkpoint import store
-from devgw_runner.checkpoint.export import export_weights
+from devgw_runner.checkpoint.export import names_kept_by_task, read_weights, write_weights
 from devgw_runner.checkpoint.resume import newest_of_run
 from devgw_runner.commands.arguments import CommandParser
 from devgw_runner.errors import CheckpointError, UsageError
@@ -44,11 +45,31 @@ def export(arguments: Sequence[str]) -> int:
     options, task_arguments = parser.parse_known_args(arguments)
     if options.format != "safetensors":
         return _export_model(options, task_arguments)
+    if options.script is not None:
+        return _export_evaluated(options, task_arguments)
     if task_arguments:
         raise UsageError(f"unrecognized arguments: {' '.join(task_arguments)}", "'devgw-run export --help' shows them")
     checkpoint = resolve_checkpoint(options.checkpoint, best=options.best)
-    count = export_weights(checkpoint, options.output)
-    print(f"wrote {count} tensors of {checkpoint.name} to {options.output}")
+    weights = read_weights(checkpoint)
+    write_weights(weights, checkpoint, options.output)
+    print(f"wrote {len(weights)} tensors of {checkpoint.name} to {options.output}")
+    if kept := names_kept_by_task(checkpoint):
+        print(
+            f"devgw-run: note: these are the model's own; the task keeps {', '.join(kept)} beside it: with the script, "
+            "'devgw-run export train.py …', what it evaluates with is written",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _export_evaluated(options: Namespace, task_arguments: Sequence[str]) -> int:
+    from devgw_runner.trained import load_trained
+
+    trained = load_trained(options.script, resolve_checkpoint(options.checkpoint, best=options.best), task_arguments)
+    weights = trained.weights
+    write_weights(weights, trained.checkpoint, options.output)
+    whose = type(trained.model).__name__
+    print(f"wrote {len(weights)} tensors of {trained.checkpoint.name} ({whose}) to {options.output}")
     return 0
 
 
