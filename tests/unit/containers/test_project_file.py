@@ -140,7 +140,7 @@ def test_comments_and_trailing_commas_are_read() -> None:
         "postCreateCommand": {"": "pip3 install --user -r requirements.txt"},
         "postStartCommand": {"": ("git", "status")},
     }
-    assert found.variables == {"A": "1", "B": None, "C": "http://x//y"}
+    assert found.variables == ({"A": "0", "C": "http://x//y"}, {"A": "1", "B": None})
 
 
 def test_what_would_widen_the_policy_is_left_out_and_said() -> None:
@@ -224,17 +224,36 @@ def test_variables_that_sessions_or_the_gateway_set_stay_as_they_are() -> None:
     """And those that change how every shell reads; the rest is the user's own affair."""
     asked = {"LD_PRELOAD": "x.so", "HOME": "/", "BASH_ENV": "x", "DEVGW_USER": "root", "NVIDIA_VISIBLE_DEVICES": "all"}
     asked |= {"https_proxy": "http://x", "a b": "1", "UID": "0", "IFS": "x", "NUL": "\0"}
-    settled, refused = settle_variables({**asked, "OK": "1", "GONE": None}, Path("/w"), {"https_proxy": "mine"})
+    settled, refused = settle_variables([{**asked, "OK": "1", "GONE": None}], Path("/w"), {"https_proxy": "mine"})
     assert settled == {"OK": "1", "GONE": None}
     assert sorted(refused) == sorted(asked)
-    assert settle_variables({"https_proxy": "http://x"}, Path("/w"), {})[0] == {"https_proxy": "http://x"}
+    assert settle_variables([{"https_proxy": "http://x"}], Path("/w"), {})[0] == {"https_proxy": "http://x"}
+
+
+def test_what_a_session_adds_is_made_from_what_the_container_has() -> None:
+    """containers.dev: `${containerEnv:NAME}` in `remoteEnv` is the container's, `containerEnv` included."""
+    container = {"HOME_OF_APP": "/srv/app", "LEVEL": "info", "PATH": "/srv/app/bin:${containerEnv:PATH}"}
+    session = {
+        "PYTHONPATH": "${containerEnv:HOME_OF_APP}/lib:${containerEnv:GIVEN}",
+        "LEVEL": "${containerEnv:LEVEL},debug",
+        "PATH": "/late:${containerEnv:PATH}",
+        "HOME_OF_APP": None,
+    }
+    settled, refused = settle_variables([container, session], Path("/w"), {"GIVEN": "g", "PATH": "/usr/bin"})
+    assert settled == {
+        "HOME_OF_APP": None,
+        "LEVEL": "info,debug",
+        "PATH": "/late:/srv/app/bin:/usr/bin",
+        "PYTHONPATH": "/srv/app/lib:g",
+    }
+    assert refused == []
 
 
 def test_a_path_keeps_the_environments_own_folders() -> None:
     """`"PATH": "/only"` would leave a session without `ls`."""
     given = {"PATH": "/opt/devgw/bin:/usr/bin"}
     for asked in ("/only", "/only:${containerEnv:PATH}", "/only:/usr/bin"):
-        path = (settle_variables({"PATH": asked}, Path("/w"), given)[0]["PATH"] or "").split(":")
+        path = (settle_variables([{"PATH": asked}], Path("/w"), given)[0]["PATH"] or "").split(":")
         assert path[0] == "/only"
         assert set(path) == {"/only", "/opt/devgw/bin", "/usr/bin"}
 

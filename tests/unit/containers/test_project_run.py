@@ -69,7 +69,9 @@ class Site:
 
     def type(self, *arguments: str, expect: int = 0) -> str:
         """Do what a person types in a session."""
-        return self._run([sys.executable, "-m", "devgw_environment.project.program", *arguments], expect)
+        shown = self._run([sys.executable, "-m", "devgw_environment.project.program", *arguments], expect)
+        assert "devgw-init" not in shown  # the lines of the environment's own log
+        return shown
 
     def _run(self, command: list[str], expect: int) -> str:
         done = subprocess.run(

@@ -21,7 +21,7 @@ from devgw_environment.project.remarks import brief, remark
 from devgw_environment.project.state import OFF, State, StateFolder
 from devgw_environment.project.substitution import substitute
 from devgw_environment.project.text import shown
-from devgw_environment.project.variables import settle_variables, shell_lines
+from devgw_environment.project.variables import settle_variables, shell_lines, with_variables
 from devgw_environment.sshd import session_variables
 
 LIMIT_SECONDS = 3600.0
@@ -32,10 +32,11 @@ WITHOUT_PROJECT = "DEVGW_NO_PROJECT"
 
 @dataclass
 class CarryingOut:
-    """One run over an environment's project; `echo` gets what its commands print."""
+    """One run over an environment's project; `echo` gets what its commands print, `log` what becomes of it."""
 
     environment: Environment
     echo: Callable[[bytes], None] = field(default=lambda _: None)
+    log: Callable[..., None] = log_event
     limit_seconds: float = LIMIT_SECONDS
 
     def __post_init__(self) -> None:
@@ -85,9 +86,7 @@ class CarryingOut:
         digest = hashlib.sha256(content).hexdigest()
         fields = [*(ONCE if again or state.ran.get(str(file.path)) != digest else ()), *EACH_START]
         fields = [name for name in fields if name in document.commands]
-        session = {**given, **{name: value for name, value in variables.items() if value is not None}}
-        for name in (name for name, value in variables.items() if value is None):
-            session.pop(name, None)
+        session = with_variables(given, variables)
         failure = self._run_fields(state, file, document, fields, session) if fields else ""
         state.ran.pop(str(file.path), None)
         state.ran[str(file.path)] = digest  # the newest comes last
@@ -160,7 +159,7 @@ class CarryingOut:
     def _end(self, state: State, outcome: str, detail: str) -> None:
         state.last = {**state.last, "outcome": outcome, "detail": detail}
         self.folder.keep(state)
-        log_event(f"project.{outcome}", file=state.last.get("file", ""), detail=detail)
+        self.log(f"project.{outcome}", file=state.last.get("file", ""), detail=detail)
 
 
 def _settled(step: Step, folder: Path, variables: dict[str, str]) -> Step:

@@ -45,7 +45,8 @@ class Document:
 
     commands: Mapping[str, Mapping[str, Step]] = field(default_factory=dict)
     """By field; the steps of one run side by side, each with its name (one without a name has an empty one)."""
-    variables: Mapping[str, str | None] = field(default_factory=dict)
+    variables: tuple[Mapping[str, str | None], ...] = ()
+    """Of `containerEnv` and of `remoteEnv`, which builds on what the first sets; None takes a variable away."""
     features: Mapping[str, Any] = field(default_factory=dict)
     asks_gpu: bool = False
     left_out: tuple[str, ...] = ()
@@ -68,13 +69,14 @@ def parse(content: bytes) -> Document:
     except RecursionError as error:
         raise ProjectError("it is nested too deeply", "see containers.dev for what it may hold") from error
     except (ValueError, OverflowError) as error:
-        raise ProjectError(f"it is not JSON: {shown(error)}", "comments and trailing commas are fine") from error
+        where = str(error).replace("<string>:", "line ", 1)
+        raise ProjectError(f"it is not JSON: {shown(where)}", "comments and trailing commas are fine") from error
     if not isinstance(found, dict):
         raise ProjectError("it is not a JSON object", "see containers.dev for what it may hold")
     requirements = found.get("hostRequirements")
     return Document(
         commands={name: steps for name in (*ONCE, *EACH_START) if (steps := _steps(name, found.get(name)))},
-        variables=_variables(found),
+        variables=tuple(_variables(name, found.get(name)) for name in VARIABLES),
         features=_object("features", found.get("features")),
         asks_gpu=isinstance(requirements, dict) and requirements.get("gpu") not in (None, False, "optional"),
         left_out=tuple(_left_out(found)),
@@ -102,17 +104,14 @@ def _step(name: str, found: Any) -> Step:
     return found.strip() if isinstance(found, str) else tuple(words)
 
 
-def _variables(found: Mapping[str, Any]) -> dict[str, str | None]:
-    """Those of both fields; `remoteEnv` comes later, and its null takes a variable away."""
-    merged: dict[str, str | None] = {}
-    for name in VARIABLES:
-        for key, value in _object(name, found.get(name)).items():
-            if value is not None and not isinstance(value, str):
-                raise ProjectError(f"{name}: {shown(key, 40)} must be a string")
-            merged[key] = value
-    if len(merged) > MOST_VARIABLES:
-        raise ProjectError(f"it sets more than {MOST_VARIABLES} variables")
-    return merged
+def _variables(name: str, found: Any) -> dict[str, str | None]:
+    variables = _object(name, found)
+    for key, value in variables.items():
+        if value is not None and not isinstance(value, str):
+            raise ProjectError(f"{name}: {shown(key, 40)} must be a string")
+    if len(variables) > MOST_VARIABLES:
+        raise ProjectError(f"{name} sets more than {MOST_VARIABLES} variables")
+    return variables
 
 
 def _object(name: str, found: Any) -> dict[str, Any]:

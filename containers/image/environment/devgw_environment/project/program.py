@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(asked: argparse.Namespace, environment: Environment) -> int:
-    carrying_out = carry_out.CarryingOut(environment, echo=_echo)
+    carrying_out = carry_out.CarryingOut(environment, echo=_echo, log=_leave_out)
     if asked.command == "use":
         # from the current folder (`~/workspace` is a link), or by its name in the workspace from wherever
         chosen = asked.folder.resolve() if asked.folder.exists() else asked.folder
@@ -64,6 +64,8 @@ def _told(is_well: bool, environment: Environment) -> int:
         print("no project is carried out here: devgw-project use FOLDER")
     elif last["outcome"] in {"", "none"}:
         print(f"{environment.workspace} itself has no devcontainer.json, and no other project was chosen")
+    elif last["outcome"] == "refused":
+        print(f"refused: {last['detail']}")  # which names the file or the folder
     else:
         running = last["outcome"] == "running"
         outcome = "interrupted" if running and not folder.is_held() else last["outcome"]
@@ -77,6 +79,10 @@ def _told(is_well: bool, environment: Environment) -> int:
     for label in others[:20]:
         print(f"also here: {label}")
     return 0 if is_well else FAILED
+
+
+def _leave_out(_event: str, **_details: object) -> None:
+    """The environment's log is its init's; a person is told how it stands at the end."""
 
 
 def _echo(data: bytes) -> None:

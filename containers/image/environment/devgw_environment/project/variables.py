@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from devgw_environment.project.substitution import substitute
@@ -23,24 +23,33 @@ _PROXIES = frozenset({"http_proxy", "https_proxy", "no_proxy"})
 
 
 def settle_variables(
-    asked: Mapping[str, str | None], folder: Path, given: Mapping[str, str]
+    layers: Sequence[Mapping[str, str | None]], folder: Path, given: Mapping[str, str]
 ) -> tuple[dict[str, str | None], list[str]]:
     """Return the variables as sessions get them (None: taken away), and the names that are left as they are.
 
-    A PATH keeps the environment's own folders at its end, whatever it was made of: a session must find its programs.
+    A layer sees what those before it have set. A PATH keeps the environment's own folders at its end, whatever it was
+    made of: a session must find its programs.
     """
     settled: dict[str, str | None] = {}
     refused: list[str] = []
-    for name, value in asked.items():
-        text = None if value is None else substitute(value, folder, given)
-        if not _may_set(name, given) or (text is not None and (len(text) > LONGEST_VALUE or "\0" in text)):
-            refused.append(shown(name, 40))
-        elif name == "PATH":
-            parts = [*(text or "").split(":"), *given.get("PATH", "").split(":")]
-            settled[name] = ":".join(dict.fromkeys(part for part in parts if part))
-        else:
-            settled[name] = text
-    return settled, refused
+    for asked in layers:
+        there = with_variables(given, settled)
+        for name, value in asked.items():
+            text = None if value is None else substitute(value, folder, there)
+            if not _may_set(name, given) or (text is not None and (len(text) > LONGEST_VALUE or "\0" in text)):
+                refused.append(shown(name, 40))
+            elif name == "PATH":
+                parts = [*(text or "").split(":"), *there.get("PATH", "").split(":")]
+                settled[name] = ":".join(dict.fromkeys(part for part in parts if part))
+            else:
+                settled[name] = text
+    return settled, list(dict.fromkeys(refused))
+
+
+def with_variables(given: Mapping[str, str], settled: Mapping[str, str | None]) -> dict[str, str]:
+    """What is there with variables that were set and without those that were taken away."""
+    changed = {**given, **settled}
+    return {name: value for name, value in changed.items() if value is not None}
 
 
 def _may_set(name: str, given: Mapping[str, str]) -> bool:
