@@ -11,6 +11,7 @@ from torch import Tensor
 
 from devgw_runner.checkpoint.state import TrainState
 from devgw_runner.checkpoint.task_state import take_task_apart
+from devgw_runner.errors import TaskError
 from devgw_runner.hook_context import HookContext
 from devgw_runner.parallel.world import World
 from devgw_runner.task import Task, is_overridden
@@ -51,9 +52,17 @@ class Hooks:
         """Before a checkpoint is loaded, with the model in its place.
 
         Raises:
-            TaskError: what the task keeps cannot be saved.
+            TaskError: it copies a model that cannot be copied, or what the task keeps cannot be saved.
         """
-        self._call("setup")
+        try:
+            self._call("setup")
+        except AssertionError as exc:
+            if "does not support deepcopy" not in str(exc):
+                raise
+            hint = "keep a whole model of Task.model beside it: docs/howto/keep-an-average.md, or --parallel ddp"
+            raise TaskError(
+                f"{type(self._task).__name__}.setup copies a sharded model, which torch refuses", hint
+            ) from exc
         take_task_apart(self._task, self._world.rank)
 
     def train_start(self) -> None:

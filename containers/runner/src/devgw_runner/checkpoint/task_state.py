@@ -47,15 +47,17 @@ def take_task_apart(task: Task[Any] | None, rank: int) -> tuple[Any, dict[str, T
 def restore_task(task: Task[Any], saved: dict[str, Any], checkpoint: Path, device: torch.device) -> None:
     """Give the task back what it kept; `saved` is the trainer file of this process, or of the main one.
 
+    What is sharded here gets its shards, also where the checkpoint has it whole; in a single process it is whole.
+
     Raises:
         CheckpointError: a sharded tensor of the checkpoint is not there to be filled.
     """
     live = take_task_apart(task, rank=0)[1]
+    distributed = torch.distributed.is_initialized()
     target: dict[str, Tensor] = {}
     for name, written in saved.get("layouts", {}).items():
         if name.startswith(TASK_PREFIX):
-            target[name] = _room(name, Layout.read(written), live, device)
-    distributed = torch.distributed.is_initialized()
+            target[name] = _room(name, Layout.read(written), live, device, alone=not distributed)
     if target or distributed:
         load(target, storage_reader=FileSystemReader(checkpoint), no_dist=not distributed)
     state = decode(saved.get("task"), target)
@@ -63,12 +65,14 @@ def restore_task(task: Task[Any], saved: dict[str, Any], checkpoint: Path, devic
         task.load_state_dict(state)
 
 
-def _room(name: str, layout: Layout, live: dict[str, Tensor], device: torch.device) -> Tensor:
-    if layout.placements is None:
+def _room(name: str, layout: Layout, live: dict[str, Tensor], device: torch.device, *, alone: bool) -> Tensor:
+    path = name.split(".", 2)[-1]
+    sharded = live.get(f"{TASK_PREFIX}{SHARED}.{path}")
+    if sharded is not None:
+        return torch.empty_like(sharded)
+    if layout.placements is None or alone:
         return layout.make(device)
-    if name not in live:
-        raise CheckpointError(
-            f"the task's sharded tensor {name.split('.', 2)[-1]} is in the checkpoint and not in the task",
-            "make it in Task.setup, so that it is there before a checkpoint is loaded",
-        )
-    return torch.empty_like(live[name])
+    raise CheckpointError(
+        f"the task's sharded tensor {path} is in the checkpoint and not in the task",
+        "make it in Task.setup, so that it is there before a checkpoint is loaded",
+    )
