@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.audit.policy_history import InForce, in_force_between
-from gateway.audit.presence import STARTS, Run, runs_of, stays_in
+from gateway.audit.presence import STARTS, Run, Stay, runs_of, stays_in
 from gateway.audit.read import of_codes
+from gateway.audit.record import Record
 from gateway.audit.segments import known_since
 from policies.reach import Reach, who_can
 
@@ -125,10 +126,11 @@ def exposure(journal: Path, archive: Path, dataset: str, since: datetime, until:
     mounted = [one for one in _mounts(journal, dataset, until) if one.until is None or one.until > since]
     did = tuple(_did(journal, mounted, since, until))
     names = tuple(dict.fromkeys(one.environment for one in mounted))
+    by_name = {name: [one for one in mounted if one.environment == name] for name in names}
     ran = tuple(
         run
         for run in runs_of(journal, set(names), until)
-        if any(one.environment == run.environment and _overlap(one, run, since) for one in mounted)
+        if any(_overlap(one, run, since) for one in by_name[run.environment])
     )
     permitted = tuple(could[user] for user in sorted(could))
     return Exposure(dataset, since, until, permitted, did, names, ran, known_since(journal))
@@ -166,36 +168,54 @@ def _moments(
         yield from ((one, at) for at in sorted({begin, end - _MOMENT} | edges))
 
 
+class _Mounts:
+    """Where a dataset is mounted, as environments come, change their names and go."""
+
+    def __init__(self) -> None:
+        self.all: list[_Mounted] = []
+        self._going: dict[str, list[_Mounted]] = {}
+
+    def begin(self, environment: str, at: datetime) -> None:
+        self.all.append(_Mounted(environment, at))
+        self._going.setdefault(environment, []).append(self.all[-1])
+
+    def is_in(self, environment: str) -> bool:
+        return environment in self._going
+
+    def end(self, record: Record) -> None:
+        """Let it end in the record's environment; one that was renamed goes on with it."""
+        ended = self._going.pop(record.environment, [])
+        for one in ended:
+            one.until = record.at
+        if ended and record.code == "environment.renamed":
+            self.begin(str(record.detail.get("to", "")), record.at)
+
+
 def _mounts(journal: Path, dataset: str, until: datetime) -> list[_Mounted]:
     """Follow every environment's life: what it was created and started with, and when it was deleted."""
     asked: dict[str, str] = {}
-    mounted: list[_Mounted] = []
+    mounts = _Mounts()
     for record in of_codes(journal, _LIVES, until):
-        name = record.environment
+        name, datasets = record.environment, str(record.detail.get("datasets") or "")
         if record.code == "create.allowed":
-            asked[name] = str(record.detail.get("datasets") or "")
+            asked[name] = datasets
         elif record.code == "environment.created":
-            datasets = str(record.detail.get("datasets") or asked.get(name, ""))
-            if dataset in datasets.split(","):
-                mounted.append(_Mounted(name, record.at))
-        elif record.code in STARTS:
-            is_known = any(one.environment == name and one.until is None for one in mounted)
-            if not is_known and dataset in str(record.detail.get("datasets") or "").split(","):
-                mounted.append(_Mounted(name, record.at))  # the record of its creation was pruned
-        else:
-            ended = [one for one in mounted if one.environment == name and one.until is None]
-            for one in ended:
-                one.until = record.at
-            if ended and record.code == "environment.renamed":
-                mounted.append(_Mounted(str(record.detail.get("to", "")), record.at))
-    return mounted
+            if dataset in (datasets or asked.get(name, "")).split(","):
+                mounts.begin(name, record.at)
+        elif record.code not in STARTS:
+            mounts.end(record)
+        elif not mounts.is_in(name) and dataset in datasets.split(","):
+            mounts.begin(name, record.at)  # the record of its creation was pruned
+    return mounts.all
 
 
 def _did(journal: Path, mounted: list[_Mounted], since: datetime, until: datetime) -> Iterator[ActualAccess]:
-    stays = stays_in(journal, {one.environment for one in mounted}, since, until)
+    stays: dict[str, list[Stay]] = {one.environment: [] for one in mounted}
+    for stay in stays_in(journal, stays.keys(), since, until):
+        stays[stay.opened.environment].append(stay)
     for one in mounted:
         begin, end = max(one.since, since), min(one.until or until, until)
-        here = [stay for stay in stays if stay.opened.environment == one.environment and stay.touches(begin, end)]
+        here = [stay for stay in stays[one.environment] if stay.touches(begin, end)]
         for user in sorted({stay.opened.actor["name"] for stay in here}):
             theirs = [stay for stay in here if stay.opened.actor["name"] == user]
             times = [stay.opened.at for stay in theirs]

@@ -107,7 +107,8 @@ class _Stays:
 
     def __init__(self) -> None:
         self.all: list[Stay] = []
-        self._going: dict[tuple[str, str, str, str], list[Stay]] = {}
+        self._going: dict[str, dict[tuple[str, str, str], list[Stay]]] = {}
+        """By connection: of years of stays few are open at a time, and one connection's are asked for at each end."""
         self._revoked: dict[str, str] = {}
 
     def note(self, record: Record) -> None:
@@ -118,30 +119,40 @@ class _Stays:
         elif record.code == "session.revoked":
             self._revoke(connection, record)
         elif record.code == "connection.closed":
-            self.end(lambda stay: bool(connection) and stay.opened.detail.get("connection") == connection, record)
+            for several in self._going.pop(connection, {}).values() if connection else ():
+                for stay in several:
+                    stay.until = record.at
             self._revoked.pop(connection, None)
         else:
             self._channel(connection, record)
 
     def end(self, which: Callable[[Stay], bool], record: Record) -> None:
         """Let those end that are meant."""
-        for key, several in list(self._going.items()):
-            for stay in [stay for stay in several if which(stay)]:
-                several.remove(stay)
-                stay.until = record.at
-            if not several:
-                del self._going[key]
+        for connection, kinds in list(self._going.items()):
+            for key, several in list(kinds.items()):
+                for stay in [stay for stay in several if which(stay)]:
+                    several.remove(stay)
+                    stay.until = record.at
+                self._forget(connection, key)
+
+    def _forget(self, connection: str, key: tuple[str, str, str]) -> None:
+        """Keep nothing of what has no stay any more."""
+        if not self._going[connection][key]:
+            del self._going[connection][key]
+        if not self._going[connection]:
+            del self._going[connection]
 
     def _channel(self, connection: str, record: Record) -> None:
         """Pair an opening with its closing: oldest with oldest of one connection, environment, user and kind."""
         kind, _, what = record.code.partition(".")
-        key = (connection, record.environment, record.actor["name"], kind)
+        key = (record.environment, record.actor["name"], kind)
         if what == "opened":
             self.all.append(Stay(record))
-            self._going.setdefault(key, []).append(self.all[-1])
-        elif self._going.get(key):
-            stay = self._going[key].pop(0)
+            self._going.setdefault(connection, {}).setdefault(key, []).append(self.all[-1])
+        elif several := self._going.get(connection, {}).get(key):
+            stay = several.pop(0)
             stay.until = record.at
+            self._forget(connection, key)
             because = self._revoked.get(connection, "")
             if because and record.reason.startswith(because):
                 stay.revoked = record.reason
@@ -150,6 +161,6 @@ class _Stays:
         """Note why the gateway ends a connection, or one channel on it, whose closing gives this reason too."""
         self._revoked[connection] = record.reason
         if record.detail.get("what") == "connection":
-            for key, several in self._going.items():
-                for stay in several if key[0] == connection else ():
+            for several in self._going.get(connection, {}).values():
+                for stay in several:
                     stay.revoked = f"{record.reason} (rule: {record.rule})"

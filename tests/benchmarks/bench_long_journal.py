@@ -15,11 +15,14 @@ from pathlib import Path
 from time import perf_counter
 
 from gateway.audit.event import Event
+from gateway.audit.exposure import exposure
 from gateway.audit.journal_index import INDEX_DIRECTORY, JournalIndex
+from gateway.audit.policy_history import keep
 from gateway.audit.read import Filter, last_of_each, stream
 from gateway.audit.record import GENESIS, encode, finish
 from gateway.audit.segments import last_record, segment_path, segments
 from gateway.model import Actor
+from policies.load import DEFAULT_POLICY
 
 YEAR = timedelta(days=365)
 END = datetime(2026, 6, 1, tzinfo=UTC)
@@ -36,13 +39,14 @@ _CODES = (
 def write_journal(directory: Path, count: int, end: datetime = END) -> None:
     """Write a year up to `end` as the gateway would: segments sealed, chained and named, without waiting for a disk.
 
-    A thousand users log in, forward and end; one came for a day in spring; one record in 500 is a refusal; policies are
-    loaded and the gateway begins anew every few days.
+    A thousand users log in, forward and end; one came for a day in spring; one record in 500 is a refusal; their
+    environments, with data mounted, are made at the beginning and started each working day, which is one record in 40;
+    policies are loaded and the gateway begins anew every few days.
     """
     directory.mkdir(parents=True)
-    bodies = [encode(_act(number)) for number in range(USERS * len(_CODES))]
-    refusals = [encode(_refusal(number)) for number in range(USERS)]
-    stamp_start = bodies[0].index(b'"time":"') + 8
+    policy = keep(directory / "policies", DEFAULT_POLICY.read_text())
+    bodies = _Bodies(policy)
+    stamp_start = bodies.usual[0].index(b'"time":"') + 8
     number, digest, file, size = 0, GENESIS, None, SEGMENT_BYTES
     for place in range(count):
         at = end - YEAR + YEAR * (place / count)
@@ -63,20 +67,37 @@ def write_journal(directory: Path, count: int, end: datetime = END) -> None:
             number += 1
             line, digest = finish(number, encode(Event("journal.opened", _OWN, detail=detail, at=at)), digest)
             file.write(line)
-        if place % (count // 100 or 1) == 0:
-            body = encode(_rare(place // (count // 100 or 1)))
-        elif place % 500 == 0:
-            body = refusals[place // 500 % USERS]
-        elif 0.8 < place / count < 0.803 and place % 50 == 0:
-            body = encode(_act(place // 50, RARE))
-        else:
-            body = bodies[place * 7919 % len(bodies)]
+        body = bodies.of(place, count)
         number += 1
         line, digest = finish(number, body[:stamp_start] + text + body[stamp_start + 26 :], digest)
         file.write(line)  # type: ignore[union-attr]  # the first turn opens it
         size += len(line)
     if file is not None:
         file.close()
+
+
+class _Bodies:
+    """What the records say, made once."""
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        self.usual = [encode(_act(number)) for number in range(USERS * len(_CODES))]
+        self.refusals = [encode(_refusal(number)) for number in range(USERS)]
+        self.made = [encode(_life(number, "environment.created")) for number in range(USERS)]
+        self.starts = [encode(_life(number, "environment.started")) for number in range(USERS)]
+
+    def of(self, place: int, count: int) -> bytes:
+        if place % (count // 100 or 1) == 0:
+            return encode(_rare(place // (count // 100 or 1), self.policy))
+        if place < USERS:
+            return self.made[place]
+        if place % 40 == 7:
+            return self.starts[place // 40 % USERS]
+        if place % 500 == 0:
+            return self.refusals[place // 500 % USERS]
+        if 0.8 < place / count < 0.803 and place % 50 == 0:
+            return encode(_act(place // 50, RARE))
+        return self.usual[place * 7919 % len(self.usual)]
 
 
 def _act(number: int, user: str = "") -> Event:
@@ -91,6 +112,13 @@ def _act(number: int, user: str = "") -> Event:
     return Event(code, actor, user, "allowed", rule, reason, {"host": "localhost", "port": 8888})
 
 
+def _life(number: int, code: str) -> Event:
+    """Return what an environment's making and its starts leave: every third has the images mounted."""
+    user = f"user{number % USERS}"
+    datasets = "imagenet" if number % 3 == 0 else "wmt"
+    return Event(code, Actor("user", user, "", ""), user, detail={"datasets": datasets, "image": "devgw/env:cpu"})
+
+
 def _refusal(number: int) -> Event:
     user = f"user{number % USERS}"
     actor = Actor("user", user, "SHA256:" + "a" * 43, f"192.0.2.{number % 250}")
@@ -100,12 +128,12 @@ def _refusal(number: int) -> Event:
     )
 
 
-def _rare(number: int) -> Event:
+def _rare(number: int, policy: str) -> Event:
     """Return what a gateway writes a few times a week: it ends, begins, takes a policy."""
     code = ("gateway.stopped", "gateway.started", "policy.loaded", "user.disabled")[number % 4]
     detail = {
         "policy.loaded": {
-            "sha256": f"{number:064x}",
+            "sha256": policy,
             "file": "policy.toml",
             "change_count": 1,
             "changes": "alice: +gpu",
@@ -147,6 +175,9 @@ def bench(directory: Path) -> None:
     )
     seconds = _timed(lambda: last_of_each(directory, [f"user{n}" for n in range(USERS)], "login.allowed"))
     print(f"review: last logins of {USERS} users: {seconds:.2f} s")
+    for name, since in (("year", end - YEAR), ("last day", end - timedelta(days=1))):
+        seconds = _timed(lambda since=since: exposure(directory, directory / "policies", "imagenet", since, end))
+        print(f"exposure: who had a dataset in the {name}: {seconds:.1f} s")
     seconds = _timed(lambda: sum(1 for _ in stream(directory, Filter(since=hour), whole=True)))
     print(f"the last hour by reading everything: {seconds:.1f} s")
 
