@@ -233,6 +233,8 @@ def test_keys_and_users(alice: Running) -> None:
     "environment.deleted",
 )  # fmt: skip
 def test_an_environment_stops_and_wakes(alice: Running) -> None:
+    """Dora was ended while she waited: for half a minute more GPUs are kept for her, and alice would get none."""
+    poll(lambda: not alice.devgw_json("queue")["queue"], "the end of dora's wait", 60)
     alice.devgw("stop", "alice")
     woken = alice.expect("environment.woken", lambda: alice.ssh("alice", "true"))
     assert (woken.actor["name"], woken.environment) == ("alice", "alice")
